@@ -1,0 +1,61 @@
+# Interlock. `make` lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.stamp
+PYTEST := $(BIN)/pytest
+ROUNDS ?= 300
+SEED ?=
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml scripts/setup.sh
+	@PYTHON="$(PYTHON)" scripts/setup.sh
+	@touch $@
+
+.PHONY: setup
+setup: $(STAMP) ## prepare .venv (uv where it can be had, else pip)
+
+.PHONY: demo
+demo: $(STAMP) ## do the main job once, on an embedded store: KEEP=1 keeps it up
+	@$(BIN)/interlock demo $(if $(KEEP),--keep)
+
+.PHONY: check
+check: $(STAMP) ## format, lint, types, import rules, unit tests
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(PYTEST) -q tests/unit
+
+.PHONY: test
+test: $(STAMP) ## all tests, under ten minutes on two cores
+	$(PYTEST) -q -n 2 --dist loadgroup tests
+
+.PHONY: contracts
+contracts: $(STAMP) ## the store's contract on every back end
+	$(PYTEST) -q tests/contracts
+
+.PHONY: acceptance
+acceptance: $(STAMP) ## real processes over HTTP
+	$(PYTEST) -q tests/acceptance
+
+.PHONY: docs
+docs: $(STAMP) ## write the generated parts of the docs
+	$(BIN)/python scripts/docs.py
+
+.PHONY: bench
+bench: $(STAMP) ## measure; results as JSON in bench/results
+	$(BIN)/python -m bench.run
+
+.PHONY: torture
+torture: $(STAMP) ## kill -9 under load, ROUNDS=300 times
+	$(BIN)/python -m tests.acceptance.torture --rounds $(ROUNDS)
+
+.PHONY: fix
+fix: $(STAMP) ## format, and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .

@@ -1,0 +1,149 @@
+"""The composition root: a configuration becomes running parts. The only module that names a concrete store or clock.
+
+Also what a data folder holds: the store's file, the server's key, the schema cache, and the lock that keeps a second
+server out.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+import uuid_utils
+
+from interlock.auth import Authority
+from interlock.clock import SteadyClock
+from interlock.config import Config
+from interlock.errors import ConfigError
+from interlock.iso20022.envelopes import Limits
+from interlock.iso20022.schemas import Catalogue
+from interlock.journal import Journal
+from interlock.ports import Store
+from interlock.stores.sqlite import SqliteStore
+from interlock.worker import Deadlines
+from interlock.workflow import Settings, Workflow
+
+_log = structlog.get_logger()
+
+
+def open_store(config: Config) -> SqliteStore:
+    """The store that the configuration names, made or migrated as needed. Raises ConfigError, StoreUnavailable."""
+    try:
+        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(f"data: the folder {config.data} cannot be made: {exc.strerror}") from exc
+    return SqliteStore(config.file, region=config.region_number)
+
+
+def open_catalogue(config: Config | None) -> Catalogue:
+    """The schemas: the operator's own first; compiled ones are cached in the data folder, or per user without one."""
+    if config is None:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return Catalogue(cache=base / "interlock" / "schemas")
+    return Catalogue(cache=config.data / "schemas", user=config.schemas)
+
+
+def server_key(folder: Path) -> bytes:
+    """The key under which client secrets are kept; made at first use, readable by the owner alone."""
+    path = folder / "server.key"
+    with contextlib.suppress(FileExistsError):
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())
+    key = path.read_bytes()
+    if len(key) != 32:
+        raise ConfigError(
+            f"{path} is damaged: it must hold 32 bytes; restore it from a backup, or no client can log in"
+        )
+    return key
+
+
+@contextlib.contextmanager
+def sole_server(folder: Path) -> Iterator[None]:
+    """Holds the folder for this server; raises ConfigError where another one serves it."""
+    with (folder / "server.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            raise ConfigError(
+                f"data: another interlock serves {folder} already; stop it or choose another folder"
+            ) from exc
+        yield
+
+
+def id_maker(now: Callable[[], datetime], region: int) -> Callable[[], UUID]:
+    """Makes UUIDv7s on our own clock whose last 8 bits are the region's number."""
+    make = uuid_utils.uuid7
+
+    def new_id() -> UUID:
+        return UUID(int=make(nanoseconds=int(now().timestamp() * 1e9)).int & ~0xFF | region)
+
+    return new_id
+
+
+class Interlock:
+    """All running parts of one process."""
+
+    def __init__(self, config: Config) -> None:
+        """Open everything; nothing runs before `start`."""
+        self.config = config
+        self.store: Store = open_store(config)
+        self.clock = SteadyClock(time.time, time.monotonic, not_before=self.store.latest())
+        self.catalogue = open_catalogue(config)
+        self.catalogue.check()
+        self.journal = Journal(self.store, self.store.register(self.clock()))
+        settings = Settings(
+            routes=config.choice_of_routes(),
+            limits=Limits(
+                bytes_max=config.body_bytes_max, depth_max=config.xml_depth_max, nodes_max=config.xml_nodes_max
+            ),
+            region=config.region_number,
+            in_flight_max=config.in_flight_max,
+        )
+        self.workflow = Workflow(
+            self.store,
+            self.journal,
+            self.catalogue,
+            settings,
+            now=self.clock,
+            new_id=id_maker(self.clock, config.region_number),
+        )
+        self.authority = Authority(
+            self.store, self.journal, server_key(config.data), issuer=config.issuer,
+            token_seconds=config.token_seconds, now=self.clock,
+        )  # fmt: skip
+        self.deadlines = Deadlines(self.store, self.journal, self.workflow, self.clock, self.clock.slew)
+        self._tasks: list[asyncio.Task[None]] = []
+        #: Set when this process must stop: another one writes to its store.
+        self.fenced = asyncio.Event()
+
+    async def start(self) -> None:
+        """Load what is needed, take up what a crash left, start the loops."""
+        self.journal.on_lease_lost = self.fenced.set
+        await self.authority.load()
+        await self.workflow.load()
+        self._tasks.append(asyncio.create_task(self.deadlines.run(), name="deadlines"))
+        self._tasks.append(asyncio.create_task(self._resume(), name="resume"))
+
+    async def _resume(self) -> None:
+        resumed = await self.workflow.resume()
+        if resumed:
+            _log.info("resumed", transactions=resumed)
+
+    async def stop(self) -> None:
+        """Finish what was accepted, then give everything back."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.workflow.stop()
+        await self.journal.stop()
+        self.store.close()

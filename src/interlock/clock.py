@@ -1,0 +1,48 @@
+"""Time that neither jumps nor runs backwards. Pure: the system's clocks are arguments.
+
+Deadlines go by age. A wall clock that is stepped (an hour back, a day ahead) must neither hold nor fire them, so
+within a process time is the wall clock at the start plus what a steady clock has counted since. A new process starts
+no earlier than the newest event in the store, for its wall clock may have been stepped back meanwhile.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+#: What everything else takes as an argument.
+Now = Callable[[], datetime]
+
+#: How fast we follow a wall clock that drifts away from the steady one: 0.5 ms a second, as NTP slews.
+_SLEW = 0.0005
+
+
+class SteadyClock:
+    """Calling it gives the present as an aware datetime in UTC; never less than it gave before."""
+
+    def __init__(
+        self, wall: Callable[[], float], steady: Callable[[], float], *, not_before: datetime | None = None
+    ) -> None:
+        """Start from the wall clock (seconds since 1970), but not before a moment known to have passed."""
+        self._wall = wall
+        self._steady = steady
+        start = wall()
+        if not_before is not None:
+            start = max(start, not_before.timestamp())
+        self._offset = start - steady()
+        self._slewed_at = steady()
+
+    def __call__(self) -> datetime:
+        """The present."""
+        return datetime.fromtimestamp(self._steady() + self._offset, UTC)
+
+    @property
+    def ahead(self) -> timedelta:
+        """How far we are ahead of the wall clock; an operator is told when it is much."""
+        return timedelta(seconds=self._steady() + self._offset - self._wall())
+
+    def slew(self) -> None:
+        """Creep towards the wall clock; called now and then, it corrects drift without a jump."""
+        steady = self._steady()
+        step = (steady - self._slewed_at) * _SLEW
+        self._slewed_at = steady
+        off = self._wall() - steady - self._offset
+        self._offset += max(-step, min(step, off))

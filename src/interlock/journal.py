@@ -1,0 +1,154 @@
+"""The one way state changes: writes are gathered and committed together, and each caller learns what its own came to.
+
+While one batch is on its way to the disk the next one gathers: under load many changes share one fsync, alone a change
+waits for nobody. The store is synchronous and is called by this module's one thread; everything else awaits.
+
+Owns: batching, the writer thread, reading back an unknown outcome. Must not know: what a change means.
+"""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
+
+from interlock.errors import DependencyError, InterlockError, LeaseLost, OutcomeUnknown, Overloaded, StoreUnavailable
+from interlock.ports import Outcome, Store, Write
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_Waiting = tuple[Write, "asyncio.Future[Outcome]"]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the journal has done, for metrics."""
+
+    batches: int = 0
+    writes: int = 0
+    failures: int = 0
+    #: Sizes and durations of recent batches, newest last: (writes, seconds).
+    recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=1024))
+
+
+class Journal:
+    """Group commit over a store, from within an event loop."""
+
+    def __init__(self, store: Store, token: int, *, batch_max: int = 256, waiting_max: int = 8192) -> None:
+        """token: what `Store.register` gave. waiting_max: writes that may queue before new ones are refused."""
+        self._store = store
+        self._token = token
+        self._batch_max = batch_max
+        self._waiting_max = waiting_max
+        self._waiting: deque[_Waiting] = deque()
+        self._handing = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="reader")
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.tally = Tally()
+        #: Called once when another process has taken over: this one must stop.
+        self.on_lease_lost: Callable[[], None] = lambda: None
+
+    @property
+    def waiting(self) -> int:
+        """Writes that have not been handed to the store yet."""
+        return len(self._waiting)
+
+    async def commit(self, write: Write) -> Outcome:
+        """Make one write durable, together with whatever else is waiting; its own outcome.
+
+        Raises StoreUnavailable or Overloaded (nothing was written), OutcomeUnknown (ask by id), LeaseLost.
+        """
+        if len(self._waiting) >= self._waiting_max:
+            raise Overloaded("more writes are waiting than the store can take; try again shortly")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Outcome] = loop.create_future()
+        self._waiting.append((write, future))
+        if not self._handing:
+            self._handing = True
+            self._idle.clear()
+            # Not at once: what else becomes ready in this turn of the loop shares the commit.
+            loop.call_soon(self._hand_over, loop)
+        return await future
+
+    async def read(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Call one of the store's reads beside the event loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, lambda: function(*args, **kwargs))
+
+    async def stop(self) -> None:
+        """Wait until everything that was accepted is committed, then end the threads."""
+        await self._idle.wait()
+        self._thread.shutdown()
+        self._readers.shutdown()
+
+    # -- in the event loop --
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        size = min(len(self._waiting), self._batch_max)
+        if not size:
+            self._handing = False
+            self._idle.set()
+            return
+        batch = [self._waiting.popleft() for _ in range(size)]
+        self._thread.submit(self._write, loop, batch)
+
+    def _settle(
+        self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], results: "list[Outcome | BaseException]"
+    ) -> None:
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():  # its caller has gone; what was written stays written
+                continue
+            if isinstance(result, BaseException):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+        if any(isinstance(result, LeaseLost) for result in results):
+            self.on_lease_lost()
+        self._hand_over(loop)
+
+    # -- in the writer's thread --
+
+    def _write(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting]) -> None:
+        started = loop.time()
+        results = self._outcomes([write for write, _ in batch])
+        self.tally.batches += 1
+        self.tally.writes += len(batch)
+        self.tally.failures += sum(isinstance(result, BaseException) for result in results)
+        self.tally.recent.append((len(batch), loop.time() - started))
+        loop.call_soon_threadsafe(self._settle, loop, batch, results)
+
+    def _outcomes(self, writes: list[Write]) -> "list[Outcome | BaseException]":
+        """An outcome or error for each write; one that breaks the batch does not fail its neighbours."""
+        try:
+            return list(self._commit(writes))
+        except InterlockError as exc:
+            return [exc] * len(writes)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, each caller must hear of it
+            if len(writes) == 1:
+                return [exc]
+        return [result for write in writes for result in self._outcomes([write])]
+
+    def _commit(self, writes: list[Write]) -> list[Outcome]:
+        batch = os.urandom(16)
+        try:
+            return self._store.commit(self._token, writes, batch)
+        except OutcomeUnknown:
+            outcomes = self._read_back(batch)
+        if outcomes is None:
+            raise StoreUnavailable("the store could not commit; nothing of this request was kept")
+        return outcomes
+
+    def _read_back(self, batch: bytes) -> list[Outcome] | None:
+        """What the store says of a commit whose outcome it could not tell."""
+        try:
+            return self._store.committed(batch)
+        except DependencyError as exc:
+            raise OutcomeUnknown(
+                "whether this was committed cannot be read back now; ask for the transaction by its id or key, "
+                "do not send it again under another"
+            ) from exc

@@ -1,0 +1,52 @@
+"""The facts that the stages judge, gathered before they run."""
+
+from dataclasses import dataclass
+
+from interlock.iso20022.envelopes import Original
+from interlock.iso20022.findings import Finding, Severity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What one message is, and what is wrong with it."""
+
+    content: bytes
+    #: SHA-256 of the content.
+    digest: bytes
+    definition: str | None
+    header_definition: str | None
+    #: None where there is no document in the bytes.
+    original: Original | None
+    #: Of reading and of the schemas; an error here refuses the message as a whole.
+    technical: tuple[Finding, ...]
+    #: Of the business rules; empty where there are technical errors.
+    business: tuple[Finding, ...]
+    #: False where no schema is known here, so that nobody can say whether it is valid.
+    judged: bool
+    #: The message is itself an answer: it ends here and is never answered.
+    is_answer: bool
+    #: Enough of the original is readable to be answered in its own family.
+    is_usable: bool
+    #: The definition of its answer; None: not one that is answered here.
+    answer: str | None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All of them, as met."""
+        return self.technical + self.business
+
+    @property
+    def valid(self) -> bool | None:
+        """Whether nothing is wrong; None where it cannot be said."""
+        if any(finding.severity is Severity.ERROR for finding in self.findings):
+            return None if not self.judged and self._only_unjudged() else False
+        return True
+
+    def _only_unjudged(self) -> bool:
+        errors = (finding for finding in self.findings if finding.severity is Severity.ERROR)
+        return all(finding.rule == "definition.unknown" for finding in errors)
+
+    @property
+    def definitions(self) -> tuple[str, ...]:
+        """Of the header, where there is one, and of the document."""
+        return tuple(name for name in (self.header_definition, self.definition) if name is not None)

@@ -1,0 +1,78 @@
+"""Several events of one transaction on their way into one change.
+
+`Steps` asks the lifecycle for each of them where it leads, numbers them, and keeps the present state in step.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from interlock import lifecycle
+from interlock.lifecycle import Effect, EventKind
+from interlock.transaction import Event, Transaction
+
+INTERLOCK = "interlock"
+
+
+class Steps:
+    """Collects events; `now` and `alone` (no peer can take over) hold for all of them."""
+
+    def __init__(self, transaction: Transaction, now: datetime, *, alone: bool = True) -> None:
+        self._read = transaction.version
+        self._events: list[Event] = []
+        self.now = now
+        self._alone = alone
+        self.transaction = transaction
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What happened, in order."""
+        return tuple(self._events)
+
+    @property
+    def read(self) -> int:
+        """The version that the change was decided on."""
+        return self._read
+
+    def take(
+        self,
+        kind: EventKind,
+        *,
+        actor: str = INTERLOCK,
+        reason: str | None = None,
+        code: str | None = None,
+        note: str | None = None,
+        detail: Mapping[str, object] | None = None,
+        **changes: Any,
+    ) -> None:
+        """Add an event; `changes` are fields of the transaction that change with it.
+
+        Raises IllegalTransition: callers ask `lifecycle.judge` first where the world may say no.
+        """
+        before = self.transaction
+        step = lifecycle.apply(before.standing, kind, alone=self._alone)
+        fused = step.effect is Effect.END and step.standing.is_final
+        version = before.version + 1
+        self._events.append(
+            Event(
+                seq=version,
+                kind=EventKind.ENDED if fused else kind,
+                because=kind if fused else None,
+                at=self.now,
+                actor=actor,
+                standing=step.standing,
+                reason=reason,
+                code=code,
+                note=note,
+                detail=detail or {},
+                epoch=before.epoch,
+            )
+        )
+        if step.effect in (Effect.GO, Effect.END):
+            changes.update(reason=reason, code=code, note=note)
+        if step.effect in (Effect.FLAG, Effect.INCIDENT):
+            changes["flagged"] = True
+        if step.standing.is_final:
+            changes.update(deadline=None, sla_left=None)
+        self.transaction = replace(before, standing=step.standing, version=version, updated_at=self.now, **changes)

@@ -1,0 +1,333 @@
+"""The way of a message joined: which stages run now, and the one change that comes of it.
+
+Stages that need not wait for one another share a commit; each event keeps its own record. Whoever calls commits the
+change and, where keys turn out to be another's, calls again with that fact.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from hashlib import sha256
+from uuid import UUID
+
+from interlock.decisions import Decision
+from interlock.iso20022.answers import Answer
+from interlock.iso20022.codes import Status
+from interlock.iso20022.findings import Finding
+from interlock.lifecycle import EventKind, Standing, State
+from interlock.routes import Route
+from interlock.stages import deliver, process, receive, release
+from interlock.stages.facts import Inspection
+from interlock.stages.outcomes import Held, Passed, Refusal
+from interlock.stages.steps import Steps
+from interlock.transaction import (
+    Body,
+    BodyKind,
+    Change,
+    Clock,
+    Deadline,
+    Idempotency,
+    Key,
+    KeyKind,
+    Payment,
+    Transaction,
+)
+
+#: How many findings are kept with an event; the rest are counted.
+_FINDINGS_MAX = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """A message that is to go its way, and what is known beside it."""
+
+    inspection: Inspection
+    route: Route
+    #: Keys that are another transaction's, as the store has said.
+    taken: Mapping[Key, UUID] = field(default_factory=dict)
+    #: An operator has stopped the route or client: receive, and wait there.
+    stopped: bool = False
+    #: Id of the first attempt, where this is a redrive: its message keys are the family's own.
+    root: UUID | None = None
+    idempotency: Idempotency | None = None
+    #: On the original, told in the same commit.
+    original: Change | None = None
+
+
+#: What a transaction is before its first event.
+UNBORN = Standing()
+
+
+def issue(transaction: Transaction, now: datetime) -> Steps:
+    """The birth of a transaction."""
+    steps = Steps(transaction, now)
+    steps.take(EventKind.ID_ISSUED, actor=transaction.client)
+    return steps
+
+
+def issued(steps: Steps) -> Change:
+    """The change that only issues an id."""
+    return Change(after=steps.transaction, events=steps.events, read=0, names=_reference(steps.transaction))
+
+
+def advance(steps: Steps, arrival: Arrival, now: datetime) -> Change:
+    """Receive, process and release as far as nothing is waited for.
+
+    Works on ACCP (the message has just come) and on ACTC (it came before a crash, a hold or a retry).
+    """
+    inspection, route = arrival.inspection, arrival.route
+    before = steps.transaction
+    steps.transaction = _placed(before, inspection, route)
+    outcome: Passed | Held | Refusal = receive.run(inspection, arrival.taken)
+    entered = isinstance(outcome, Passed)
+    if isinstance(outcome, Passed):
+        if before.standing.state is State.ACCP:
+            steps.take(EventKind.RECEIVED, actor=before.client, detail=_told(outcome.warnings))
+        if arrival.stopped:
+            return _change(steps, arrival, before, outcome.refused, entered=entered)
+        outcome = process.run(inspection, outcome, route)
+    untreatable = False
+    match outcome:
+        case Refusal():
+            refused, untreatable = outcome.payments, outcome.untreatable
+            steps.take(EventKind.REFUSED, reason=outcome.reason, note=outcome.note, detail=_told(outcome.findings))
+        case Held():
+            refused = outcome.refused
+            hold(steps, route, outcome.note, now)
+        case Passed():
+            refused = outcome.refused
+            steps.take(EventKind.PASSED, detail=_told(tuple(f for r in refused.values() for f in r.findings)))
+            settle(steps, route, now)
+    return _change(steps, arrival, before, refused, entered=entered, untreatable=untreatable)
+
+
+def fault(steps: Steps, arrival: Arrival, note: str) -> Change:
+    """A stage failed by our own mistake: the message is kept as it came, and an operator looks."""
+    inspection, before = arrival.inspection, steps.transaction
+    steps.transaction = replace(before, digest=inspection.digest, definition=inspection.definition)
+    steps.take(EventKind.STAGE_FAULT, note=note)
+    return Change(
+        after=steps.transaction,
+        events=steps.events,
+        read=steps.read,
+        bodies=() if before.digest is not None else (inbox(inspection),),
+        names=_reference(before) if steps.read == 0 else (),
+        idempotency=arrival.idempotency,
+        original=arrival.original,
+    )
+
+
+def settle(steps: Steps, route: Route, now: datetime) -> None:
+    """Release: settle here, unless it is too late."""
+    if release.is_late(steps.transaction.deadline, now):
+        expire(steps, route)
+    else:
+        steps.take(EventKind.SETTLED)
+
+
+def expire(steps: Steps, route: Route) -> None:
+    """The clock that runs has run out."""
+    clock = steps.transaction.deadline
+    which = "time" if clock is None else _CLOCK_WORDS[clock.clock]
+    steps.take(EventKind.DEADLINE, reason=route.timeout_reason, code="TOUT", note=f"the {which} ran out")
+
+
+_CLOCK_WORDS = {
+    Clock.SLA: "time for the transaction",
+    Clock.DECIDE: "time for the consumer's decision",
+    Clock.CHECK: "time for an outside check",
+}
+
+
+def hold(steps: Steps, route: Route, note: str, now: datetime) -> None:
+    """Hold for a consumer's decision: the SLA stops, the decision's clock runs."""
+    deadline = steps.transaction.deadline
+    left = None if deadline is None else (deadline.at - now).total_seconds()
+    steps.take(
+        EventKind.HELD_FOR_DECISION,
+        note=note,
+        sla_left=left,
+        deadline=Deadline(clock=Clock.DECIDE, at=now + route.decide_within),
+    )
+
+
+def unhold(transaction: Transaction, route: Route, now: datetime) -> Deadline:
+    """The SLA goes on where it was stopped."""
+    left = route.sla if transaction.sla_left is None else timedelta(seconds=transaction.sla_left)
+    return Deadline(clock=Clock.SLA, at=now + left)
+
+
+def decided(steps: Steps, kind: EventKind, decision: Decision, route: Route) -> None:
+    """A consumer or operator has decided; an acceptance releases at once, for nothing else is waited for."""
+    note = decision.note
+    match kind:
+        case EventKind.ACCEPTED:
+            deadline = unhold(steps.transaction, route, steps.now)
+            steps.take(kind, actor=decision.actor, note=note, deadline=deadline, sla_left=None)
+            settle(steps, route, steps.now)
+        case EventKind.APPROVED:
+            steps.take(kind, actor=decision.actor, note=note, approved_by=decision.actor)
+        case _:
+            steps.take(kind, actor=decision.actor, reason=decision.reason, note=note)
+
+
+def finish(steps: Steps, inspection: Inspection | None, payments: tuple[Payment, ...]) -> Change:
+    """The change of steps that were taken after the message had come: with the answer if they ended it."""
+    transaction = steps.transaction
+    if not transaction.standing.is_final:
+        return Change(after=transaction, events=steps.events, read=steps.read)
+    refused = {p.ordinal: (p.reason or "NARR", None) for p in payments if p.status is Status.RJCT}
+    answer = release.answer(transaction, inspection, refused, transaction.updated_at)
+    return Change(
+        after=replace(transaction, answer=None if answer is None else answer.definition),
+        events=steps.events,
+        read=steps.read,
+        bodies=() if answer is None else (outbox(answer),),
+        ends_all=(_status(transaction), transaction.reason) if payments else None,
+        deliveries=deliver.run(answer),
+    )
+
+
+def outbox(answer: Answer) -> Body:
+    """An answer as a body."""
+    digest = sha256(answer.body).digest()
+    return Body(kind=BodyKind.OUTBOX, definition=answer.definition, content=answer.body, digest=digest)
+
+
+def inbox(inspection: Inspection) -> Body:
+    """A message received as a body."""
+    return Body(
+        kind=BodyKind.INBOX, definition=inspection.definition, content=inspection.content, digest=inspection.digest
+    )
+
+
+# -- the parts of a change --------------------------------------------------------------------------------------------
+
+
+def _placed(transaction: Transaction, inspection: Inspection, route: Route) -> Transaction:
+    """The transaction with what its message tells, on the route that the message chose."""
+    original = inspection.original
+    deadline = transaction.deadline
+    if deadline is not None and deadline.clock is Clock.SLA and route.name != transaction.route:
+        deadline = Deadline(clock=Clock.SLA, at=transaction.created_at + route.sla)
+    return replace(
+        transaction,
+        route=route.name,
+        deadline=deadline,
+        definition=inspection.definition,
+        message_id=None if original is None else original.message_id,
+        digest=inspection.digest,
+        answer_due=not inspection.is_answer,
+        payments=0 if original is None else len(original.payments),
+    )
+
+
+def _change(
+    steps: Steps,
+    arrival: Arrival,
+    before: Transaction,
+    refused: Mapping[int, Refusal],
+    *,
+    entered: bool,
+    untreatable: bool = False,
+) -> Change:
+    """entered: the message entered ACTC, so that it reserves its keys."""
+    inspection, transaction = arrival.inspection, steps.transaction
+    bodies = () if before.digest is not None else (inbox(inspection),)
+    answer: Answer | None = None
+    if transaction.standing.is_final:
+        narrated = {ordinal: (refusal.reason, refusal.note) for ordinal, refusal in refused.items()}
+        answer = release.answer(transaction, inspection, narrated, transaction.updated_at, untreatable=untreatable)
+        transaction = replace(transaction, answer=None if answer is None else answer.definition)
+        bodies += () if answer is None else (outbox(answer),)
+    reserves, names = _keys(transaction, arrival, refused, entered=entered)
+    change = Change(
+        after=transaction,
+        events=steps.events,
+        read=steps.read,
+        bodies=bodies,
+        reserves=reserves,
+        names=names + (_reference(transaction) if steps.read == 0 else ()),
+        deliveries=deliver.run(answer),
+        idempotency=arrival.idempotency,
+        original=arrival.original,
+    )
+    if not before.payments:
+        return replace(change, payments=_payments(transaction, inspection, refused))
+    # They were stored when the message was received, and only end now.
+    ended = tuple((ordinal, Status.RJCT, refusal.reason) for ordinal, refusal in refused.items())
+    final = (_status(transaction), transaction.reason) if transaction.standing.is_final else None
+    return replace(change, ended=ended, ends_all=final)
+
+
+def _reference(transaction: Transaction) -> tuple[Key, ...]:
+    """The client's own reference as a name, where it gave one."""
+    reference = transaction.reference
+    return () if reference is None else (Key(kind=KeyKind.REFERENCE, value=reference),)
+
+
+def _keys(
+    transaction: Transaction, arrival: Arrival, refused: Mapping[int, Refusal], *, entered: bool
+) -> tuple[tuple[Key, ...], tuple[Key, ...]]:
+    """What is reserved, and what only finds: everything, where the message was refused at receive."""
+    original = arrival.inspection.original
+    if original is None:
+        return (), ()
+    kept: list[Key] = []
+    names: list[Key] = []
+    (kept if entered and arrival.root is None else names).extend(receive.message_keys(original))
+    ended = transaction.standing.end in (Status.RJCT, Status.CANC)
+    for payment in original.payments:
+        keys = receive.payment_keys(original, payment)
+        if arrival.root is not None:
+            value = f"{arrival.root.hex}/{payment.ordinal}"
+            keys += (Key(kind=KeyKind.ATTEMPT, value=value, payment=payment.ordinal),)
+        lives = entered and not ended and payment.ordinal not in refused
+        (kept if lives else names).extend(keys)
+        names.extend(receive.finding_keys(payment))
+    return tuple(kept), tuple(names)
+
+
+def _payments(transaction: Transaction, inspection: Inspection, refused: Mapping[int, Refusal]) -> tuple[Payment, ...]:
+    if inspection.original is None:
+        return ()
+    status, reason = _status(transaction), transaction.reason if transaction.standing.is_final else None
+    return tuple(
+        Payment(
+            ordinal=payment.ordinal,
+            instruction_id=payment.instruction_id,
+            end_to_end_id=payment.end_to_end_id,
+            transaction_id=payment.transaction_id,
+            uetr=payment.uetr,
+            amount=payment.decimal,
+            currency=payment.currency,
+            status=Status.RJCT if payment.ordinal in refused else status,
+            reason=refused[payment.ordinal].reason if payment.ordinal in refused else reason,
+        )
+        for payment in inspection.original.payments
+    )
+
+
+def _status(transaction: Transaction) -> Status:
+    status = transaction.standing.status
+    assert status is not None  # it has had an event
+    return status
+
+
+def _told(findings: tuple[Finding, ...]) -> dict[str, object]:
+    """Findings as they stand in an event."""
+    if not findings:
+        return {}
+    listed = [
+        {
+            "severity": finding.severity.value,
+            "rule": finding.rule,
+            "reason": finding.reason,
+            "xpath": finding.xpath,
+            "line": finding.line,
+            "text": finding.text,
+            "payment": finding.payment,
+        }
+        for finding in findings[:_FINDINGS_MAX]
+    ]
+    return {"findings": listed, "findings_left_out": max(0, len(findings) - _FINDINGS_MAX)}

@@ -1,0 +1,1 @@
+"""Back ends behind the contract in `interlock.ports.Store`; only `app` names a concrete one."""

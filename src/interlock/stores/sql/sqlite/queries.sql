@@ -1,0 +1,149 @@
+-- Each query has a name; the store looks them up by it.
+
+-- name: fence
+SELECT token FROM writer;
+
+-- name: locate
+SELECT row, version FROM transactions WHERE id = ?;
+
+-- name: insert_transaction
+INSERT INTO transactions (
+    id, client, region, epoch, version, route, state, status, "end", created_at, updated_at, due_clock, due_at,
+    sla_left, announced, definition, message_id, reference, reason, code, note, payments, digest, answer, answer_due,
+    attempt, redrive_of, redriven_as, approved_by, flagged, row
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- What is fixed at birth (id, client, region, created_at, announced, reference, attempt, redrive_of) is not written again.
+-- name: update_transaction
+UPDATE transactions SET
+    epoch = ?, version = ?, route = ?, state = ?, status = ?, "end" = ?, updated_at = ?, due_clock = ?, due_at = ?,
+    sla_left = ?, definition = ?, message_id = ?, reason = ?, code = ?, note = ?, payments = ?, digest = ?, answer = ?,
+    answer_due = ?, redriven_as = ?, approved_by = ?, flagged = ?
+WHERE row = ?;
+
+-- name: insert_event
+INSERT INTO events (chain_seq, writer, tx, seq, content, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- name: insert_body
+INSERT INTO bodies (row, definition, digest, content) VALUES (?, ?, ?, ?);
+
+-- name: insert_payment
+INSERT INTO payments (
+    tx, ordinal, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- One end a payment: what is final stays as it is.
+-- name: end_payment
+UPDATE payments SET status = ?, reason = ? WHERE tx = ? AND ordinal = ? AND status NOT IN ('ACSC', 'RJCT', 'CANC');
+
+-- name: end_payments
+UPDATE payments SET status = ?, reason = ? WHERE tx = ? AND status NOT IN ('ACSC', 'RJCT', 'CANC');
+
+-- name: reserve
+INSERT OR IGNORE INTO keys (client, kind, value, freed, tx, payment) VALUES (?, ?, ?, 0, ?, ?);
+
+-- name: unreserve
+DELETE FROM keys WHERE client = ? AND kind = ? AND value = ? AND freed = 0;
+
+-- name: holder
+SELECT k.tx, k.payment, t.id, p.status IN ('RJCT', 'CANC')
+FROM keys k
+JOIN transactions t ON t.row = k.tx
+LEFT JOIN payments p ON p.tx = k.tx AND p.ordinal = k.payment
+WHERE k.client = ? AND k.kind = ? AND k.value = ? AND k.freed = 0;
+
+-- name: name_key
+INSERT OR IGNORE INTO keys (client, kind, value, freed, tx, payment) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: insert_delivery
+INSERT INTO deliveries (tx, channel, state, at) VALUES (?, ?, ?, ?);
+
+-- A delivery only ever moves on.
+-- name: update_delivery
+UPDATE deliveries SET state = ?, at = ?
+WHERE tx = (SELECT row FROM transactions WHERE id = ?) AND channel = ? AND state NOT IN ('confirmed', ?);
+
+-- name: insert_idempotency
+INSERT OR IGNORE INTO idempotency (client, key, digest, tx) VALUES (?, ?, ?, ?);
+
+-- name: forget_idempotency
+DELETE FROM idempotency WHERE client = ? AND key = ?;
+
+-- name: idempotent
+SELECT t.id, i.digest FROM idempotency i JOIN transactions t ON t.row = i.tx WHERE i.client = ? AND i.key = ?;
+
+-- name: seal
+UPDATE writer SET batch = ?, outcomes = ?, chain_seq = ?, chain_hash = ?;
+
+-- name: put_client
+INSERT INTO clients (id, name, secret_mac, scopes, created_at, disabled_at) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET
+    name = excluded.name, secret_mac = excluded.secret_mac, scopes = excluded.scopes, disabled_at = excluded.disabled_at;
+
+-- name: put_signing_key
+INSERT INTO signing_keys (id, private_pem, created_at, retired_at) VALUES (?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET retired_at = excluded.retired_at;
+
+-- name: put_control
+INSERT INTO controls (scope, name, stopped, actor, note, at) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: register
+UPDATE writer SET token = token + 1, token_at = ? RETURNING token;
+
+-- name: writer
+SELECT region, incarnation, token, batch, outcomes, chain_seq, chain_hash FROM writer;
+
+-- name: next_row
+SELECT coalesce(max(row), 0) + 1 FROM transactions;
+
+-- name: get
+SELECT * FROM transactions WHERE id = ?;
+
+-- name: history
+SELECT e.content FROM events e JOIN transactions t ON t.row = e.tx WHERE t.id = ? ORDER BY e.seq;
+
+-- name: payments
+SELECT p.ordinal, p.instruction_id, p.end_to_end_id, p.transaction_id, p.uetr, p.amount, p.currency, p.status, p.reason
+FROM payments p JOIN transactions t ON t.row = p.tx WHERE t.id = ? ORDER BY p.ordinal;
+
+-- name: message
+SELECT b.definition, b.digest, b.content FROM bodies b JOIN transactions t ON b.row = t.row * 2 + ? WHERE t.id = ?;
+
+-- name: delivery
+SELECT d.state FROM deliveries d JOIN transactions t ON t.row = d.tx WHERE t.id = ? AND d.channel = ?;
+
+-- name: in_flight
+SELECT * FROM transactions WHERE due_at IS NOT NULL AND row > ? ORDER BY row LIMIT ?;
+
+-- name: overdue
+SELECT * FROM transactions WHERE due_at <= ? ORDER BY due_at LIMIT ?;
+
+-- name: next_deadline
+SELECT due_clock, due_at FROM transactions WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1;
+
+-- name: client
+SELECT id, name, secret_mac, scopes, created_at, disabled_at FROM clients WHERE id = ?;
+
+-- name: clients
+SELECT id, name, secret_mac, scopes, created_at, disabled_at FROM clients ORDER BY created_at, id;
+
+-- name: signing_keys
+SELECT id, private_pem, created_at, retired_at FROM signing_keys ORDER BY created_at, id;
+
+-- name: controls
+SELECT scope, name, stopped, actor, note, at FROM controls
+WHERE seq IN (SELECT max(seq) FROM controls GROUP BY scope, name) ORDER BY scope, name;
+
+-- name: counts
+SELECT state, status, count(*) FROM transactions WHERE due_at IS NOT NULL AND (?1 IS NULL OR client = ?1)
+GROUP BY state, status;
+
+-- name: latest
+SELECT content FROM events ORDER BY chain_seq DESC LIMIT 1;
+
+-- name: chain
+SELECT chain_seq, content, previous, hash FROM events WHERE chain_seq > ? ORDER BY chain_seq;
+
+-- name: keys_of
+SELECT DISTINCT t.id FROM keys k JOIN transactions t ON t.row = k.tx
+WHERE k.client = ? AND k.kind = ? AND k.value >= ? AND k.value < ?;

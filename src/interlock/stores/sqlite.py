@@ -1,0 +1,501 @@
+"""The embedded store: one SQLite file, write-ahead log, fsync at every commit.
+
+Owns: the mapping of records to rows. Must not know: what a status means beyond which of them are final.
+One connection writes, used by the journal's thread alone; each other thread that reads has a connection of its own, so
+readers never wait for the writer. SQLite comes with apsw, because older ones can corrupt a WAL file (before 3.51.3).
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+import apsw
+import zstandard
+
+from interlock.chain import GENESIS, Head, Link, decode, encode, link, micros, moment
+from interlock.errors import ConfigError, LeaseLost, OutcomeUnknown, StoreUnavailable
+from interlock.iso20022.codes import HeldCause, Status
+from interlock.lifecycle import Standing, State
+from interlock.ports import (
+    Client,
+    Control,
+    DeliveryUpdate,
+    IdempotencyTaken,
+    KeysTaken,
+    Outcome,
+    Page,
+    Query,
+    SigningKey,
+    Write,
+)
+from interlock.stores import sqlite_rows as mapping
+from interlock.transaction import (
+    Body,
+    BodyKind,
+    Change,
+    Clock,
+    Deadline,
+    DeliveryState,
+    Event,
+    Key,
+    KeyKind,
+    Payment,
+    Transaction,
+)
+
+_T = TypeVar("_T")
+Row = mapping.Row
+
+_SQL = files("interlock.stores") / "sql" / "sqlite"
+
+#: Kinds whose key is followed by `/` and a qualifier, so that a look-up by the bare value is by prefix.
+_QUALIFIED = frozenset({KeyKind.UETR})
+
+_SETUP = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA cache_size = -65536",
+    "PRAGMA foreign_keys = ON",
+    # A checkpoint of 4,000 pages (16 MB) takes some milliseconds; a longer log slows reads, a shorter one commits.
+    "PRAGMA wal_autocheckpoint = 4000",
+    # A log that once grew long (a backup, a slow reader) gives its space back.
+    "PRAGMA journal_size_limit = 67108864",
+)
+
+
+@cache
+def queries() -> Mapping[str, str]:
+    """The named statements of queries.sql."""
+    parts = (_SQL / "queries.sql").read_text(encoding="utf-8").split("-- name: ")[1:]
+    named = (part.split("\n", 1) for part in parts)
+    return {name.strip(): _statement(text) for name, text in named}
+
+
+def _statement(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if not line.startswith("--")).strip()
+
+
+def migrations() -> list[tuple[int, str]]:
+    """Number and text of every migration, in order."""
+    found = [entry for entry in (_SQL / "migrations").iterdir() if entry.name.endswith(".sql")]
+    return sorted((int(entry.name[:4]), entry.read_text(encoding="utf-8")) for entry in found)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turns what SQLite says about disks and files into our own words."""
+    try:
+        yield
+    except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.BusyError) as exc:
+        raise StoreUnavailable(f"the store cannot be used now: {exc}") from exc
+    except (apsw.CorruptError, apsw.NotADBError) as exc:
+        raise StoreUnavailable(f"the store's file is damaged ({exc}); restore a backup: interlock db restore") from exc
+
+
+class SqliteStore:
+    """`interlock.ports.Store` over one file."""
+
+    def __init__(self, path: Path, *, region: int = 0, vfs: str | None = None) -> None:
+        """Open the file, make or migrate it. Raises ConfigError where it is newer than this program."""
+        self.path = path
+        self._region = region
+        self._vfs = vfs
+        self._local = threading.local()
+        self._readers: list[apsw.Connection] = []
+        self._sql = queries()
+        self._registered: int | None = None
+        with _translated():
+            self._writer = self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+            self._migrate()
+        self._compress = zstandard.ZstdCompressor(level=3).compress
+        self._load()
+
+    # -- opening --
+
+    def _connect(self, flags: int) -> apsw.Connection:
+        db = apsw.Connection(str(self.path), flags=flags, vfs=self._vfs)
+        db.set_busy_timeout(5000)
+        if flags & apsw.SQLITE_OPEN_READWRITE:
+            for pragma in _SETUP:
+                db.execute(pragma)
+        return db
+
+    def _migrate(self) -> None:
+        db = self._writer
+        done: int = db.pragma("user_version")
+        known = migrations()
+        if done > known[-1][0]:
+            raise ConfigError(
+                f"{self.path} was written by a newer Interlock (schema {done}, this one knows {known[-1][0]})"
+            )
+        for number, text in known:
+            if number <= done:
+                continue
+            with db:  # a migration is applied whole or not at all
+                db.execute(text)
+                db.pragma("user_version", number)
+        if not db.execute("SELECT 1 FROM writer").fetchall():
+            db.execute("INSERT INTO writer VALUES (1, ?, 1, 0, 0, x'', x'', 0, ?)", (self._region, GENESIS))
+
+    def _load(self) -> None:
+        """What the writer keeps in mind between commits; read again whenever a commit has failed."""
+        with _translated():
+            region, incarnation, _, _, _, seq, head = self._one("writer") or ()
+            self._region, self._incarnation = region, incarnation
+            self._chain_seq, self._chain_hash = seq, head
+            (self._next_row,) = self._one("next_row") or (1,)
+
+    def _one(self, name: str, bindings: Sequence[Any] = ()) -> Row | None:
+        return self._writer.execute(self._sql[name], bindings).fetchone()
+
+    @property
+    def _number(self) -> int:
+        """The writer's number, with which its keys begin: region and incarnation."""
+        return int(self._region * 1000 + self._incarnation)
+
+    # -- writing --
+
+    def register(self, now: datetime) -> int:
+        with _translated():
+            (token,) = self._one("register", (micros(now),)) or (0,)
+        self._load()
+        self._registered = int(token)
+        return self._registered
+
+    def current_token(self) -> int:
+        return int((self._rows("fence")[0])[0])
+
+    def commit(self, token: int, writes: Sequence[Write], batch: bytes) -> list[Outcome]:
+        db = self._writer
+        with _translated():
+            db.execute("BEGIN IMMEDIATE")
+        try:
+            with _translated():
+                (current,) = self._one("fence") or (0,)
+                if current != token:
+                    raise LeaseLost("another process writes to this store now")
+                work = _Batch(self, batch, seals=token == self._registered)
+                outcomes = [work.write(write) for write in writes]
+                work.finish(outcomes)
+        except BaseException:
+            self._roll_back()
+            raise
+        try:
+            db.execute("COMMIT")
+        except apsw.Error as exc:
+            self._roll_back()
+            raise OutcomeUnknown(f"the commit failed midway: {exc}") from exc
+        self._chain_seq, self._chain_hash, self._next_row = work.chain_seq, work.chain_hash, work.next_row
+        return outcomes
+
+    def _roll_back(self) -> None:
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
+
+    def committed(self, batch: bytes) -> list[Outcome] | None:
+        with _translated():
+            self._roll_back()
+            row = self._one("writer")
+        self._load()
+        if row is None or row[3] != batch:
+            return None
+        return mapping.unpack_outcomes(row[4])
+
+    # -- reading --
+
+    def _reader(self) -> apsw.Connection:
+        db: apsw.Connection | None = getattr(self._local, "db", None)
+        if db is None:
+            db = self._connect(apsw.SQLITE_OPEN_READONLY)
+            self._local.db = db
+            self._readers.append(db)
+        return db
+
+    def _rows(self, name: str, bindings: Sequence[Any] = ()) -> list[Row]:
+        with _translated():
+            return self._reader().execute(self._sql[name], bindings).fetchall()
+
+    def _first(self, name: str, bindings: Sequence[Any], make: Callable[..., _T]) -> _T | None:
+        rows = self._rows(name, bindings)
+        return make(*rows[0]) if rows else None
+
+    def get(self, transaction: UUID) -> Transaction | None:
+        return self._first("get", (transaction.bytes,), mapping.transaction)
+
+    def find(self, query: Query) -> Page:
+        ids = None if query.key is None else self._named(query.client, query.key)
+        if ids is not None and not ids:
+            return Page((), None)
+        sql, bindings = mapping.where(query, ids)
+        with _translated():
+            rows = self._reader().execute(sql, bindings).fetchall()
+        found = tuple(mapping.transaction(*row) for row in rows)
+        more = len(found) > query.limit
+        found = found[: query.limit]
+        return Page(found, found[-1].id if more else None)
+
+    def _named(self, client: str | None, key: tuple[KeyKind, str]) -> list[bytes]:
+        kind, value = key
+        # `0` is the character after `/`: the range holds the value itself with any qualifier.
+        low, high = (f"{value}/", f"{value}0") if kind in _QUALIFIED else (value, f"{value}\0")
+        clients = [client] if client is not None else [row[0] for row in self._rows("clients")]
+        return [row[0] for name in clients for row in self._rows("keys_of", (name, kind, low, high))]
+
+    def history(self, transaction: UUID) -> tuple[Event, ...]:
+        return tuple(decode(row[0])[1] for row in self._rows("history", (transaction.bytes,)))
+
+    def payments(self, transaction: UUID) -> tuple[Payment, ...]:
+        return tuple(mapping.payment(*row) for row in self._rows("payments", (transaction.bytes,)))
+
+    def message(self, transaction: UUID, kind: BodyKind) -> Body | None:
+        rows = self._rows("message", (int(kind is BodyKind.OUTBOX), transaction.bytes))
+        if not rows:
+            return None
+        definition, digest, content = rows[0]
+        return Body(kind=kind, definition=definition, digest=digest, content=mapping.decompress(content))
+
+    def delivery(self, transaction: UUID, channel: str) -> DeliveryState | None:
+        return self._first("delivery", (transaction.bytes, channel), DeliveryState)
+
+    def in_flight(self, after: int, limit: int) -> tuple[tuple[int, Transaction], ...]:
+        return tuple((row[0], mapping.transaction(*row)) for row in self._rows("in_flight", (after, limit)))
+
+    def overdue(self, now: datetime, limit: int) -> tuple[Transaction, ...]:
+        return tuple(mapping.transaction(*row) for row in self._rows("overdue", (micros(now), limit)))
+
+    def next_deadline(self) -> Deadline | None:
+        return self._first("next_deadline", (), lambda clock, at: Deadline(clock=Clock(clock), at=moment(at)))
+
+    def idempotent(self, client: str, key: str) -> IdempotencyTaken | None:
+        return self._first("idempotent", (client, key), lambda id_, digest: IdempotencyTaken(UUID(bytes=id_), digest))
+
+    def client(self, client: str) -> Client | None:
+        return self._first("client", (client,), mapping.client)
+
+    def clients(self) -> tuple[Client, ...]:
+        return tuple(mapping.client(*row) for row in self._rows("clients"))
+
+    def signing_keys(self) -> tuple[SigningKey, ...]:
+        return tuple(mapping.signing_key(*row) for row in self._rows("signing_keys"))
+
+    def controls(self) -> tuple[Control, ...]:
+        return tuple(mapping.control(*row) for row in self._rows("controls"))
+
+    def counts(self, client: str | None) -> Mapping[tuple[Status, HeldCause | None], int]:
+        counts: dict[tuple[Status, HeldCause | None], int] = {}
+        for state, status, number in self._rows("counts", (client,)):
+            key = (Status(status), Standing(State(state), Status(status)).cause)
+            counts[key] = counts.get(key, 0) + number
+        return counts
+
+    def latest(self) -> datetime | None:
+        return self._first("latest", (), lambda content: decode(content)[1].at)
+
+    # -- history and upkeep --
+
+    def head(self) -> Head | None:
+        rows = self._rows("writer")
+        region, incarnation, _, _, _, seq, hash_ = rows[0]
+        return Head(f"{region}.{incarnation}", seq, hash_) if seq else None
+
+    def chain(self, after: int = 0) -> Iterator[Link]:
+        with _translated():
+            for row in self._reader().execute(self._sql["chain"], (after,)):
+                yield Link(*row)
+
+    def check(self) -> list[str]:
+        with _translated():
+            found = [str(row[0]) for row in self._reader().execute("PRAGMA integrity_check")]
+        return [] if found == ["ok"] else found
+
+    def backup(self, target: Path) -> None:
+        """A consistent copy while others write, with SQLite's own online backup; renamed into place when complete."""
+        part = target.with_name(target.name + ".part")
+        part.unlink(missing_ok=True)
+        with _translated():
+            copy = apsw.Connection(str(part))
+            try:
+                with copy.backup("main", self._reader(), "main") as work:
+                    while not work.done:
+                        work.step(1000)
+                copy.pragma("journal_mode", "DELETE")  # one self-contained file
+            finally:
+                copy.close()
+        part.replace(target)
+
+    def close(self) -> None:
+        for db in [*self._readers, self._writer]:
+            db.close()
+        self._readers.clear()
+
+
+class _Batch:
+    """One batch on its way into the file: what can lose is tried at once, the rest is gathered and written together."""
+
+    def __init__(self, store: SqliteStore, batch: bytes, *, seals: bool) -> None:
+        """seals: this process is the writer; an administrator's beside it leaves the writer's own row alone."""
+        self._store = store
+        self._db = store._writer  # noqa: SLF001 - the store's own other half
+        self._sql = store._sql  # noqa: SLF001
+        self._writer = store._number  # noqa: SLF001
+        self._id = batch
+        self._seals = seals
+        self.chain_seq = store._chain_seq  # noqa: SLF001
+        self.chain_hash: bytes = store._chain_hash  # noqa: SLF001
+        self.next_row: int = store._next_row  # noqa: SLF001
+        self._events: list[Row] = []
+        self._bodies: list[Row] = []
+        self._payments: list[Row] = []
+        self._names: list[Row] = []
+        self._deliveries: list[Row] = []
+
+    def write(self, write: Write) -> Outcome:
+        match write:
+            case Change():
+                if not self._seals:
+                    raise LeaseLost("only the process that is registered may change transactions")
+                return self._change(write)
+            case Client():
+                scopes = " ".join(sorted(write.scopes))
+                disabled = None if write.disabled_at is None else micros(write.disabled_at)
+                row = (write.id, write.name, write.secret_mac, scopes, micros(write.created_at), disabled)
+                self._do("put_client", row)
+            case SigningKey():
+                retired = None if write.retired_at is None else micros(write.retired_at)
+                self._do("put_signing_key", (write.id, write.private_pem, micros(write.created_at), retired))
+            case Control():
+                order = (write.scope, write.name, int(write.stopped), write.actor, write.note, micros(write.at))
+                self._do("put_control", order)
+            case DeliveryUpdate():
+                self._flush()
+                state = write.state
+                self._do("update_delivery", (state, micros(write.at), write.transaction.bytes, write.channel, state))
+        return mapping.WON
+
+    def _do(self, name: str, bindings: Row) -> int:
+        self._db.execute(self._sql[name], bindings)
+        return int(self._db.changes())
+
+    def _get(self, name: str, bindings: Row) -> Row | None:
+        row: Row | None = self._db.execute(self._sql[name], bindings).fetchone()
+        return row
+
+    # -- a change --
+
+    def _change(self, change: Change) -> Outcome:
+        """Everything that can make it lose first, so that a loser has nothing to undo but keys."""
+        located = self._get("locate", (change.after.id.bytes,)) if change.read else None
+        if change.read and (located is None or located[1] != change.read):
+            return mapping.STALE
+        if change.original is not None:
+            original = self._get("locate", (change.original.after.id.bytes,))
+            if original is None or original[1] != change.original.read:
+                return mapping.STALE
+        row = self.next_row if located is None else located[0]
+        if (lost := self._claim_idempotency(change, row)) is not None:
+            return lost
+        if (lost := self._reserve(change, row)) is not None:
+            if change.idempotency is not None:
+                self._do("forget_idempotency", (change.after.client, change.idempotency.key))
+            return lost
+        if located is None:
+            self.next_row += 1
+            self._do("insert_transaction", (*mapping.born(change.after), row))
+        else:
+            self._do("update_transaction", (*mapping.grown(change.after), row))
+        self._gather(change, row)
+        if change.original is not None:
+            self._change(change.original)
+        return mapping.WON
+
+    def _claim_idempotency(self, change: Change, row: int) -> Outcome | None:
+        claim = change.idempotency
+        if claim is None:
+            return None
+        client = change.after.client
+        if self._do("insert_idempotency", (client, claim.key, claim.digest, row)):
+            return None
+        found = self._get("idempotent", (client, claim.key))
+        assert found is not None  # the insert found it, and nobody else writes
+        return IdempotencyTaken(UUID(bytes=found[0]), found[1])
+
+    def _reserve(self, change: Change, row: int) -> Outcome | None:
+        client = change.after.client
+        taken: list[tuple[Key, UUID]] = []
+        got: list[Key] = []
+        for key in change.reserves:
+            free = self._do("reserve", (client, key.kind, key.value, row, key.payment))
+            holder = None if free else self._take_over(client, key, row)
+            if holder is None:
+                got.append(key)
+            else:
+                taken.append((key, holder))
+        if not taken:
+            return None
+        for key in got:
+            self._do("unreserve", (client, key.kind, key.value))
+        return KeysTaken(tuple(taken))
+
+    def _take_over(self, client: str, key: Key, row: int) -> UUID | None:
+        """Take a key whose payment was rejected or cancelled; else say who holds it."""
+        self._flush()
+        found = self._get("holder", (client, key.kind, key.value))
+        assert found is not None  # the insert found it, and nobody else writes
+        holder, payment, holder_id, free = found
+        if holder == row:
+            return None  # a step tried again after it had lost to other keys
+        if not (payment and free):
+            return UUID(bytes=holder_id)
+        self._do("name_key", (client, key.kind, key.value, holder, holder, payment))
+        self._do("unreserve", (client, key.kind, key.value))
+        self._do("reserve", (client, key.kind, key.value, row, key.payment))
+        return None
+
+    def _gather(self, change: Change, row: int) -> None:
+        after = change.after
+        digests = [body.digest for body in change.bodies]
+        for event in change.events:
+            content = encode(after.id, event, digests)
+            digests = []  # the first event of the step is the one that the bodies came with
+            previous, self.chain_hash = self.chain_hash, link(self.chain_hash, content)
+            self.chain_seq += 1
+            self._events.append((self.chain_seq, self._writer, row, event.seq, content, previous, self.chain_hash))
+        for body in change.bodies:
+            place = row * 2 + (body.kind is BodyKind.OUTBOX)
+            compressed = self._store._compress(body.content)  # noqa: SLF001
+            self._bodies.append((place, body.definition, body.digest, compressed))
+        self._payments.extend(mapping.paid(row, payment) for payment in change.payments)
+        self._names.extend((after.client, key.kind, key.value, row, row, key.payment) for key in change.names)
+        at = micros(after.updated_at)
+        self._deliveries.extend((row, delivery.channel, delivery.state, at) for delivery in change.deliveries)
+        for ordinal, status, reason in change.ended:
+            self._flush()
+            self._do("end_payment", (status, reason, row, ordinal))
+        if change.ends_all is not None:
+            self._flush()
+            self._do("end_payments", (*change.ends_all, row))
+
+    def _flush(self) -> None:
+        """Write what was gathered, so that what follows in the batch sees it."""
+        for name, rows in (
+            ("insert_event", self._events),
+            ("insert_body", self._bodies),
+            ("insert_payment", self._payments),
+            ("name_key", self._names),
+            ("insert_delivery", self._deliveries),
+        ):
+            if rows:
+                self._db.executemany(self._sql[name], rows)
+                rows.clear()
+
+    def finish(self, outcomes: Sequence[Outcome]) -> None:
+        self._flush()
+        if self._seals:
+            self._do("seal", (self._id, mapping.pack_outcomes(outcomes), self.chain_seq, self.chain_hash))
