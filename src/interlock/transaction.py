@@ -1,15 +1,17 @@
 """What Interlock knows of one message's way: frozen records, without behaviour of their own.
 
 A `Transaction` is the present state, a cache of its `Event`s. A `Change` is one step of it with all that belongs to
-that step, and is committed whole or not at all.
+that step, and is committed whole or not at all. (msgspec's structs: made and changed in C, where frozen dataclasses of
+this width cost microseconds each, several times a transaction.)
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
+
+from msgspec import Struct
 
 from interlock.iso20022.codes import Status
 from interlock.lifecycle import EventKind, Standing
@@ -26,8 +28,7 @@ class Clock(StrEnum):
     CHECK = "check"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deadline:
+class Deadline(Struct, frozen=True, kw_only=True):
     """The clock that runs, and when it fires."""
 
     clock: Clock
@@ -43,8 +44,7 @@ class BodyKind(StrEnum):
     OUTBOX = "outbox"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Body:
+class Body(Struct, frozen=True, kw_only=True):
     """A message as bytes; never changed once stored."""
 
     kind: BodyKind
@@ -55,8 +55,7 @@ class Body:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Payment:
+class Payment(Struct, frozen=True, kw_only=True):
     """One transfer or direct debit in a message; ends once, under the same codes as the transaction."""
 
     #: Place in the message, from 1.
@@ -93,8 +92,7 @@ class KeyKind(StrEnum):
     REFERENCE = "ref"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
+class Key(Struct, frozen=True, kw_only=True):
     """A name under which a client knows a message or payment.
 
     A reserved key of a payment is free again once that payment is rejected or cancelled; one of a message stays.
@@ -106,8 +104,7 @@ class Key:
     payment: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """What happened to a transaction; appended, never changed."""
 
     #: From 1, without gaps; with the epoch it orders the fold.
@@ -127,12 +124,11 @@ class Event:
     #: In words, without personal data.
     note: str | None = None
     #: Findings and other particulars, JSON-able.
-    detail: Mapping[str, object] = field(default_factory=dict)
+    detail: Mapping[str, object] = {}
     epoch: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transaction:
+class Transaction(Struct, frozen=True, kw_only=True):
     """The present state of one transaction: a cache of the fold over its events."""
 
     id: UUID
@@ -183,8 +179,7 @@ class DeliveryState(StrEnum):
     PARKED = "parked"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
+class Delivery(Struct, frozen=True, kw_only=True):
     """Something that must be told to somebody, until it has been."""
 
     #: The channel: `outbox` is the client fetching its answer itself.
@@ -192,8 +187,7 @@ class Delivery:
     state: DeliveryState = DeliveryState.PENDING
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Idempotency:
+class Idempotency(Struct, frozen=True, kw_only=True):
     """A client's key for one call; the same key with another body is a mistake of the client's."""
 
     key: str
@@ -201,8 +195,7 @@ class Idempotency:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(Struct, frozen=True, kw_only=True):
     """One step of one transaction: committed whole, and only if nobody else changed it meanwhile."""
 
     after: Transaction

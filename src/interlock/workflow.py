@@ -15,6 +15,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import structlog
+from msgspec import structs
 
 from interlock import decisions, redrive
 from interlock.clock import Now
@@ -477,7 +478,7 @@ class Workflow:
         payments = await self._journal.read(self._store.payments, transaction_id)
         status = transaction.standing.status
         assert status is not None  # what is stored has had an event
-        return tuple(p if p.status.is_final else replace(p, status=status) for p in payments)
+        return tuple(p if p.status.is_final else structs.replace(p, status=status) for p in payments)
 
     async def message(self, client: str | None, transaction_id: UUID, kind: BodyKind) -> Body:
         """One of its two messages, as it was received or sent. Raises NoAnswer where there is none."""

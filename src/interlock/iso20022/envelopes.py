@@ -12,6 +12,7 @@ that are in it, so that cost goes with the payments and not with what else a mes
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import lru_cache
@@ -247,19 +248,38 @@ def _refuse_unparsed(body: bytes, limits: Limits) -> Finding | None:
     return None
 
 
+class _Stop(Exception):
+    """The prolog has been seen as far as it matters."""
+
+
+class _Prolog:
+    """Parser target that stops at a DOCTYPE, before anything is declared, or else at the first element."""
+
+    def __init__(self) -> None:
+        self.has_doctype = False
+
+    def doctype(self, _name: str, _public: str | None, _system: str | None) -> None:
+        self.has_doctype = True
+        raise _Stop
+
+    def start(self, _tag: str, _attributes: Mapping[str, str]) -> None:
+        raise _Stop
+
+    def close(self) -> None:
+        """Nothing was built."""
+
+
 def _prolog_has_doctype(body: bytes) -> bool:
     """True where a DOCTYPE comes before the first element; reads no further, so nothing is expanded."""
-    parser = etree.XMLPullParser(
-        events=("start",), resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False
+    prolog = _Prolog()
+    parser = etree.XMLParser(
+        target=cast("Any", prolog), resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False
     )
-    try:
+    # What else is wrong the real parse says, and it looks for a DOCTYPE too.
+    with suppress(_Stop, etree.XMLSyntaxError, ValueError, LookupError):
         for start in range(0, len(body), _CHUNK_BYTES):
             parser.feed(body[start : start + _CHUNK_BYTES])
-            for _, element in parser.read_events():
-                return _has_doctype(cast("etree._Element", element))
-    except (etree.XMLSyntaxError, ValueError, LookupError):
-        pass  # The real parse says what is wrong, and it looks for a DOCTYPE too.
-    return False
+    return prolog.has_doctype
 
 
 def _has_doctype(element: etree._Element) -> bool:
@@ -358,10 +378,10 @@ def _open(root: etree._Element, *, lenient: bool) -> Envelope:
     document = documents[0] if len(documents) == 1 else None
     shown = [part.element for part in (header, document) if part is not None]
     is_wrapped = bool(shown) and root not in shown
-    qname = etree.QName(root)
+    namespace, _, name = root.tag.rpartition("}")
     return Envelope(
-        wrapper=qname.localname if is_wrapped else None,
-        wrapper_namespace=qname.namespace if is_wrapped else None,
+        wrapper=name if is_wrapped else None,
+        wrapper_namespace=namespace[1:] or None if is_wrapped else None,
         wrapper_is_flat=is_wrapped and all(element.getparent() is root for element in shown),
         header=header.element if header else None,
         document=document.element if document else None,
@@ -393,7 +413,7 @@ def _of_kind(parts: list[_Part], findings: list[Finding], *, is_header: bool, le
         return good
     for stranger in named:
         namespace = _unused_namespace(stranger)
-        mended = lenient and namespace is not None and etree.QName(stranger.element).namespace is None
+        mended = lenient and namespace is not None and "}" not in stranger.element.tag
         findings.append(_namespace_finding(stranger, namespace, Severity.WARNING if mended else Severity.ERROR))
         if mended and namespace is not None:
             good.append(_moved(stranger, namespace))
@@ -412,7 +432,7 @@ def _unused_namespace(part: _Part) -> tuple[str, str] | None:
 def _namespace_finding(part: _Part, unused: tuple[str, str] | None, severity: Severity) -> Finding:
     name = "AppHdr" if part.is_header else "Document"
     wanted = "head.001.001.02" if part.is_header else "pacs.008.001.08"
-    is_bare = etree.QName(part.element).namespace is None
+    is_bare = "}" not in part.element.tag
     text = f"{name} is in {'no namespace' if is_bare else 'a namespace that is not its own in ISO 20022'}. "
     if unused:
         prefix, definition = unused
@@ -461,9 +481,18 @@ def _line(element: etree._Element) -> int | None:
 
 def path_of(element: etree._Element) -> str:
     """Path from the root of the bytes received, in local names, as findings give it."""
-    names = [etree.QName(element).localname]
-    names.extend(etree.QName(above).localname for above in element.iterancestors())
-    return "/" + "/".join(reversed(names))
+    names = [_local_name(element)]
+    above = element.getparent()
+    while above is not None:
+        names.append(_local_name(above))
+        above = above.getparent()
+    names.append("")
+    names.reverse()
+    return "/".join(names)
+
+
+def _local_name(element: etree._Element) -> str:
+    return element.tag.rpartition("}")[2]
 
 
 def pinpoint(envelope: Envelope, findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -493,7 +522,7 @@ def _child(element: etree._Element | None, step: str) -> etree._Element | None:
     name, _, position = step.rstrip("]").partition("[")
     found = 0
     for child in element if element is not None else ():
-        found += etree.QName(child).localname == name
+        found += _local_name(child) == name
         if found == int(position or 1):
             return child
     return None
@@ -502,7 +531,8 @@ def _child(element: etree._Element | None, step: str) -> etree._Element | None:
 # ---------------------------------------------------------------------------------------------------------------------
 # Envelope to fields
 # ---------------------------------------------------------------------------------------------------------------------
-# A record (message, header, group, payment) is read into a list of slots; `data/fields.toml` says which path fills which.
+# A record (message, header, block, payment) is read into a list of slots; `data/fields.toml` says which path fills
+# which slot. The first element that fits wins.
 
 #: An agent takes six slots, in this order.
 _AGENT_SLOTS: Final = ("bic", "system", "proprietary_system", "member", "lei", "other")
@@ -712,7 +742,7 @@ def extract(envelope: Envelope) -> Original:
     namespace = document.tag.rpartition("}")[0][1:]
     reader = _reader(namespace, envelope.definition)
     fields = _Fields(body, reader.message)
-    xpath = path_of(body) if envelope.wrapper else f"/Document/{etree.QName(body).localname}"
+    xpath = path_of(body) if envelope.wrapper else f"/Document/{_local_name(body)}"
     groups, payments = _payments(reader, fields, xpath)
     is_flat = envelope.wrapper_is_flat
     return Original(

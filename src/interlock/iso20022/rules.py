@@ -496,7 +496,7 @@ def _in_header(header: Header, path: str) -> tuple[Place, ...]:
 
 def _header_definition(original: Original, _today: date) -> Iterable[Place]:
     header = original.header
-    if header is None or header.message_definition in (None, original.definition):
+    if header is None or not original.definition or header.message_definition in (None, original.definition):
         return ()
     return _in_header(header, "MsgDefIdr")
 
@@ -652,7 +652,7 @@ _TABLE: Final = (
         id="agent.bic",
         severity=_E,
         reason="RC01",
-        text="The BIC of the instructing or instructed agent must be a bank, a country and a place, and maybe a branch.",
+        text="The BICs of InstgAgt and InstdAgt must be a bank, a country and a place, and maybe a branch.",
         source="ISO 9362",
         message_check=_group_agent_bics,
     ),

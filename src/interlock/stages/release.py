@@ -42,7 +42,8 @@ def answer(
             narrative=note or "",
             reference=_reference(transaction, inspection),
             now=now,
-            header=None if original is None else original.header,
+            answer_id=transaction.id.hex,
+            original=original,
         )
     payments = {
         ordinal: PaymentVerdict(status=Status.RJCT, reason=reason, narrative=text)

@@ -4,9 +4,10 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
+
+from msgspec.structs import replace
 
 from interlock import lifecycle
 from interlock.lifecycle import Effect, EventKind

@@ -5,10 +5,12 @@ change and, where keys turn out to be another's, calls again with that fact.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from interlock.decisions import Decision
 from interlock.iso20022.answers import Answer
@@ -233,7 +235,7 @@ def _change(
 ) -> Change:
     """entered: the message entered ACTC, so that it reserves its keys."""
     inspection, transaction = arrival.inspection, steps.transaction
-    bodies = () if before.digest is not None else (inbox(inspection),)
+    bodies: tuple[Body, ...] = () if before.digest is not None else (inbox(inspection),)
     answer: Answer | None = None
     if transaction.standing.is_final:
         narrated = {ordinal: (refusal.reason, refusal.note) for ordinal, refusal in refused.items()}

@@ -1,0 +1,51 @@
+"""The command line. A module a group of commands; this one lists them and turns errors into exit codes.
+
+Owns: what is typed and printed. Must not know: how anything is decided. Heavy modules are imported where a command
+needs them, so that `interlock --help` answers at once.
+"""
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from interlock.cli import administration, service, validation
+from interlock.cli.exits import epilog, exit_of
+from interlock.cli.printing import complain
+from interlock.errors import InterlockError
+
+
+class _Commands(TyperGroup):
+    """Ends with the exit code of our table where a command raises one of our errors."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except InterlockError as exc:
+            complain(str(exc))
+            raise typer.Exit(exit_of(exc)) from exc
+
+
+app = typer.Typer(
+    name="interlock",
+    cls=_Commands,
+    help="Receives, decides on and releases ISO 20022 payment messages.",
+    epilog=epilog(),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help starts twice as fast
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+for command in (service.serve, validation.validate, service.config):
+    app.command()(command)
+app.add_typer(administration.clients, name="clients")
+app.add_typer(administration.keys, name="keys")
+
+
+def main() -> None:
+    """Run the command that was typed."""
+    app()

@@ -1,0 +1,420 @@
+"""What the client says and in which order, without doing it. Pure but for the clock and the dice, which are arguments.
+
+A flow is a generator. It yields a `Request` and is sent the `Reply` to it, or yields a `Pause` and is sent None once
+that has passed; it returns the result or raises one of `interlock.errors`. The two drivers in `drivers` do the sending
+and the waiting, one with threads in mind and one for asyncio, and know nothing else; so there is one place where it is
+decided when to try again.
+"""
+
+import base64
+import random
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, TypeVar, Unpack
+from urllib.parse import quote
+from uuid import UUID
+
+import msgspec
+
+from interlock.client.records import (
+    DecisionKind,
+    Event,
+    Filter,
+    MessageKind,
+    Page,
+    Problem,
+    Redrives,
+    Transaction,
+    Validation,
+)
+from interlock.errors import DependencyError, InterlockError, OutcomeUnknown, RequestError, Unauthorised
+
+T = TypeVar("T")
+
+_XML = {"Content-Type": "application/xml"}
+#: What says "later": too many requests, and unavailable. Gateways between say the other two when they lose the server.
+_LATER = frozenset({429, 502, 503, 504})
+#: Gateways: the server may have got the request, or not.
+_GATEWAY = frozenset({502, 504})
+#: A token is renewed this long before its end, so that it does not run out on its way.
+_TOKEN_MARGIN_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Who calls, and how patiently."""
+
+    client_id: str
+    client_secret: str = field(repr=False)
+    #: Scopes to ask for; empty: all that the client has.
+    scopes: tuple[str, ...] = ()
+    #: Longest time for one call with all its retries, in seconds.
+    patience: float = 30.0
+    #: Longest time for one answer, in seconds.
+    timeout: float = 10.0
+    #: First and longest pause between tries, in seconds.
+    backoff: float = 0.1
+    backoff_max: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """To be sent."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+    #: Longest time for the answer, in seconds.
+    timeout: float
+    #: The same again does no harm, so it may be sent again although its answer was lost.
+    repeatable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """To be waited."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What the server answered."""
+
+    status: int
+    #: Names in lower case.
+    headers: Mapping[str, str]
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """No answer came."""
+
+    why: str
+    #: The request may have arrived.
+    sent: bool
+
+
+Reply = Response | Lost
+Flow = Generator[Request | Pause, Any, T]
+
+
+class Answered(Exception):
+    """Stands behind an error: what the server said."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(f"{problem.status} {problem.code}")
+        self.problem = problem
+
+
+def problem_of(error: InterlockError) -> Problem | None:
+    """The problem document that an error was made from; None where the server said nothing."""
+    return error.__cause__.problem if isinstance(error.__cause__, Answered) else None
+
+
+class Flows:
+    """Every call, as a flow. Keeps the token; may be shared by tasks and threads, which at worst fetch it twice."""
+
+    def __init__(
+        self, settings: Settings, *, clock: Callable[[], float], dice: random.Random, new_key: Callable[[], str]
+    ) -> None:
+        """clock: steady, in seconds. dice: for jitter, so that clients do not come back all at once.
+
+        new_key: makes idempotency keys.
+        """
+        self._settings = settings
+        self._clock = clock
+        self._dice = dice
+        self._new_key = new_key
+        self._token: str | None = None
+        self._token_until = 0.0
+
+    # -- the calls --
+
+    def submit(
+        self,
+        message: bytes,
+        *,
+        idempotency_key: str | None = None,
+        reference: str | None = None,
+        wait: float = 0,
+    ) -> Flow[Transaction]:
+        """Send a message; the transaction that it became, stored durably by the server.
+
+        idempotency_key: the same key again gives the same transaction; without one each call makes its own, so that
+        its retries after a lost answer cannot send the message twice.
+        reference: what you call it; found by `find(reference=...)`. wait: seconds to wait for the end.
+        """
+        headers = {**_XML, "Idempotency-Key": idempotency_key or self._new_key()}
+        if reference is not None:
+            headers["X-Client-Reference"] = reference
+        if wait > 0:
+            headers["Prefer"] = f"wait={wait:g}"
+        timeout = self._settings.timeout + wait
+        request = Request(method="POST", path="/v1/messages", headers=headers, content=message, timeout=timeout)
+        return (yield from self._read(request, Transaction, patience=self._settings.patience + wait))
+
+    def wait(self, transaction_id: UUID | str, *, seconds: float = 30) -> Flow[Transaction]:
+        """The transaction once it has ended, or as it stands when the time is up; see `final`."""
+        end = self._clock() + seconds
+        pause = 0.02
+        while True:
+            transaction = yield from self.status(transaction_id)
+            left = end - self._clock()
+            if transaction.final or left <= 0:
+                return transaction
+            yield Pause(min(pause, left))
+            pause = min(pause * 1.5, 1.0)
+
+    def status(self, transaction_id: UUID | str) -> Flow[Transaction]:
+        """The transaction as it stands, with its payments."""
+        return (yield from self._read(self._get(_path(transaction_id)), Transaction))
+
+    def events(self, transaction_id: UUID | str) -> Flow[tuple[Event, ...]]:
+        """What happened to it, oldest first."""
+        found = yield from self._read(self._get(_path(transaction_id, "/events")), _Events)
+        return found.events
+
+    def page(self, **filters: Unpack[Filter]) -> Flow[Page]:
+        """A page of transactions, newest first, that match everything given."""
+        request = replace(self._get("/v1/transactions"), params=_params(filters))
+        return (yield from self._read(request, Page))
+
+    def accept(
+        self, transaction_id: UUID | str, *, note: str | None = None, by: str | None = None
+    ) -> Flow[Transaction]:
+        """Accept what is held for your decision. by: the person or application that decides."""
+        return (yield from self.decide(transaction_id, DecisionKind.ACCEPT, note=note, by=by))
+
+    def reject(
+        self, transaction_id: UUID | str, reason: str, *, note: str | None = None, by: str | None = None
+    ) -> Flow[Transaction]:
+        """Reject what is held for your decision. reason: an ISO code, such as AC04 or FRAD."""
+        return (yield from self.decide(transaction_id, DecisionKind.REJECT, reason=reason, note=note, by=by))
+
+    def cancel(
+        self,
+        transaction_id: UUID | str,
+        *,
+        reason: str | None = None,
+        note: str | None = None,
+        by: str | None = None,
+    ) -> Flow[Transaction]:
+        """Cancel what has not been released. Raises IllegalDecision where it is too late."""
+        return (yield from self.decide(transaction_id, DecisionKind.CANCEL, reason=reason, note=note, by=by))
+
+    def decide(
+        self,
+        transaction_id: UUID | str,
+        decision: DecisionKind | str,
+        *,
+        reason: str | None = None,
+        note: str | None = None,
+        by: str | None = None,
+    ) -> Flow[Transaction]:
+        """Decide; the same decision again gives the same answer. Raises IllegalDecision where another one stands."""
+        content = _body(decision=str(decision), reason=reason, note=note, by=by)
+        request = self._post(_path(transaction_id, "/decisions"), content)
+        return (yield from self._read(request, Transaction))
+
+    def redrive(
+        self, transaction_id: UUID | str, *, note: str | None = None, by: str | None = None
+    ) -> Flow[Transaction]:
+        """Drive the payments of a cancelled or retryably rejected transaction again; the new transaction.
+
+        Not sent again after a lost answer, for that could make two attempts: OutcomeUnknown is raised, and
+        `redriven_as` of the original tells.
+        """
+        content = _body(decision="redrive", note=note, by=by)
+        request = replace(self._post(_path(transaction_id, "/decisions"), content), repeatable=False)
+        return (yield from self._read(request, Transaction))
+
+    def redrive_all(self, *, dry_run: bool = True, **filters: Unpack[Filter]) -> Flow[Redrives]:
+        """Drive again all that match and may be; by default only says which these are."""
+        content = _body(dry_run=dry_run, filter=_params(filters))
+        request = replace(self._post("/v1/redrives", content), repeatable=dry_run)
+        return (yield from self._read(request, Redrives))
+
+    def answer(self, transaction_id: UUID | str) -> Flow[bytes]:
+        """The answer message, as often as you like. Raises NoAnswer while there is none, or where none is due."""
+        return (yield from self.message(transaction_id, MessageKind.OUTBOX))
+
+    def message(self, transaction_id: UUID | str, kind: MessageKind | str) -> Flow[bytes]:
+        """One of its two messages, byte for byte."""
+        request = replace(self._get(_path(transaction_id, f"/messages/{kind}")), headers={"Accept": "application/xml"})
+        response = yield from self._call(request)
+        return response.content
+
+    def validate(self, message: bytes) -> Flow[Validation]:
+        """What the server would find wrong with a message; nothing is stored."""
+        return (yield from self._read(self._post("/v1/validations", message, _XML), Validation))
+
+    # -- how a call is made --
+
+    def _get(self, path: str) -> Request:
+        return Request(method="GET", path=path, timeout=self._settings.timeout)
+
+    def _post(self, path: str, content: bytes, headers: Mapping[str, str] | None = None) -> Request:
+        headers = {"Content-Type": "application/json"} if headers is None else headers
+        return Request(method="POST", path=path, headers=headers, content=content, timeout=self._settings.timeout)
+
+    def _read(self, request: Request, kind: type[T], *, patience: float | None = None) -> Flow[T]:
+        response = yield from self._call(request, patience=patience)
+        return _decode(response.content, kind)
+
+    def _call(self, request: Request, *, patience: float | None = None) -> Flow[Response]:
+        """The good answer to a request; raises for any other."""
+        until = self._clock() + (self._settings.patience if patience is None else patience)
+        response = yield from self._authorised(request, until)
+        if response.status == 401:  # the keys were changed, or the token was taken back: once more with a new one
+            self._token = None
+            response = yield from self._authorised(request, until)
+        if response.status >= 400:
+            raise_problem(response)
+        return response
+
+    def _authorised(self, request: Request, until: float) -> Flow[Response]:
+        if self._token is None or self._clock() >= self._token_until:
+            yield from self._fetch_token(until)
+        headers = {**request.headers, "Authorization": f"Bearer {self._token}"}
+        return (yield from self._tried(replace(request, headers=headers), until))
+
+    def _fetch_token(self, until: float) -> Flow[None]:
+        settings = self._settings
+        pair = f"{settings.client_id}:{settings.client_secret}".encode()
+        form = "grant_type=client_credentials"
+        if settings.scopes:
+            form += "&scope=" + quote(" ".join(settings.scopes))
+        headers = {
+            "Authorization": "Basic " + base64.b64encode(pair).decode(),
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        request = Request(
+            method="POST", path="/oauth2/token", headers=headers, content=form.encode(), timeout=settings.timeout
+        )
+        response = yield from self._tried(request, until)
+        if response.status >= 500:
+            raise_problem(response)
+        if response.status != 200:
+            raise Unauthorised("the server gives no token: check client id, secret and scopes")
+        token = _decode(response.content, _Token)
+        self._token = token.access_token
+        self._token_until = self._clock() + max(0.0, token.expires_in - _TOKEN_MARGIN_SECONDS)
+
+    def _tried(self, request: Request, until: float) -> Flow[Response]:
+        """The answer to a request, tried again while that may help and time is left."""
+        backoff = self._settings.backoff
+        while True:
+            left = until - self._clock()
+            reply: Reply = yield replace(request, timeout=max(0.001, min(request.timeout, left)))
+            if isinstance(reply, Response) and reply.status not in _LATER:
+                return reply
+            if not request.repeatable and _may_have_arrived(reply):
+                raise OutcomeUnknown(f"the answer to {request.method} {request.path} was lost; look before you repeat")
+            pause = max(_retry_after(reply), backoff * self._dice.uniform(0.5, 1.0))
+            if self._clock() + pause >= until:
+                return _given_up(reply, request)
+            yield Pause(pause)
+            backoff = min(backoff * 2, self._settings.backoff_max)
+
+
+def _may_have_arrived(reply: Reply) -> bool:
+    if isinstance(reply, Lost):
+        return reply.sent
+    return reply.status in _GATEWAY or (reply.status == 503 and problem_in(reply).code == OutcomeUnknown.code)
+
+
+def _given_up(reply: Reply, request: Request) -> Response:
+    """The last answer, for the caller to raise; where there was none, raises."""
+    if isinstance(reply, Response):
+        return reply
+    if reply.sent and request.method != "GET":
+        raise OutcomeUnknown(f"no answer to {request.method} {request.path}: {reply.why}; ask by id before you repeat")
+    raise DependencyError(f"the server cannot be reached: {reply.why}")
+
+
+def _retry_after(reply: Reply) -> float:
+    """Seconds that the server asks us to wait; 0 where it does not say so in seconds."""
+    if isinstance(reply, Lost):
+        return 0.0
+    text = reply.headers.get("retry-after", "")
+    return float(text) if text.isascii() and text.isdigit() else 0.0
+
+
+# -- what comes back --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Token:
+    access_token: str
+    expires_in: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Events:
+    events: tuple[Event, ...] = ()
+
+
+def _decode(content: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.DecodeError as exc:
+        raise DependencyError(f"what answered is no Interlock that this client knows: {exc}") from exc
+
+
+def problem_in(response: Response) -> Problem:
+    """The problem document in an answer, or one made of its status where it has none."""
+    try:
+        return msgspec.json.decode(response.content, type=Problem)
+    except msgspec.DecodeError:
+        code = {401: "unauthorised", 403: "forbidden", 404: "unknown_transaction", 409: "conflict"}
+        by_class = "bad_request" if response.status < 500 else "unavailable"
+        return Problem(status=response.status, code=code.get(response.status, by_class))
+
+
+def _with_descendants(kind: type[InterlockError]) -> Iterable[type[InterlockError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _with_descendants(child)
+
+
+#: Code to class; of several with one code the nearest to the root.
+_BY_CODE: dict[str, type[InterlockError]] = {}
+for _kind in _with_descendants(InterlockError):
+    _BY_CODE.setdefault(_kind.code, _kind)
+
+
+def raise_problem(response: Response) -> None:
+    """Raise the error that an answer tells of; its cause holds the problem document."""
+    problem = problem_in(response)
+    fallback = RequestError if response.status < 500 else DependencyError
+    kind = _BY_CODE.get(problem.code, fallback)
+    if kind is InterlockError:
+        kind = DependencyError  # the root is never raised itself
+    raise kind(problem.detail or problem.title or f"the server answered {response.status}") from Answered(problem)
+
+
+def _path(transaction_id: UUID | str, rest: str = "") -> str:
+    return f"/v1/transactions/{quote(str(transaction_id), safe='')}{rest}"
+
+
+def _params(filters: Filter) -> dict[str, str]:
+    """A filter as it stands in a query: several values joined by commas, times in ISO 8601."""
+    return {name: _param(value) for name, value in filters.items() if value is not None}
+
+
+def _param(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, str | int):
+        return str(value)
+    assert isinstance(value, Iterable)  # as Filter has it
+    return ",".join(str(item) for item in value)
+
+
+def _body(**given: object) -> bytes:
+    return msgspec.json.encode({name: value for name, value in given.items() if value is not None})
