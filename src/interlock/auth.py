@@ -119,6 +119,7 @@ class Authority:
         #: By SHA-256 of the token, oldest first.
         self._verified: dict[bytes, Identity] = {}
         self._read_at = _NEVER
+        self._reads = self._taken = 0
         self._claims = jwt.JWTClaimsRegistry(
             now=lambda: int(now().timestamp()),
             iss={"essential": True, "value": issuer},
@@ -137,13 +138,17 @@ class Authority:
 
     async def _refresh(self) -> None:
         before, self._read_at = self._read_at, self._now()  # whoever comes meanwhile goes on with what is known
+        self._reads += 1
+        number = self._reads
         try:
             clients = await self._journal.read(self._store.clients)
             records = await self._journal.read(self._store.signing_keys)
         except BaseException:
             self._read_at = before
             raise
-        self._take(clients, records)
+        if number > self._taken:  # of two reads at once the one that began later knows more
+            self._taken = number
+            self._take(clients, records)
 
     async def _refresh_if_older(self, age: timedelta) -> None:
         if self._now() - self._read_at > age:
@@ -225,6 +230,8 @@ class Authority:
         client = self._clients.get(client_id)
         if client is None and client_id.startswith("c_") and len(client_id) < 64:
             client = await self._journal.read(self._store.client, client_id)
+            if client is not None:
+                await self._refresh()  # another process has just added it; its token must verify too
         expected = bytes(32) if client is None else client.secret_mac
         right = hmac.compare_digest(_mac(self._server_key, secret), expected)
         if client is None or not right or client.disabled_at is not None:

@@ -42,6 +42,24 @@ def inspect(
     )
 
 
+def uninspected(content: bytes, failure: str) -> Inspection:
+    """What is known of a message that we failed to look at."""
+    return Inspection(
+        content=content,
+        digest=sha256(content).digest(),
+        definition=None,
+        header_definition=None,
+        original=None,
+        technical=(),
+        business=(),
+        judged=False,
+        is_answer=False,
+        is_usable=False,
+        answer=None,
+        failure=failure,
+    )
+
+
 def _technical(envelope: Envelope, catalogue: Catalogue) -> tuple[tuple[Finding, ...], bool]:
     """Findings of reading and of the schemas, and whether every part had a schema."""
     findings = envelope.findings

@@ -61,6 +61,9 @@ class Deadlines:
             except DependencyError as exc:
                 _log.warning("deadlines wait for the store", error=str(exc))
                 await asyncio.sleep(_PAUSE_SECONDS)
+            except Exception:  # noqa: BLE001 - whatever it is
+                _log.exception("deadlines failed")  # and go on: without this loop nothing would ever time out
+                await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _fire_due(self) -> bool:
         """Fire a batch of what is overdue; False if nothing was."""
@@ -76,6 +79,9 @@ class Deadlines:
             await self._workflow.expire(transaction)
         except InterlockError as exc:
             _log.warning("deadline not fired", transaction=str(transaction.id), error=str(exc))
+            return False
+        except Exception as exc:  # noqa: BLE001 - one that fails must not hold the others up
+            await self._workflow.park(transaction, exc)
             return False
         self.fired += 1
         if transaction.deadline is not None:

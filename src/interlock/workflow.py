@@ -10,6 +10,7 @@ Owns: the order of reading, deciding and committing. Must not know: HTTP, SQL, o
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from hashlib import sha256
 from typing import NamedTuple
 from uuid import UUID
@@ -21,6 +22,7 @@ from interlock import decisions, redrive
 from interlock.clock import Now
 from interlock.decisions import Decision, DecisionKind
 from interlock.errors import (
+    DependencyError,
     DuplicateMismatch,
     IllegalDecision,
     InterlockError,
@@ -30,11 +32,11 @@ from interlock.errors import (
     TooManyInFlight,
     UnknownTransaction,
 )
-from interlock.inspection import inspect
+from interlock.inspection import inspect, uninspected
 from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.schemas import Catalogue
 from interlock.journal import Journal
-from interlock.lifecycle import EventKind, State
+from interlock.lifecycle import EventKind, State, judge
 from interlock.memory import Memory
 from interlock.ports import (
     Control,
@@ -73,6 +75,8 @@ _log = structlog.get_logger()
 _TRIES = 8
 #: A message larger than this is inspected beside the event loop, so that it does not hold the small ones up.
 _LARGE_BYTES = 65_536
+#: How long a transaction that trips over our own mistake is left alone before its clock fires again.
+_PARKED_FOR = timedelta(minutes=1)
 
 _Taken = dict[Key, UUID]
 #: Decides on the present transaction and the keys known to be taken; None: there is nothing to do.
@@ -122,6 +126,8 @@ class Workflow:
         self.memory = Memory()
         self._controls: dict[tuple[ControlScope, str], Control] = {}
         self._background: set[asyncio.Task[None]] = set()
+        #: Transactions that tripped over a mistake of ours since the start.
+        self.parked = 0
         #: Called with each deadline that a commit has set.
         self.on_deadline: Callable[[Deadline], None] = lambda _: None
 
@@ -155,7 +161,28 @@ class Workflow:
         except InterlockError as exc:
             _log.warning("not resumed", transaction=str(transaction.id), error=str(exc))
             return False
+        except Exception as exc:  # noqa: BLE001 - one that cannot go on must not keep the others from it
+            await self.park(transaction, exc)
+            return False
         return True
+
+    async def park(self, transaction: Transaction, exc: Exception) -> None:
+        """Our own mistake keeps this one from going on: record it, alert, and leave it alone for a while."""
+        _log.error("parked", transaction=str(transaction.id), exc_info=exc)
+        self.parked += 1
+
+        async def apply(present: Transaction, _: _Taken) -> Change | None:
+            if judge(present.standing, EventKind.STAGE_FAULT) is None or present.deadline is None:
+                return None
+            steps = Steps(present, self.now())
+            later = Deadline(clock=present.deadline.clock, at=max(present.deadline.at, steps.now + _PARKED_FOR))
+            steps.take(EventKind.STAGE_FAULT, note=f"failed: {type(exc).__name__}", deadline=later, flagged=True)
+            return Change(after=steps.transaction, events=steps.events, read=steps.read)
+
+        try:
+            await self._pursue(transaction, apply)
+        except InterlockError as failure:
+            _log.warning("not parked", transaction=str(transaction.id), error=str(failure))
 
     # -- submitting --
 
@@ -214,12 +241,18 @@ class Workflow:
         claim = None
         if idempotency_key is not None:
             claim = Idempotency(key=idempotency_key, digest=sha256(content).digest())
-            used = await self._journal.read(self._store.idempotent, client, claim.key)
-            if used is not None:
-                return await self._again(client, used, claim)
         inspection = await self._inspect(content)
         route = self._routes.choose(client, inspection.definition)
-        self._admit(client, route)
+        try:
+            self._admit(client, route)
+        except DependencyError:
+            # What was taken before stays taken: its repetition is answered even while new work is refused.
+            if claim is None:
+                raise
+            used = await self._journal.read(self._store.idempotent, client, claim.key)
+            if used is None:
+                raise
+            return await self._again(client, used, claim)
         newborn = self._newborn(client, route, reference=reference)
         arrival = Arrival(inspection=inspection, route=route, stopped=self._held_back(client, route), idempotency=claim)
         outcome = await self._bear(newborn, arrival)
@@ -253,6 +286,9 @@ class Workflow:
 
     def _advance(self, begin: Callable[[], Steps], arrival: Arrival) -> Change:
         """The stages' change; where they fail by our own mistake the message is kept and held for an operator."""
+        failure = arrival.inspection.failure
+        if failure is not None:
+            return way.fault(begin(), arrival, f"the message could not be inspected: {failure}")
         steps = begin()
         try:
             return way.advance(steps, arrival, steps.now)
@@ -289,7 +325,11 @@ class Workflow:
     async def _inspect(self, content: bytes) -> Inspection:
         def look() -> Inspection:
             today = self.now().date()
-            return inspect(content, self._catalogue, limits=self._settings.limits, today=today)
+            try:
+                return inspect(content, self._catalogue, limits=self._settings.limits, today=today)
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the message must not be lost
+                _log.exception("inspection failed")
+                return uninspected(content, type(exc).__name__)
 
         return look() if len(content) <= _LARGE_BYTES else await asyncio.to_thread(look)
 

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from interlock.cli import administration, service, validation
+from interlock.cli import administration, service, transactions, upkeep, validation
 from interlock.cli.exits import epilog, exit_of
 from interlock.cli.printing import complain
 from interlock.errors import InterlockError
@@ -40,10 +40,20 @@ app = typer.Typer(
 )
 
 
-for command in (service.serve, validation.validate, service.config):
+for command in (
+    service.serve,
+    transactions.send,
+    transactions.status,
+    transactions.decide,
+    transactions.redrive,
+    validation.validate,
+    service.config,
+):
     app.command()(command)
 app.add_typer(administration.clients, name="clients")
 app.add_typer(administration.keys, name="keys")
+app.add_typer(upkeep.db, name="db")
+app.add_typer(upkeep.audit, name="audit")
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,14 +17,13 @@ from interlock.cli.exits import Exit
 from interlock.cli.options import AsJson, ConfigFile, DataFolder
 from interlock.cli.printing import complain, emit, fields, say, table
 from interlock.cli.service import effective
-from interlock.errors import LeaseLost, RequestError
+from interlock.errors import LeaseLost
 
 if TYPE_CHECKING:
     from interlock.config import Config
     from interlock.ports import Client, Store, Write
 
 DEFAULT_SCOPES = ("rp2/read", "rp2/write")
-SCOPES = (*DEFAULT_SCOPES, "interlock/operate", "interlock/admin")
 #: How often a write is tried while servers come and go.
 _TRIES = 3
 
@@ -67,16 +66,17 @@ def add_client(
     *,
     scope: Annotated[
         list[str] | None,
-        typer.Option("--scope", help=f"May be given again. One of {', '.join(SCOPES)}.  [default: rp2/read rp2/write]"),
+        typer.Option(
+            "--scope",
+            help="rp2/read, rp2/write, interlock/operate or interlock/admin; may be repeated. Without it the first two.",
+        ),
     ] = None,
     data: DataFolder = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Register a client; its secret is shown now and never again."""
-    scopes = frozenset(word for given in scope or DEFAULT_SCOPES for word in given.split())
-    if unknown := sorted(scopes.difference(SCOPES)):
-        raise RequestError(f"unknown scope {', '.join(unknown)}; there are {', '.join(SCOPES)}")
+    scopes = {word for given in scope or DEFAULT_SCOPES for word in given.split()}
     settings = effective(config, data=data)
     with opened(settings) as store:
         from interlock.app import server_key
@@ -157,17 +157,25 @@ def list_keys(*, data: DataFolder = None, config: ConfigFile = None, as_json: As
 
 
 @keys.command("rotate")
-def rotate_keys(*, data: DataFolder = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
+def rotate_keys(
+    *,
+    revoke: Annotated[bool, typer.Option("--revoke", help="A key has leaked: tokens of the old ones end now.")] = False,
+    data: DataFolder = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Sign with a new key from now on; tokens of the old ones stay good until they run out.
 
-    A running server takes the new key up by itself.
+    A running server takes the new key up within seconds.
     """
     with opened(effective(config, data=data)) as store:
         from interlock.auth import new_signing_key
 
         at = now()
         fresh = new_signing_key(at)
-        retired = [replace(key, retired_at=at) for key in store.signing_keys() if key.retired_at is None]
+        # A key verifies for a token's life after its retirement, and no token lives longer than a day.
+        end = at - timedelta(days=2) if revoke else at
+        retired = [replace(key, retired_at=end) for key in store.signing_keys() if revoke or key.retired_at is None]
         write(store, *retired, fresh)
     if as_json:
         emit({"key_id": fresh.id, "created_at": fresh.created_at.isoformat(), "retired": [key.id for key in retired]})

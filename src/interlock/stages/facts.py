@@ -29,6 +29,8 @@ class Inspection:
     is_usable: bool
     #: The definition of its answer; None: not one that is answered here.
     answer: str | None
+    #: Our own mistake kept us from looking at it; the message is held for an operator, not judged.
+    failure: str | None = None
 
     @property
     def findings(self) -> tuple[Finding, ...]:

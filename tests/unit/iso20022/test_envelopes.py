@@ -66,7 +66,7 @@ def test_bare_document() -> None:
         (f"<a><b><c><Head>{HEADER}</Head></c></b><d>{SMALL}</d></a>", "a", False),
     ],
 )
-def test_any_wrapper_at_any_depth(body: str, wrapper: str, flat: bool) -> None:
+def test_any_wrapper_at_any_depth(body: str, wrapper: str, *, flat: bool) -> None:
     """Header and document are found in wrappers that nobody told us of, side by side or not."""
     envelope = read(body.encode())
     assert (envelope.header_definition, envelope.definition) == ("head.001.001.02", "pacs.008.001.08")
@@ -209,7 +209,7 @@ def test_lenient_does_not_guess() -> None:
         (b"null", False),
     ],
 )
-def test_json_is_recognised(body: bytes, verdict: bool) -> None:
+def test_json_is_recognised(body: bytes, *, verdict: bool) -> None:
     """JSON objects, arrays and texts are told from XML by their first character."""
     assert is_json(body) is verdict
 

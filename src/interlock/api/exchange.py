@@ -1,0 +1,196 @@
+"""One HTTP request and its response, as thin as the hot calls need them; and the limits on what comes in.
+
+Reading a body is where a client can hold us up, so every bound on it is here: size, time, memory for all bodies at
+once, and requests at once.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, NamedTuple
+
+import uuid_utils
+
+from interlock.config import Config
+from interlock.errors import BodyTooLarge, EmptyBody, NotXml, Overloaded, RequestError
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = tuple[tuple[bytes, bytes], ...]
+
+JSON = (b"content-type", b"application/json")
+XML = (b"content-type", b"application/xml")
+NO_STORE = (b"cache-control", b"no-store")
+_CLOSE = (b"connection", b"close")
+
+#: A body that nobody has read and that is larger than this ends the connection, so that it need not be read.
+_UNREAD_BYTES = 16_384
+#: How long and how much a refused client may still send before the connection is closed: most clients look for the
+#: answer only when they have sent everything, and a reset would take it away from them.
+_LINGER_SECONDS = 1.0
+_LINGER_BYTES = 8_388_608
+_XML_TYPES = ("application/xml", "text/xml", "application/octet-stream", "text/plain")
+
+
+class TooSlow(RequestError):
+    """The request's body did not come in time."""
+
+    code = "request_timeout"
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was whole; there is nobody to answer."""
+
+
+class Response(NamedTuple):
+    """What is sent back; content-length is added."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class Request:
+    """What a hot call needs of a request; headers are scanned once, and their names are lower case."""
+
+    __slots__ = ("_receive", "began", "body_bytes", "body_read", "headers", "path", "request_id", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive, began: float) -> None:
+        """began: the event loop's time."""
+        self.scope = scope
+        self.path: str = scope["path"]
+        self._receive = receive
+        self.began = began
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.body_read = False
+        #: What of its body counts against the bound on all bodies.
+        self.body_bytes = 0
+        self.request_id = str(uuid_utils.uuid4())
+
+    def header(self, name: bytes) -> str | None:
+        """A header as text; None where it is absent."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the client announces one."""
+        return b"transfer-encoding" in self.headers or self.headers.get(b"content-length", b"0") != b"0"
+
+    async def next_message(self) -> Message:
+        """The next part of the body, as the server has it. Raises ClientGone."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        return message
+
+    async def refuse_body(self, send: Send, response: Response) -> None:
+        """Answer, look away from what the client still sends, then close."""
+        await send(_start(response, (*response.headers, _CLOSE)))
+        await send({"type": "http.response.body", "body": response.body, "more_body": True})
+        left = _LINGER_BYTES
+        try:
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while left > 0:
+                    message = await self.next_message()
+                    left -= len(message["body"])
+                    if not message.get("more_body", False):
+                        break
+        except (TimeoutError, ClientGone):
+            pass
+        await send({"type": "http.response.body", "body": b""})
+
+    async def respond(self, send: Send, response: Response) -> None:
+        """Send the answer."""
+        if not self.body_read and self.has_body and self._is_large():
+            await self.refuse_body(send, response)
+            return
+        await send(_start(response, response.headers))
+        await send({"type": "http.response.body", "body": response.body})
+
+    def _is_large(self) -> bool:
+        length = self.headers.get(b"content-length", b"")
+        return not (length.isdigit() and int(length) <= _UNREAD_BYTES)
+
+
+def _start(response: Response, headers: Iterable[tuple[bytes, bytes]]) -> Message:
+    length = () if response.status == 204 else ((b"content-length", b"%d" % len(response.body)),)
+    return {"type": "http.response.start", "status": response.status, "headers": [*headers, *length]}
+
+
+class Intake:
+    """The bounds on requests and their bodies."""
+
+    def __init__(self, config: Config) -> None:
+        self._bytes_max = config.body_bytes_max
+        self._seconds_max = config.body_seconds_max
+        self._all_bytes_max = config.bodies_bytes_max
+        self._requests_max = config.requests_max
+        #: Requests being worked on, and the bytes of their bodies.
+        self.requests = 0
+        self.bytes = 0
+
+    def enter(self) -> None:
+        """Count a request in. Raises Overloaded; who is not refused must `leave`."""
+        if self.requests >= self._requests_max:
+            raise Overloaded("too many requests at once; try again shortly")
+        self.requests += 1
+
+    def leave(self, request: Request) -> None:
+        """Count it out, with the body it had."""
+        self.requests -= 1
+        self.bytes -= request.body_bytes
+
+    async def read(self, request: Request) -> bytes:
+        """The whole body. Raises BodyTooLarge, TooSlow, Overloaded, ClientGone."""
+        length = request.headers.get(b"content-length", b"")
+        if length.isdigit():
+            self._refuse_large(int(length))
+            self._refuse_crowd(int(length))
+        try:
+            async with asyncio.timeout(self._seconds_max):
+                return await self._gather(request)
+        except TimeoutError as exc:
+            raise TooSlow("the body did not come in time; nothing was stored") from exc
+
+    async def _gather(self, request: Request) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await request.next_message()
+            part: bytes = message["body"]
+            self._refuse_crowd(len(part))
+            request.body_bytes += len(part)
+            self.bytes += len(part)
+            size += len(part)
+            self._refuse_large(size)
+            parts.append(part)
+            if not message.get("more_body", False):
+                request.body_read = True
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _refuse_large(self, size: int) -> None:
+        if size > self._bytes_max:
+            raise BodyTooLarge(f"the body is over the limit of {self._bytes_max} bytes; nothing was stored")
+
+    def _refuse_crowd(self, more: int) -> None:
+        if self.bytes + more > self._all_bytes_max:
+            raise Overloaded("too much is being sent at once; nothing was stored, try again shortly")
+
+
+def refuse_unless_message(body: bytes, content_type: str | None = None) -> None:
+    """Raise EmptyBody or NotXml where a body cannot be an ISO 20022 XML message; all else is judged by the stages.
+
+    content_type: where the caller's word counts. The reference's clients say `application/json` and send XML.
+    """
+    if not body:
+        raise EmptyBody("the body is empty; send the ISO 20022 message as XML")
+    if body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+        raise NotXml("the body is JSON; send the ISO 20022 message as XML")
+    if content_type is None:
+        return
+    media = content_type.partition(";")[0].strip().lower()
+    if media and media not in _XML_TYPES and not media.endswith("+xml"):
+        raise NotXml("send the message with Content-Type: application/xml")
