@@ -53,12 +53,16 @@ def open_catalogue(config: Config | None) -> Catalogue:
 def server_key(folder: Path) -> bytes:
     """The key under which client secrets are kept; made at first use, readable by the owner alone."""
     path = folder / "server.key"
-    with contextlib.suppress(FileExistsError):
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
+    if not path.exists():
+        # Whole or not at all, and of two processes at once one wins: written beside, then linked into place.
+        part = folder / f"server.key.{os.getpid()}"
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(secrets.token_bytes(32))
             file.flush()
             os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(part, path)
+        part.unlink()
     key = path.read_bytes()
     if len(key) != 32:
         raise ConfigError(

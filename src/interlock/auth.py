@@ -95,6 +95,12 @@ def _mac(server_key: bytes, secret: str) -> bytes:
     return hmac.digest(server_key, secret.encode("utf-8", "surrogatepass"), "sha256")
 
 
+class LacksScope(RequestError):
+    """The client asks for a token with more than it may do."""
+
+    code = "invalid_scope"
+
+
 class _UnknownKey(Exception):
     """The token names a key that we have not read."""
 
@@ -241,10 +247,10 @@ class Authority:
     # -- tokens --
 
     async def issue(self, client: Client, scopes: Iterable[str] = ()) -> Token:
-        """A token for some of the client's scopes, all by default. Raises RequestError for one that it lacks."""
+        """A token for some of the client's scopes, all by default. Raises LacksScope."""
         wanted = frozenset(scopes) or client.scopes
         if not wanted <= client.scopes:
-            raise RequestError("the client does not have this scope")
+            raise LacksScope("the client does not have this scope")
         await self._refresh_if_older(_REFRESH)
         if self._signing is None:
             await self.load()

@@ -29,10 +29,13 @@ class SteadyClock:
             start = max(start, not_before.timestamp())
         self._offset = start - steady()
         self._slewed_at = steady()
+        self._last = start
 
     def __call__(self) -> datetime:
         """The present."""
-        return datetime.fromtimestamp(self._steady() + self._offset, UTC)
+        # Slewing back must not show as a step back, however small.
+        self._last = max(self._last, self._steady() + self._offset)
+        return datetime.fromtimestamp(self._last, UTC)
 
     @property
     def ahead(self) -> timedelta:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
-from interlock.errors import DependencyError, InterlockError, LeaseLost, OutcomeUnknown, Overloaded, StoreUnavailable
+from interlock.errors import InterlockError, LeaseLost, OutcomeUnknown, Overloaded, StoreUnavailable
 from interlock.ports import Outcome, Store, Write
 
 _P = ParamSpec("_P")
@@ -49,6 +49,7 @@ class Journal:
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="reader")
         self._idle = asyncio.Event()
         self._idle.set()
+        self._stopped = False
         self.tally = Tally()
         #: Called once when another process has taken over: this one must stop.
         self.on_lease_lost: Callable[[], None] = lambda: None
@@ -63,6 +64,8 @@ class Journal:
 
         Raises StoreUnavailable or Overloaded (nothing was written), OutcomeUnknown (ask by id), LeaseLost.
         """
+        if self._stopped:
+            raise StoreUnavailable("the server is shutting down")
         if len(self._waiting) >= self._waiting_max:
             raise Overloaded("more writes are waiting than the store can take; try again shortly")
         loop = asyncio.get_running_loop()
@@ -82,6 +85,7 @@ class Journal:
 
     async def stop(self) -> None:
         """Wait until everything that was accepted is committed, then end the threads."""
+        self._stopped = True
         await self._idle.wait()
         self._thread.shutdown()
         self._readers.shutdown()
@@ -147,7 +151,7 @@ class Journal:
         """What the store says of a commit whose outcome it could not tell."""
         try:
             return self._store.committed(batch)
-        except DependencyError as exc:
+        except Exception as exc:
             raise OutcomeUnknown(
                 "whether this was committed cannot be read back now; ask for the transaction by its id or key, "
                 "do not send it again under another"

@@ -92,6 +92,10 @@ class KeyKind(StrEnum):
     REFERENCE = "ref"
 
 
+#: Between a key's value and what qualifies it; no XML text can hold this character.
+QUALIFIER = "\x1f"
+
+
 class Key(Struct, frozen=True, kw_only=True):
     """A name under which a client knows a message or payment.
 

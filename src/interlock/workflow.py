@@ -33,6 +33,7 @@ from interlock.errors import (
     UnknownTransaction,
 )
 from interlock.inspection import inspect, uninspected
+from interlock.iso20022.codes import Status
 from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.schemas import Catalogue
 from interlock.journal import Journal
@@ -53,8 +54,9 @@ from interlock.ports import (
 from interlock.routes import Route, Routes, WhenStopped
 from interlock.stages import deliver, way
 from interlock.stages.facts import Inspection
+from interlock.stages.outcomes import Refusal
 from interlock.stages.steps import Steps
-from interlock.stages.way import Arrival
+from interlock.stages.way import TIMED_OUT, Arrival
 from interlock.transaction import (
     Body,
     BodyKind,
@@ -386,6 +388,8 @@ class Workflow:
             return way.finish(steps, inspection, payments)
 
         transaction = await self._pursue(transaction, apply)
+        if decision.kind is DecisionKind.ACCEPT and transaction.code == TIMED_OUT:
+            raise IllegalDecision(f"accept came too late: the time ran out, {transaction.id} is rejected")
         if decision.kind is DecisionKind.RETRY:
             await self._take_up(transaction)
             transaction = await self._own(client, transaction_id)
@@ -451,7 +455,12 @@ class Workflow:
             way.settle(steps, route, steps.now)
             return way.finish(steps, inspection, payments)
         root = None if present.redrive_of is None else await self._root(present)
-        arrival = Arrival(inspection=inspection, route=route, taken=taken, root=root)
+        refused = {
+            payment.ordinal: Refusal(reason=payment.reason or "NARR", note="refused when the message was received")
+            for payment in payments
+            if payment.status is Status.RJCT
+        }
+        arrival = Arrival(inspection=inspection, route=route, taken=taken, refused=refused, root=root)
         return self._advance(lambda: Steps(present, self.now()), arrival)
 
     async def _facts(self, transaction: Transaction) -> tuple[Inspection | None, tuple[Payment, ...]]:

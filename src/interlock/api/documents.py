@@ -19,7 +19,7 @@ def _value(element: etree._Element, namespace: str | None) -> Any:
     """A string for a plain leaf, None for an empty one, else an object."""
     own = etree.QName(element).namespace
     parts: dict[str, Any] = {} if own == namespace or own is None else {"@xmlns": own}
-    parts.update({f"@{name}": value for name, value in element.attrib.items()})
+    parts.update({f"@{name!s}": value for name, value in element.attrib.items()})
     for child in element.iterchildren("*"):
         _add(parts, _name(child), _value(child, own))
     text = (element.text or "").strip()

@@ -45,6 +45,15 @@ class NoAnswerDue(errors.NoAnswer):
     code = "no_answer_due"
 
 
+class DecisionRefused(errors.IllegalDecision):
+    """An illegal decision, with what stands."""
+
+    def __init__(self, text: str, **members: object) -> None:
+        """members: what the problem document says beside the text."""
+        super().__init__(text)
+        self.members = members
+
+
 class Kind(NamedTuple):
     """How an error is told: status and title."""
 
@@ -113,6 +122,8 @@ def document(error: errors.InterlockError, **members: object) -> dict[str, objec
     detail = str(error) or kind.title
     if kind.status == 500:
         detail = "something went wrong on our side; it was logged"
+    if isinstance(error, DecisionRefused):
+        members = {**error.members, **members}
     return {
         "type": f"/problems/{error.code}",
         "title": kind.title,

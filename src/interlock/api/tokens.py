@@ -9,8 +9,9 @@ import msgspec
 
 from interlock.api.exchange import JSON, NO_STORE, Headers, Intake, Request, Response
 from interlock.api.problems import extra_headers, kind_of
-from interlock.auth import Authority, Throttle
-from interlock.errors import InterlockError, RequestError, Unauthorised
+from interlock.auth import Authority, LacksScope, Throttle
+from interlock.errors import InterlockError, Unauthorised
+from interlock.ports import Client
 
 _HEADERS: Headers = (JSON, NO_STORE, (b"pragma", b"no-cache"))
 _FIELDS_MAX = 20
@@ -23,6 +24,14 @@ class _Credentials(NamedTuple):
     secret: str
 
 
+class _RefusedError(Exception):
+    """Ends a call with an error of OAuth's."""
+
+    def __init__(self, code: str, status: int = 400, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(code)
+        self.response = _error(code, status, *headers)
+
+
 class Tokens:
     """Gives tokens to clients that know their secret."""
 
@@ -33,33 +42,29 @@ class Tokens:
 
     async def give(self, request: Request) -> Response:
         """The call."""
-        body = await self._intake.read(request)
-        form = _form(body)
-        if form is None:
-            return _error("invalid_request")
-        if form.get("grant_type") != "client_credentials":
-            return _error("unsupported_grant_type" if form.get("grant_type") else "invalid_request")
-        credentials = _credentials(request.header(b"authorization"), form)
-        if credentials is None:
-            return _error("invalid_client")
         try:
-            client = await self._authority.authenticate(*credentials)
-        except Unauthorised:
-            return self._throttled(_STRANGERS) or _error("invalid_client")
-        if (refusal := self._throttled(client.id)) is not None:
-            return refusal
-        try:
+            form = _form(await self._intake.read(request))
+            client = await self._client(_credentials(request.header(b"authorization"), form))
             token = await self._authority.issue(client, form.get("scope", "").split())
-        except RequestError:
+        except _RefusedError as exc:
+            return exc.response
+        except LacksScope:
             return _error("invalid_scope")
         given = {"access_token": token.text, "expires_in": token.seconds, "token_type": "Bearer"}
         return Response(200, _HEADERS, msgspec.json.encode(given))
 
-    def _throttled(self, name: str) -> Response | None:
-        wait = self._throttle.wait(name)
-        if not wait:
-            return None
-        return _error("too_many_requests", 429, (b"retry-after", b"%d" % wait))
+    async def _client(self, credentials: _Credentials) -> Client:
+        try:
+            client = await self._authority.authenticate(*credentials)
+        except Unauthorised:
+            self._refuse_many(_STRANGERS)
+            raise _RefusedError("invalid_client") from None
+        self._refuse_many(client.id)
+        return client
+
+    def _refuse_many(self, name: str) -> None:
+        if wait := self._throttle.wait(name):
+            raise _RefusedError("too_many_requests", 429, (b"retry-after", b"%d" % wait))
 
 
 def refuse(_: Request, error: InterlockError) -> Response:
@@ -73,26 +78,29 @@ def _error(code: str, status: int = 400, *headers: tuple[bytes, bytes]) -> Respo
     return Response(status, (*_HEADERS, *headers), b'{"error":"%s"}' % code.encode())
 
 
-def _form(body: bytes) -> dict[str, str] | None:
-    """The fields of a form; None where it is none, or says a thing twice (RFC 6749, section 3.2)."""
+def _form(body: bytes) -> dict[str, str]:
+    """The fields of a form that asks for a token by client credentials; none may be given twice (RFC 6749, 3.2)."""
     try:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_FIELDS_MAX)
     except ValueError:
-        return None
+        raise _RefusedError("invalid_request") from None
     fields = dict(pairs)
-    return fields if len(fields) == len(pairs) else None
+    if len(fields) != len(pairs) or "grant_type" not in fields:
+        raise _RefusedError("invalid_request")
+    if fields["grant_type"] != "client_credentials":
+        raise _RefusedError("unsupported_grant_type")
+    return fields
 
 
-def _credentials(authorization: str | None, form: dict[str, str]) -> _Credentials | None:
+def _credentials(authorization: str | None, form: dict[str, str]) -> _Credentials:
     """From the Basic header, else from the form."""
     if authorization is None:
-        client_id, secret = form.get("client_id"), form.get("client_secret")
-        return _Credentials(client_id, secret) if client_id and secret else None
+        return _Credentials(form.get("client_id", ""), form.get("client_secret", ""))
     scheme, _, encoded = authorization.partition(" ")
-    if scheme.lower() != "basic":
-        return None
     try:
         client_id, colon, secret = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
     except (binascii.Error, ValueError):
-        return None
-    return _Credentials(unquote_plus(client_id), unquote_plus(secret)) if colon else None
+        raise _RefusedError("invalid_client") from None
+    if scheme.lower() != "basic" or not colon:
+        raise _RefusedError("invalid_client")
+    return _Credentials(unquote_plus(client_id), unquote_plus(secret))

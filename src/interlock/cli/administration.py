@@ -68,7 +68,7 @@ def add_client(
         list[str] | None,
         typer.Option(
             "--scope",
-            help="rp2/read, rp2/write, interlock/operate or interlock/admin; may be repeated. Without it the first two.",
+            help="rp2/read, rp2/write, interlock/operate, interlock/admin; may be repeated. Without it: the first two.",
         ),
     ] = None,
     data: DataFolder = None,

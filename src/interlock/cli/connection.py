@@ -54,7 +54,7 @@ def show(transaction: "Transaction", *, as_json: bool) -> None:
             ("payments", t.payments_count or None),
             ("created", t.created_at.isoformat()),
             ("updated", t.updated_at.isoformat()),
-            ("deadline", None if t.deadline is None else t.deadline.isoformat()),
+            ("deadline", None if t.deadline is None else f"{t.deadline.at.isoformat()} ({t.deadline.clock})"),
             ("attempt", t.attempt if t.attempt > 1 else None),
             ("redrive of", t.redrive_of),
             ("redriven as", t.redriven_as),

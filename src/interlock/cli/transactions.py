@@ -16,14 +16,15 @@ from interlock.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from interlock.client import Client, Filter, Redrives, Transaction
+    from interlock.client import Client, Event, Filter, Redrives, Transaction
 
 TransactionId = Annotated[str, typer.Argument(metavar="ID", help="Id of the transaction.", show_default=False)]
 Note = Annotated[str | None, typer.Option(help="Why, in words; without personal data.", show_default=False)]
 By = Annotated[str | None, typer.Option(help="The person or application that decides.", show_default=False)]
 #: What `--filter` takes: the names that the client's `find` has, but for its paging.
 FILTERS = (
-    "status", "held", "uetr", "message_id", "end_to_end_id", "transaction_reference", "reference", "since", "until",
+    "status", "held", "uetr", "message_id", "end_to_end_id", "transaction_reference", "reference", "client", "since",
+    "until",
 )  # fmt: skip
 Filters = Annotated[
     list[str] | None,
@@ -120,17 +121,18 @@ def status(
 def _some(client: "Client", chosen: "Filter", limit: int) -> "list[Transaction]":
     from itertools import islice
 
-    return list(islice(client.find(**{**chosen, "limit": min(limit, 100)}), limit))
+    chosen["limit"] = min(limit, 100)
+    return list(islice(client.find(**chosen), limit))
 
 
 def _filter(given: list[str] | None) -> "Filter":
     """The filter that was typed. Raises RequestError for a name that there is not."""
-    chosen: dict[str, str] = {}
+    chosen: dict[str, str | list[str]] = {}
     for item in given or ():
         name, sign, value = item.partition("=")
         if not sign or name not in FILTERS:
             raise RequestError(f"--filter takes NAME=VALUE, where NAME is one of {', '.join(FILTERS)}")
-        chosen[name] = f"{chosen[name]},{value}" if name in chosen else value
+        chosen[name] = value.split(",") if name == "status" else value
     return cast("Filter", chosen)
 
 
@@ -147,12 +149,16 @@ def _show_one(client: "Client", transaction_id: str, *, as_json: bool) -> None:
         ]
         say("")
         table(("payment", "end-to-end id", "UETR", "amount", "currency", "status", "reason"), rows, empty="")
-    history = [(f"{e.at:%H:%M:%S.%f}", e.kind, e.status, e.actor, reason_of(e.reason), e.note) for e in events]
+    history = [(f"{e.at:%H:%M:%S.%f}", _what(e), e.status, e.actor, reason_of(e.reason), e.note) for e in events]
     say("")
     table(("time", "event", "status", "by", "reason", "note"), history, empty="")
 
 
-def decide(
+def _what(event: "Event") -> str:
+    return event.event if event.because is None else f"{event.event} ({event.because})"
+
+
+def decide(  # noqa: PLR0913 - the options of a command
     transaction_id: TransactionId,
     decision: Annotated[Decision, typer.Argument(help="What you decide.", show_default=False)],
     *,
@@ -178,7 +184,6 @@ def redrive(
     *,
     filters: Filters = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --filter: only say which they are.")] = False,
-    note: Note = None,
     by: By = None,
     url: Url = DEFAULT_URL,
     client_id: ClientId = "",
@@ -194,14 +199,16 @@ def redrive(
         elif dry_run:
             raise RequestError("--dry-run goes with --filter; `interlock status ID` shows one transaction")
         else:
-            show(client.redrive(transaction_id, note=note, by=by), as_json=as_json)
+            show(client.redrive(transaction_id, by=by), as_json=as_json)
 
 
 def _show_redrives(redrives: "Redrives", *, as_json: bool) -> None:
     if as_json:
         emit(plain(redrives))
         return
-    rows = [(one.transaction_id, one.redriven_as, one.detail) for one in redrives.transactions]
-    table(("transaction", "driven again as", "note"), rows, empty="none to be driven again")
+    rows = [(one.transaction_id, one.outcome, one.redriven_as, one.detail) for one in redrives.results]
+    table(("transaction", "outcome", "driven again as", "note"), rows, empty="none match")
+    if redrives.next is not None:
+        say("There are more: the same again goes on with them.")
     if redrives.dry_run:
         say("This was a dry run: nothing was driven again.")

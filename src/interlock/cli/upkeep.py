@@ -205,7 +205,7 @@ def verify(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that no event was altered, moved or removed, that all states follow from them, and that messages are as received.
+    """Check that no event was altered, moved or removed, that states follow from events, and messages are as received.
 
     Exit code 1 if there is a fault. Takes a minute or so for a million transactions, also while a server runs.
     """

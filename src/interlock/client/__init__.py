@@ -18,6 +18,7 @@ from interlock.client.drivers import AsyncClient, Client
 from interlock.client.flows import problem_of
 from interlock.client.records import (
     AnswerState,
+    Deadline,
     DecisionKind,
     Event,
     Filter,
@@ -37,6 +38,7 @@ __all__ = [
     "AnswerState",
     "AsyncClient",
     "Client",
+    "Deadline",
     "DecisionKind",
     "Event",
     "Filter",

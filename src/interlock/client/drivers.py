@@ -53,7 +53,7 @@ def _arguments(request: Request) -> dict[str, Any]:
         "method": request.method,
         "url": request.path,
         "headers": dict(request.headers),
-        "params": dict(request.params),
+        "params": list(request.params),
         "content": request.content,
         "timeout": request.timeout,
     }
@@ -107,9 +107,9 @@ class Client:
         while True:
             page = self.page(**filters)
             yield from page.transactions
-            if page.next_cursor is None:
+            if page.next is None:
                 return
-            filters["cursor"] = page.next_cursor
+            filters["cursor"] = page.next
 
     def close(self) -> None:
         """Give the connections back."""
@@ -184,9 +184,9 @@ class AsyncClient:
             page = await self.page(**filters)
             for transaction in page.transactions:
                 yield transaction
-            if page.next_cursor is None:
+            if page.next is None:
                 return
-            filters["cursor"] = page.next_cursor
+            filters["cursor"] = page.next
 
     async def close(self) -> None:
         """Give the connections back."""

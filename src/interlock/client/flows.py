@@ -8,15 +8,17 @@ decided when to try again.
 
 import base64
 import random
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from math import ceil
 from typing import Any, TypeVar, Unpack
 from urllib.parse import quote
 from uuid import UUID
 
 import msgspec
 
+from interlock import errors
 from interlock.client.records import (
     DecisionKind,
     Event,
@@ -28,7 +30,16 @@ from interlock.client.records import (
     Transaction,
     Validation,
 )
-from interlock.errors import DependencyError, InterlockError, OutcomeUnknown, RequestError, Unauthorised
+from interlock.errors import (
+    ConflictError,
+    DependencyError,
+    Forbidden,
+    InterlockError,
+    OutcomeUnknown,
+    RequestError,
+    Unauthorised,
+    UnknownTransaction,
+)
 
 T = TypeVar("T")
 
@@ -37,6 +48,8 @@ _XML = {"Content-Type": "application/xml"}
 _LATER = frozenset({429, 502, 503, 504})
 #: Gateways: the server may have got the request, or not.
 _GATEWAY = frozenset({502, 504})
+#: Longest wait that is asked of the server at once; gateways cut longer ones.
+_WAIT_SECONDS_MAX = 20
 #: A token is renewed this long before its end, so that it does not run out on its way.
 _TOKEN_MARGIN_SECONDS = 30.0
 
@@ -65,7 +78,7 @@ class Request:
     method: str
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Sequence[tuple[str, str]] = ()
     content: bytes | None = None
     #: Longest time for the answer, in seconds.
     timeout: float
@@ -153,7 +166,7 @@ class Flows:
         if reference is not None:
             headers["X-Client-Reference"] = reference
         if wait > 0:
-            headers["Prefer"] = f"wait={wait:g}"
+            headers["Prefer"] = f"wait={ceil(wait)}"
         timeout = self._settings.timeout + wait
         request = Request(method="POST", path="/v1/messages", headers=headers, content=message, timeout=timeout)
         return (yield from self._read(request, Transaction, patience=self._settings.patience + wait))
@@ -163,16 +176,24 @@ class Flows:
         end = self._clock() + seconds
         pause = 0.02
         while True:
-            transaction = yield from self.status(transaction_id)
+            left = end - self._clock()
+            transaction = yield from self._look(transaction_id, wait=int(min(max(left, 0), _WAIT_SECONDS_MAX)))
             left = end - self._clock()
             if transaction.final or left <= 0:
                 return transaction
+            # The server answers early when it stops, or waits less than asked for: do not hammer at it.
             yield Pause(min(pause, left))
             pause = min(pause * 1.5, 1.0)
 
+    def _look(self, transaction_id: UUID | str, *, wait: int) -> Flow[Transaction]:
+        request = self._get(_path(transaction_id))
+        if wait:
+            request = replace(request, headers={"Prefer": f"wait={wait}"}, timeout=request.timeout + wait)
+        return (yield from self._read(request, Transaction, patience=self._settings.patience + wait))
+
     def status(self, transaction_id: UUID | str) -> Flow[Transaction]:
         """The transaction as it stands, with its payments."""
-        return (yield from self._read(self._get(_path(transaction_id)), Transaction))
+        return (yield from self._look(transaction_id, wait=0))
 
     def events(self, transaction_id: UUID | str) -> Flow[tuple[Event, ...]]:
         """What happened to it, oldest first."""
@@ -221,21 +242,19 @@ class Flows:
         request = self._post(_path(transaction_id, "/decisions"), content)
         return (yield from self._read(request, Transaction))
 
-    def redrive(
-        self, transaction_id: UUID | str, *, note: str | None = None, by: str | None = None
-    ) -> Flow[Transaction]:
+    def redrive(self, transaction_id: UUID | str, *, by: str | None = None) -> Flow[Transaction]:
         """Drive the payments of a cancelled or retryably rejected transaction again; the new transaction.
 
         Not sent again after a lost answer, for that could make two attempts: OutcomeUnknown is raised, and
         `redriven_as` of the original tells.
         """
-        content = _body(decision="redrive", note=note, by=by)
+        content = _body(decision="redrive", by=by)
         request = replace(self._post(_path(transaction_id, "/decisions"), content), repeatable=False)
         return (yield from self._read(request, Transaction))
 
     def redrive_all(self, *, dry_run: bool = True, **filters: Unpack[Filter]) -> Flow[Redrives]:
         """Drive again all that match and may be; by default only says which these are."""
-        content = _body(dry_run=dry_run, filter=_params(filters))
+        content = _body(dry_run=dry_run, filter=dict(filters))
         request = replace(self._post("/v1/redrives", content), repeatable=dry_run)
         return (yield from self._read(request, Redrives))
 
@@ -371,49 +390,62 @@ def problem_in(response: Response) -> Problem:
     try:
         return msgspec.json.decode(response.content, type=Problem)
     except msgspec.DecodeError:
-        code = {401: "unauthorised", 403: "forbidden", 404: "unknown_transaction", 409: "conflict"}
-        by_class = "bad_request" if response.status < 500 else "unavailable"
-        return Problem(status=response.status, code=code.get(response.status, by_class))
+        return Problem(status=response.status, code="")
 
 
-def _with_descendants(kind: type[InterlockError]) -> Iterable[type[InterlockError]]:
-    yield kind
-    for child in kind.__subclasses__():
-        yield from _with_descendants(child)
+#: Code to class.
+_BY_CODE: Mapping[str, type[InterlockError]] = {
+    kind.code: kind
+    for kind in reversed(list(vars(errors).values()))  # of several with one code the nearest to the root
+    if isinstance(kind, type) and issubclass(kind, InterlockError) and kind is not InterlockError
+}
 
 
-#: Code to class; of several with one code the nearest to the root.
-_BY_CODE: dict[str, type[InterlockError]] = {}
-for _kind in _with_descendants(InterlockError):
-    _BY_CODE.setdefault(_kind.code, _kind)
+def _kind_of(problem: Problem) -> type[InterlockError]:
+    """The error of a code; the server refines codes by more words, so `no_answer_due` is a `no_answer`."""
+    code = problem.code
+    while code:
+        if code in _BY_CODE:
+            return _BY_CODE[code]
+        code = code.rpartition("_")[0]
+    return _BY_STATUS.get(problem.status, RequestError if problem.status < 500 else DependencyError)
+
+
+_BY_STATUS: Mapping[int, type[InterlockError]] = {
+    401: Unauthorised,
+    403: Forbidden,
+    404: UnknownTransaction,
+    409: ConflictError,
+    429: DependencyError,
+}
 
 
 def raise_problem(response: Response) -> None:
     """Raise the error that an answer tells of; its cause holds the problem document."""
     problem = problem_in(response)
-    fallback = RequestError if response.status < 500 else DependencyError
-    kind = _BY_CODE.get(problem.code, fallback)
-    if kind is InterlockError:
-        kind = DependencyError  # the root is never raised itself
-    raise kind(problem.detail or problem.title or f"the server answered {response.status}") from Answered(problem)
+    text = problem.detail or problem.title or f"the server answered {response.status}"
+    raise _kind_of(problem)(text) from Answered(problem)
 
 
 def _path(transaction_id: UUID | str, rest: str = "") -> str:
     return f"/v1/transactions/{quote(str(transaction_id), safe='')}{rest}"
 
 
-def _params(filters: Filter) -> dict[str, str]:
-    """A filter as it stands in a query: several values joined by commas, times in ISO 8601."""
-    return {name: _param(value) for name, value in filters.items() if value is not None}
+def _params(filters: Filter) -> list[tuple[str, str]]:
+    """A filter as it stands in a query: several values are given one after the other, times as RFC 3339 has them."""
+    return [(name, text) for name, value in filters.items() for text in _texts(value)]
 
 
-def _param(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, str | int):
-        return str(value)
-    assert isinstance(value, Iterable)  # as Filter has it
-    return ",".join(str(item) for item in value)
+def _texts(value: object) -> Iterator[str]:
+    match value:
+        case None:
+            return
+        case datetime():
+            yield value.isoformat()
+        case str() | int():
+            yield str(value)
+        case Iterable():
+            yield from map(str, value)
 
 
 def _body(**given: object) -> bytes:

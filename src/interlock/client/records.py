@@ -21,6 +21,15 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deadline:
+    """The clock that runs, and when it fires."""
+
+    #: `sla`, `decide` or `check`.
+    clock: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerState:
     """Whether there is an answer message, and whether one is due at all."""
 
@@ -71,8 +80,8 @@ class Transaction:
     #: What you called it.
     reference: str | None = None
     payments_count: int = 0
-    #: When the clock that runs fires.
-    deadline: datetime | None = None
+    #: None once it has ended.
+    deadline: Deadline | None = None
     attempt: int = 1
     redrive_of: UUID | None = None
     redriven_as: UUID | None = None
@@ -84,6 +93,8 @@ class Transaction:
     flagged: bool = False
     #: Only where one transaction was asked for.
     payments: tuple[Payment, ...] = ()
+    #: How far the telling of the answer has come; only where one transaction was asked for.
+    delivery: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +102,8 @@ class Page:
     """Some transactions, newest first, and where the next page begins."""
 
     transactions: tuple[Transaction, ...] = ()
-    next_cursor: str | None = None
+    #: Cursor of the next page; None on the last.
+    next: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +111,15 @@ class Event:
     """What happened to a transaction."""
 
     seq: int
-    kind: str
+    event: str
     at: datetime
     actor: str
-    status: Status | None = None
+    status: Status
+    held: HeldCause | None = None
+    #: For an end: the event that caused it.
+    because: str | None = None
     reason: Reason | None = None
+    transaction_code: str | None = None
     note: str | None = None
     detail: Mapping[str, object] = field(default_factory=dict)
 
@@ -120,6 +136,8 @@ class Finding:
     xpath: str
     line: int | None
     text: str
+    #: Ordinal of the payment that it concerns; None where it concerns the whole message.
+    payment: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,9 +187,11 @@ class Redrive:
     """What became of one transaction in a bulk redrive."""
 
     transaction_id: UUID
-    #: The new attempt; None in a dry run, or where it could not be driven again.
+    #: `redriven`, `drivable` (in a dry run) or `refused`.
+    outcome: str
     redriven_as: UUID | None = None
-    #: Why it was not driven again.
+    #: Why it was refused, as the code of a problem, and in words.
+    code: str | None = None
     detail: str | None = None
 
 
@@ -179,8 +199,10 @@ class Redrive:
 class Redrives:
     """What a bulk redrive did, or would do."""
 
-    dry_run: bool = False
-    transactions: tuple[Redrive, ...] = ()
+    dry_run: bool
+    results: tuple[Redrive, ...] = ()
+    #: Where to go on; None where everything that matched is here.
+    next: str | None = None
 
 
 class Filter(TypedDict, total=False):
@@ -195,10 +217,12 @@ class Filter(TypedDict, total=False):
     transaction_reference: str | None
     #: What you called it.
     reference: str | None
+    #: Id of a client; for operators.
+    client: str | None
     #: Created at or after, and before.
     since: datetime | None
     until: datetime | None
     #: Longest page.
     limit: int | None
-    #: `next_cursor` of the page before.
+    #: `next` of the page before.
     cursor: str | None

@@ -349,9 +349,16 @@ class _Part(NamedTuple):
     definition: str | None
 
 
-@lru_cache(maxsize=1024)
 def _kind(tag: str) -> tuple[bool, str | None] | None:
     """Whether a tag, `{namespace}name`, is that of a header, and its definition; None for other elements."""
+    if not tag.endswith(("Document", "AppHdr")):
+        return None
+    # What is remembered must not be as long as a sender likes.
+    return _named(tag) if len(tag) <= 100 else _named.__wrapped__(tag)
+
+
+@lru_cache(maxsize=1024)
+def _named(tag: str) -> tuple[bool, str | None] | None:
     namespace, _, name = tag.rpartition("}")
     if name not in ("Document", "AppHdr"):
         return None
@@ -593,6 +600,7 @@ class _Record(NamedTuple):
 
 
 _BLOCK: Final = _Step(-1, None, False)
+_TEXT_MAX: Final = 256
 
 
 def _compile(namespace: str, paths: Mapping[str, str], block: str | None = None) -> _Record:
@@ -676,9 +684,11 @@ def _walk(
             blocks.append(child)
             continue
         if slots[slot] is None:
-            slots[slot] = child.text
+            text = child.text
+            # No field here is that long: what is cut was invalid, still is, and cannot fill the caches that it meets.
+            slots[slot] = text if text is None or len(text) <= _TEXT_MAX else text[:_TEXT_MAX]
             if is_amount:
-                slots[slot + 1] = child.get("Ccy")
+                slots[slot + 1] = (child.get("Ccy") or "")[:_TEXT_MAX] or None
 
 
 class _Fields:
@@ -744,7 +754,7 @@ def extract(envelope: Envelope) -> Original:
     fields = _Fields(body, reader.message)
     xpath = path_of(body) if envelope.wrapper else f"/Document/{_local_name(body)}"
     groups, payments = _payments(reader, fields, xpath)
-    is_flat = envelope.wrapper_is_flat
+    wrapper, wrapper_namespace = _reusable_wrapper(envelope)
     return Original(
         definition=envelope.definition,
         message_id=fields.text("message_id"),
@@ -761,13 +771,14 @@ def extract(envelope: Envelope) -> Original:
         settlement_date=fields.word("settlement_date"),
         xpath=xpath,
         line=_line(body),
-        wrapper=envelope.wrapper if is_flat else None,
-        wrapper_namespace=envelope.wrapper_namespace if is_flat else None,
+        wrapper=wrapper,
+        wrapper_namespace=wrapper_namespace,
     )
 
 
 def _blank(envelope: Envelope, header: Header | None) -> Original:
     """What is left to say of a message without content."""
+    wrapper, wrapper_namespace = _reusable_wrapper(envelope)
     return Original(
         definition=envelope.definition or "",
         message_id=None,
@@ -777,9 +788,17 @@ def _blank(envelope: Envelope, header: Header | None) -> Original:
         instructing_agent=None,
         instructed_agent=None,
         header=header,
-        wrapper=envelope.wrapper if envelope.wrapper_is_flat else None,
-        wrapper_namespace=envelope.wrapper_namespace if envelope.wrapper_is_flat else None,
+        wrapper=wrapper,
+        wrapper_namespace=wrapper_namespace,
     )
+
+
+def _reusable_wrapper(envelope: Envelope) -> tuple[str | None, str | None]:
+    """Name and namespace of a wrapper that an answer can use too: a flat one, with a name of sane length."""
+    name, namespace = envelope.wrapper, envelope.wrapper_namespace
+    if name is None or not envelope.wrapper_is_flat or len(name) + len(namespace or "") > _TEXT_MAX:
+        return None, None
+    return name, namespace
 
 
 def _header(envelope: Envelope) -> Header | None:

@@ -1,7 +1,7 @@
 """What schemas cannot say: checksums, sums, counts, dates, doubles, and whether header and document agree. Pure.
 
-Owns: the table of rules, each with its id, weight, ISO reason, source and days of validity. Must not know: what becomes
-of a message that breaks one (stages), market practice (profiles), schemas.
+Owns: the rules; their weight, ISO reason, text, source and days of validity are data, `data/rules.toml`. Must not know:
+what becomes of a message that breaks one (stages), market practice (profiles), schemas.
 
 Two kinds of rule. One looks at a payment and names the element at fault; its findings carry the payment's ordinal, so
 that a bad account in one payment rejects that payment only. The other looks at the whole message and gives places
@@ -19,7 +19,7 @@ from decimal import Decimal
 from functools import lru_cache
 from importlib import resources
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from iso4217 import Currency
 from schwifty import BIC, IBAN
@@ -38,6 +38,12 @@ class Place(NamedTuple):
     payment: int | None = None
 
 
+#: Gives the element at fault, as a path from the payment, or None; knows the day, for dates.
+PaymentCheck: TypeAlias = Callable[[OriginalPayment, date], str | None]
+#: Gives every place at fault.
+MessageCheck: TypeAlias = Callable[[Original, date], Iterable[Place]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One thing that is demanded of messages."""
@@ -53,9 +59,8 @@ class Rule:
     source: str
     valid_from: date | None = None
     valid_until: date | None = None
-    #: Gives the element at fault, as a path from the payment; None where all is well. Knows the day, for dates.
-    payment_check: Callable[[OriginalPayment, date], str | None] | None = None
-    message_check: Callable[[Original, date], Iterable[Place]] | None = None
+    payment_check: PaymentCheck | None = None
+    message_check: MessageCheck | None = None
 
     def is_valid_on(self, day: date) -> bool:
         """Whether the rule holds on a day; both bounds belong to it."""
@@ -84,7 +89,7 @@ def _rules_on(day: date) -> tuple[Rule, ...]:
 
 
 @lru_cache(maxsize=4)
-def _payment_checks_on(day: date) -> tuple[tuple[Callable[[OriginalPayment, date], str | None], Rule], ...]:
+def _payment_checks_on(day: date) -> tuple[tuple[PaymentCheck, Rule], ...]:
     return tuple((rule.payment_check, rule) for rule in _rules_on(day) if rule.payment_check is not None)
 
 
@@ -253,10 +258,10 @@ def _amount_zero(payment: OriginalPayment, _today: date) -> str | None:
 def _amount_decimals(payment: OriginalPayment, _today: date) -> str | None:
     """Digits that carry value: 10.00 is a good amount of yen, if a strange one."""
     money = _CURRENCIES.get(payment.currency or "")
-    number = _number(payment.amount)
-    if number is None or money is None or money.decimals is None or number == round(number, money.decimals):
+    amount = payment.amount
+    if money is None or money.decimals is None or amount is None or _number(amount) is None:
         return None
-    return _amount_element(payment)
+    return _amount_element(payment) if len(amount.partition(".")[2].rstrip("0")) > money.decimals else None
 
 
 def _currency_known(payment: OriginalPayment, _today: date) -> str | None:
@@ -554,277 +559,64 @@ def _agree(one: Agent | None, other: Agent | None) -> bool:
 # The table
 # ---------------------------------------------------------------------------------------------------------------------
 
-_E: Final = Severity.ERROR
-_W: Final = Severity.WARNING
-_CODES: Final = "ISO 20022 external code sets, May 2025"
-_CBPR: Final = "CBPR+ usage guidelines; elsewhere good practice"
+#: Checks of single payments, by rule.
+_PAYMENT_CHECKS: Final[Mapping[str, PaymentCheck]] = {
+    "iban.debtor": _debtor_iban,
+    "iban.creditor": _creditor_iban,
+    "bic.debtor_agent": _debtor_agent_bic,
+    "bic.creditor_agent": _creditor_agent_bic,
+    "bic.instructing_agent": _instructing_agent_bic,
+    "bic.instructed_agent": _instructed_agent_bic,
+    "lei.agent": _lei,
+    "amount.number": _amount_number,
+    "amount.zero": _amount_zero,
+    "amount.decimals": _amount_decimals,
+    "currency.known": _currency_known,
+    "currency.withdrawn": _currency_withdrawn,
+    "uetr.form": _uetr_form,
+    "settlement_date.readable": _date_readable,
+    "settlement_date.past": _date_past,
+    "settlement_date.future": _date_future,
+}
+#: Checks of whole messages, by rule.
+_MESSAGE_CHECKS: Final[Mapping[str, MessageCheck]] = {
+    "header.definition": _header_definition,
+    "header.id": _header_id,
+    "header.sender": _header_sender,
+    "header.receiver": _header_receiver,
+    "header.created": _header_created,
+    "count.message": _group_count,
+    "count.block": _block_count,
+    "sum.message": _group_sum,
+    "sum.block": _block_sum,
+    "sum.settlement": _settlement_total,
+    "currency.settlement": _settlement_currency,
+    "agent.bic": _group_agent_bics,
+    "duplicate.uetr": _repeated_uetr,
+    "duplicate.transaction": _repeated_transaction_id,
+    "execution_date.readable": _execution_readable,
+    "execution_date.past": _execution_past,
+    "execution_date.future": _execution_future,
+}
 
-_TABLE: Final = (
-    Rule(
-        id="header.definition",
-        severity=_E,
-        reason="FF01",
-        text="MsgDefIdr in the header must be the message version that the Document's namespace says.",
-        source="ISO 20022 business application header (head.001), MsgDefIdr",
-        message_check=_header_definition,
-    ),
-    Rule(
-        id="header.id",
-        severity=_W,
-        reason="FF01",
-        text="BizMsgIdr in the header should equal MsgId in the message.",
-        source=_CBPR,
-        message_check=_header_id,
-    ),
-    Rule(
-        id="header.sender",
-        severity=_W,
-        reason="AGNT",
-        text="Fr in the header should be the instructing agent of the message.",
-        source=_CBPR,
-        message_check=_header_sender,
-    ),
-    Rule(
-        id="header.receiver",
-        severity=_W,
-        reason="AGNT",
-        text="To in the header should be the instructed agent of the message.",
-        source=_CBPR,
-        message_check=_header_receiver,
-    ),
-    Rule(
-        id="header.created",
-        severity=_W,
-        reason="DT02",
-        text="CreDt in the header should have a UTC offset; without one it is no point in time.",
-        source=_CBPR,
-        message_check=_header_created,
-    ),
-    Rule(
-        id="count.message",
-        severity=_E,
-        reason="AM19",
-        text="NbOfTxs in the group header must be the number of payments in the message.",
-        source=f"ISO 20022 message definitions; {_CODES}",
-        message_check=_group_count,
-    ),
-    Rule(
-        id="count.block",
-        severity=_E,
-        reason="AM20",
-        text="NbOfTxs of a PmtInf must be the number of payments in it.",
-        source=f"ISO 20022 message definitions; {_CODES}",
-        message_check=_block_count,
-    ),
-    Rule(
-        id="sum.message",
-        severity=_E,
-        reason="AM10",
-        text="CtrlSum in the group header must be the sum of all amounts, whatever their currencies.",
-        source=f"ISO 20022 message definitions; {_CODES}",
-        message_check=_group_sum,
-    ),
-    Rule(
-        id="sum.block",
-        severity=_E,
-        reason="AM10",
-        text="CtrlSum of a PmtInf must be the sum of the amounts in it, whatever their currencies.",
-        source=f"ISO 20022 message definitions; {_CODES}",
-        message_check=_block_sum,
-    ),
-    Rule(
-        id="sum.settlement",
-        severity=_E,
-        reason="AM10",
-        text="The total interbank settlement amount must be the sum of the payments' settlement amounts.",
-        source="ISO 20022 pacs message definitions, rule TotalInterbankSettlementAmount",
-        message_check=_settlement_total,
-    ),
-    Rule(
-        id="currency.settlement",
-        severity=_E,
-        reason="CURR",
-        text="With a total interbank settlement amount all payments must be in its currency.",
-        source="ISO 20022 pacs message definitions, rule TotalInterbankSettlementAmount",
-        message_check=_settlement_currency,
-    ),
-    Rule(
-        id="agent.bic",
-        severity=_E,
-        reason="RC01",
-        text="The BICs of InstgAgt and InstdAgt must be a bank, a country and a place, and maybe a branch.",
-        source="ISO 9362",
-        message_check=_group_agent_bics,
-    ),
-    Rule(
-        id="duplicate.uetr",
-        severity=_E,
-        reason="AM05",
-        text="A UETR must be unique in the message; an earlier payment in it has this one.",
-        source=f"ISO 20022 UUIDv4Identifier; {_CODES}",
-        message_check=_repeated_uetr,
-    ),
-    Rule(
-        id="duplicate.transaction",
-        severity=_E,
-        reason="AM05",
-        text="A TxId must be unique in the message; an earlier payment in it has this one.",
-        source=f"ISO 20022 message definitions; {_CODES}",
-        message_check=_repeated_transaction_id,
-    ),
-    Rule(
-        id="execution_date.readable",
-        severity=_E,
-        reason="DT01",
-        text="The requested date must be a day of the calendar, as YYYY-MM-DD.",
-        source="ISO 8601",
-        message_check=_execution_readable,
-    ),
-    Rule(
-        id="execution_date.past",
-        severity=_W,
-        reason="DT01",
-        text="The requested date lies more than a year back; check that this is no old message.",
-        source="house rule",
-        message_check=_execution_past,
-    ),
-    Rule(
-        id="execution_date.future",
-        severity=_E,
-        reason="DT04",
-        text="The requested date must lie no more than 366 days ahead.",
-        source="house rule; common limit of banks",
-        message_check=_execution_future,
-    ),
-    Rule(
-        id="iban.debtor",
-        severity=_E,
-        reason="AC02",
-        text="The debtor's IBAN must have its country's length and structure and right check digits.",
-        source="ISO 13616; ISO 7064 MOD 97-10",
-        payment_check=_debtor_iban,
-    ),
-    Rule(
-        id="iban.creditor",
-        severity=_E,
-        reason="AC03",
-        text="The creditor's IBAN must have its country's length and structure and right check digits.",
-        source="ISO 13616; ISO 7064 MOD 97-10",
-        payment_check=_creditor_iban,
-    ),
-    Rule(
-        id="bic.debtor_agent",
-        severity=_E,
-        reason="RC06",
-        text="The BIC of the debtor agent must be a bank, a country and a place, and maybe a branch.",
-        source="ISO 9362",
-        payment_check=_debtor_agent_bic,
-    ),
-    Rule(
-        id="bic.creditor_agent",
-        severity=_E,
-        reason="RC07",
-        text="The BIC of the creditor agent must be a bank, a country and a place, and maybe a branch.",
-        source="ISO 9362",
-        payment_check=_creditor_agent_bic,
-    ),
-    Rule(
-        id="bic.instructing_agent",
-        severity=_E,
-        reason="RC01",
-        text="The BIC of the instructing agent must be a bank, a country and a place, and maybe a branch.",
-        source="ISO 9362",
-        payment_check=_instructing_agent_bic,
-    ),
-    Rule(
-        id="bic.instructed_agent",
-        severity=_E,
-        reason="RC01",
-        text="The BIC of the instructed agent must be a bank, a country and a place, and maybe a branch.",
-        source="ISO 9362",
-        payment_check=_instructed_agent_bic,
-    ),
-    Rule(
-        id="lei.agent",
-        severity=_W,
-        reason="RC02",
-        text="The LEI of an agent should have right check digits.",
-        source="ISO 17442; ISO 7064 MOD 97-10",
-        payment_check=_lei,
-    ),
-    Rule(
-        id="amount.number",
-        severity=_E,
-        reason="AM12",
-        text="The amount must be a decimal number, not negative.",
-        source="ISO 20022 ActiveCurrencyAndAmount",
-        payment_check=_amount_number,
-    ),
-    Rule(
-        id="amount.zero",
-        severity=_E,
-        reason="AM01",
-        text="The amount must be more than zero.",
-        source=_CODES,
-        payment_check=_amount_zero,
-    ),
-    Rule(
-        id="amount.decimals",
-        severity=_E,
-        reason="CH20",
-        text="The amount must have no more decimals than its currency.",
-        source="ISO 4217, minor units",
-        payment_check=_amount_decimals,
-    ),
-    Rule(
-        id="currency.known",
-        severity=_E,
-        reason="AM11",
-        text="The currency must be one of ISO 4217 in which payments are made.",
-        source="ISO 4217",
-        payment_check=_currency_known,
-    ),
-    Rule(
-        id="currency.withdrawn",
-        severity=_E,
-        reason="AM11",
-        text="The currency was withdrawn before the settlement date; use the one that replaced it.",
-        source="ISO 4217, list three",
-        payment_check=_currency_withdrawn,
-    ),
-    Rule(
-        id="uetr.form",
-        severity=_E,
-        reason="TD03",
-        text="The UETR must be a UUID of version 4 in lower case.",
-        source="ISO 20022 UUIDv4Identifier; RFC 9562",
-        payment_check=_uetr_form,
-    ),
-    Rule(
-        id="settlement_date.readable",
-        severity=_E,
-        reason="DT01",
-        text="The interbank settlement date must be a day of the calendar, as YYYY-MM-DD.",
-        source="ISO 8601",
-        payment_check=_date_readable,
-    ),
-    Rule(
-        id="settlement_date.past",
-        severity=_W,
-        reason="DT01",
-        text="The interbank settlement date lies more than a year back; check that this is no old message.",
-        source="house rule",
-        payment_check=_date_past,
-    ),
-    Rule(
-        id="settlement_date.future",
-        severity=_E,
-        reason="DT04",
-        text="The interbank settlement date must lie no more than 90 days ahead.",
-        source="house rule",
-        payment_check=_date_future,
-    ),
-)
+
+def _load_rules() -> Mapping[str, Rule]:
+    text = resources.files("interlock.iso20022").joinpath("data/rules.toml").read_text("utf-8")
+    rules = {}
+    for name, table in tomllib.loads(text).items():
+        rules[name] = Rule(
+            id=name,
+            severity=Severity(table["severity"]),
+            reason=table["reason"],
+            text=table["text"],
+            source=table["source"],
+            valid_from=table.get("valid_from"),
+            valid_until=table.get("valid_until"),
+            payment_check=_PAYMENT_CHECKS.get(name),
+            message_check=_MESSAGE_CHECKS.get(name),
+        )
+    return MappingProxyType(rules)
+
 
 #: Every rule by id, in the order in which they are checked.
-RULES: Final[Mapping[str, Rule]] = MappingProxyType({rule.id: rule for rule in _TABLE})
+RULES: Final = _load_rules()

@@ -11,7 +11,7 @@ from interlock.iso20022.envelopes import Agent, Original, OriginalPayment
 from interlock.iso20022.findings import Finding, Severity
 from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Passed, Refusal
-from interlock.transaction import Key, KeyKind
+from interlock.transaction import QUALIFIER, Key, KeyKind
 
 _MESSAGE_DUPLICATE = Refusal(reason="DU01", note="the message identification was used before")
 _HEADER_DUPLICATE = Refusal(
@@ -71,7 +71,7 @@ def message_keys(original: Original) -> tuple[Key, ...]:
         keys.append(Key(kind=KeyKind.MESSAGE, value=original.message_id))
     header = original.header
     if header is not None and header.business_message_id:
-        value = f"{_named(header.sender)}/{header.business_message_id}"
+        value = f"{header.business_message_id}{QUALIFIER}{_named(header.sender)}"
         keys.append(Key(kind=KeyKind.HEADER, value=value))
     return tuple(keys)
 
@@ -83,10 +83,10 @@ def payment_keys(original: Original, payment: OriginalPayment) -> tuple[Key, ...
     """
     function = original.definition[:8]
     if payment.uetr:
-        return (Key(kind=KeyKind.UETR, value=f"{payment.uetr}/{function}", payment=payment.ordinal),)
+        return (Key(kind=KeyKind.UETR, value=f"{payment.uetr}{QUALIFIER}{function}", payment=payment.ordinal),)
     if payment.transaction_id:
         agent = _named(payment.instructing_agent or original.instructing_agent or payment.debtor_agent)
-        value = f"{payment.transaction_id}/{agent}/{function}"
+        value = f"{payment.transaction_id}{QUALIFIER}{agent}{QUALIFIER}{function}"
         return (Key(kind=KeyKind.TRANSACTION, value=value, payment=payment.ordinal),)
     return ()
 

@@ -4,6 +4,7 @@ Stages that need not wait for one another share a commit; each event keeps its o
 change and, where keys turn out to be another's, calls again with that fact.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -35,6 +36,8 @@ from interlock.transaction import (
     Transaction,
 )
 
+#: Ours, shown beside the ISO reason of a time-out, as the reference's clients know it.
+TIMED_OUT = "TOUT"
 #: How many findings are kept with an event; the rest are counted.
 _FINDINGS_MAX = 50
 
@@ -47,6 +50,8 @@ class Arrival:
     route: Route
     #: Keys that are another transaction's, as the store has said.
     taken: Mapping[Key, UUID] = field(default_factory=dict)
+    #: Payments that were refused when the message was received, before it was held back.
+    refused: Mapping[int, Refusal] = field(default_factory=dict)
     #: An operator has stopped the route or client: receive, and wait there.
     stopped: bool = False
     #: Id of the first attempt, where this is a redrive: its message keys are the family's own.
@@ -83,6 +88,7 @@ def advance(steps: Steps, arrival: Arrival, now: datetime) -> Change:
     outcome: Passed | Held | Refusal = receive.run(inspection, arrival.taken)
     entered = isinstance(outcome, Passed)
     if isinstance(outcome, Passed):
+        outcome = dataclasses.replace(outcome, refused={**outcome.refused, **arrival.refused})
         if before.standing.state is State.ACCP:
             steps.take(EventKind.RECEIVED, actor=before.client, detail=_told(outcome.warnings))
         if arrival.stopped:
@@ -131,7 +137,7 @@ def expire(steps: Steps, route: Route) -> None:
     """The clock that runs has run out."""
     clock = steps.transaction.deadline
     which = "time" if clock is None else _CLOCK_WORDS[clock.clock]
-    steps.take(EventKind.DEADLINE, reason=route.timeout_reason, code="TOUT", note=f"the {which} ran out")
+    steps.take(EventKind.DEADLINE, reason=route.timeout_reason, code=TIMED_OUT, note=f"the {which} ran out")
 
 
 _CLOCK_WORDS = {
@@ -144,6 +150,9 @@ _CLOCK_WORDS = {
 def hold(steps: Steps, route: Route, note: str, now: datetime) -> None:
     """Hold for a consumer's decision: the SLA stops, the decision's clock runs."""
     deadline = steps.transaction.deadline
+    if release.is_late(deadline, now):
+        expire(steps, route)
+        return
     left = None if deadline is None else (deadline.at - now).total_seconds()
     steps.take(
         EventKind.HELD_FOR_DECISION,
@@ -163,6 +172,8 @@ def decided(steps: Steps, kind: EventKind, decision: Decision, route: Route) -> 
     """A consumer or operator has decided; an acceptance releases at once, for nothing else is waited for."""
     note = decision.note
     match kind:
+        case EventKind.ACCEPTED if release.is_late(steps.transaction.deadline, steps.now):
+            expire(steps, route)  # the timer is late; the decision is all the more
         case EventKind.ACCEPTED:
             deadline = unhold(steps.transaction, route, steps.now)
             steps.take(kind, actor=decision.actor, note=note, deadline=deadline, sla_left=None)

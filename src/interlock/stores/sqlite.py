@@ -5,6 +5,7 @@ One connection writes, used by the journal's thread alone; each other thread tha
 readers never wait for the writer. SQLite comes with apsw, because older ones can corrupt a WAL file (before 3.51.3).
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,7 +45,6 @@ from interlock.transaction import (
     DeliveryState,
     Event,
     Key,
-    KeyKind,
     Payment,
     Transaction,
 )
@@ -53,9 +53,6 @@ _T = TypeVar("_T")
 Row = mapping.Row
 
 _SQL = files("interlock.stores") / "sql" / "sqlite"
-
-#: Kinds whose key is followed by `/` and a qualifier, so that a look-up by the bare value is by prefix.
-_QUALIFIED = frozenset({KeyKind.UETR})
 
 _SETUP = (
     "PRAGMA journal_mode = WAL",
@@ -230,23 +227,13 @@ class SqliteStore:
         return self._first("get", (transaction.bytes,), mapping.transaction)
 
     def find(self, query: Query) -> Page:
-        ids = None if query.key is None else self._named(query.client, query.key)
-        if ids is not None and not ids:
-            return Page((), None)
-        sql, bindings = mapping.where(query, ids)
+        sql, bindings = mapping.where(query)
         with _translated():
             rows = self._reader().execute(sql, bindings).fetchall()
         found = tuple(mapping.transaction(*row) for row in rows)
         more = len(found) > query.limit
         found = found[: query.limit]
         return Page(found, found[-1].id if more else None)
-
-    def _named(self, client: str | None, key: tuple[KeyKind, str]) -> list[bytes]:
-        kind, value = key
-        # `0` is the character after `/`: the range holds the value itself with any qualifier.
-        low, high = (f"{value}/", f"{value}0") if kind in _QUALIFIED else (value, f"{value}\0")
-        clients = [client] if client is not None else [row[0] for row in self._rows("clients")]
-        return [row[0] for name in clients for row in self._rows("keys_of", (name, kind, low, high))]
 
     def history(self, transaction: UUID) -> tuple[Event, ...]:
         return tuple(decode(row[0])[1] for row in self._rows("history", (transaction.bytes,)))
@@ -316,19 +303,19 @@ class SqliteStore:
         return [] if found == ["ok"] else found
 
     def backup(self, target: Path) -> None:
-        """A consistent copy while others write, with SQLite's own online backup; renamed into place when complete."""
+        """A consistent, compact copy of one moment while others write; in place only once it is whole and on disk."""
         part = target.with_name(target.name + ".part")
         part.unlink(missing_ok=True)
         with _translated():
-            copy = apsw.Connection(str(part))
-            try:
-                with copy.backup("main", self._reader(), "main") as work:
-                    while not work.done:
-                        work.step(1000)
-                copy.pragma("journal_mode", "DELETE")  # one self-contained file
-            finally:
-                copy.close()
+            self._reader().execute("VACUUM INTO ?", (str(part),))
+        with part.open("rb") as copy:
+            os.fsync(copy.fileno())
         part.replace(target)
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def close(self) -> None:
         for db in [*self._readers, self._writer]:
@@ -390,30 +377,41 @@ class _Batch:
     # -- a change --
 
     def _change(self, change: Change) -> Outcome:
-        """Everything that can make it lose first, so that a loser has nothing to undo but keys."""
-        located = self._get("locate", (change.after.id.bytes,)) if change.read else None
-        if change.read and (located is None or located[1] != change.read):
+        """Everything that can make it lose first, so that a loser has little to undo."""
+        if change.original is not None and self._locate(change.original) is None:
             return mapping.STALE
-        if change.original is not None:
-            original = self._get("locate", (change.original.after.id.bytes,))
-            if original is None or original[1] != change.original.read:
-                return mapping.STALE
-        row = self.next_row if located is None else located[0]
-        if (lost := self._claim_idempotency(change, row)) is not None:
+        row = self._locate(change) if change.read else self._insert(change)
+        if row is None:
+            return mapping.STALE
+        lost = self._claim_idempotency(change, row) or self._reserve(change, row)
+        if lost is not None:
+            self._undo(change, row, lost)
             return lost
-        if (lost := self._reserve(change, row)) is not None:
-            if change.idempotency is not None:
-                self._do("forget_idempotency", (change.after.client, change.idempotency.key))
-            return lost
-        if located is None:
-            self.next_row += 1
-            self._do("insert_transaction", (*mapping.born(change.after), row))
-        else:
+        if change.read:
             self._do("update_transaction", (*mapping.grown(change.after), row))
+        else:
+            self.next_row += 1
         self._gather(change, row)
         if change.original is not None:
             self._change(change.original)
         return mapping.WON
+
+    def _locate(self, change: Change) -> int | None:
+        """The row of a transaction, if it still has the version that the change was decided on."""
+        found = self._get("locate", (change.after.id.bytes,))
+        return found[0] if found is not None and found[1] == change.read else None
+
+    def _insert(self, change: Change) -> int | None:
+        """The row of a new transaction; None where its id is not new."""
+        row = self.next_row
+        return row if self._do("insert_transaction", (*mapping.born(change.after), row)) else None
+
+    def _undo(self, change: Change, row: int, lost: Outcome) -> None:
+        """Take back what a change did before it lost; the keys it got are taken back where that was noticed."""
+        if change.idempotency is not None and not isinstance(lost, IdempotencyTaken):
+            self._do("forget_idempotency", (change.after.client, change.idempotency.key))
+        if not change.read:
+            self._do("delete_transaction", (row,))
 
     def _claim_idempotency(self, change: Change, row: int) -> Outcome | None:
         claim = change.idempotency
@@ -431,32 +429,36 @@ class _Batch:
         taken: list[tuple[Key, UUID]] = []
         got: list[Key] = []
         for key in change.reserves:
-            free = self._do("reserve", (client, key.kind, key.value, row, key.payment))
-            holder = None if free else self._take_over(client, key, row)
-            if holder is None:
+            if self._do("reserve", (client, key.kind, key.value, row, key.payment)):
+                got.append(key)
+                continue
+            holder, payment, holder_id, free = self._holder(client, key)
+            if holder == row:
+                continue  # held since an earlier step, or named twice in this one
+            if payment and free:
+                self._take_over(client, key, row, (holder, payment))
                 got.append(key)
             else:
-                taken.append((key, holder))
+                taken.append((key, UUID(bytes=holder_id)))
         if not taken:
             return None
         for key in got:
             self._do("unreserve", (client, key.kind, key.value))
         return KeysTaken(tuple(taken))
 
-    def _take_over(self, client: str, key: Key, row: int) -> UUID | None:
-        """Take a key whose payment was rejected or cancelled; else say who holds it."""
+    def _holder(self, client: str, key: Key) -> Row:
+        """Who holds a key: its row, the payment, its id, and whether that payment was rejected or cancelled."""
         self._flush()
         found = self._get("holder", (client, key.kind, key.value))
         assert found is not None  # the insert found it, and nobody else writes
-        holder, payment, holder_id, free = found
-        if holder == row:
-            return None  # a step tried again after it had lost to other keys
-        if not (payment and free):
-            return UUID(bytes=holder_id)
-        self._do("name_key", (client, key.kind, key.value, holder, holder, payment))
+        return found
+
+    def _take_over(self, client: str, key: Key, row: int, holder: tuple[int, int]) -> None:
+        """Take a key whose payment came to nothing; the old holder is still found by it."""
+        tx, payment = holder
+        self._do("name_key", (client, key.kind, key.value, tx, tx, payment))
         self._do("unreserve", (client, key.kind, key.value))
         self._do("reserve", (client, key.kind, key.value, row, key.payment))
-        return None
 
     def _gather(self, change: Change, row: int) -> None:
         after = change.after

@@ -1,7 +1,7 @@
 """Records as SQLite rows and back; filters as statements. No connection is touched here."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -24,11 +24,13 @@ from interlock.ports import (
     Stale,
     Won,
 )
-from interlock.transaction import Clock, Deadline, Key, KeyKind, Payment, Transaction
+from interlock.transaction import QUALIFIER, Clock, Deadline, Key, KeyKind, Payment, Transaction
 
 Row = tuple[Any, ...]
 WON = Won()
 STALE = Stale()
+#: An id is made a moment after its transaction's time is read; ranges of ids are wider by far more than that.
+_ID_SLACK = timedelta(minutes=1)
 
 
 def born(t: Transaction) -> Row:
@@ -145,7 +147,7 @@ def decompress(content: bytes) -> bytes:
     return zstandard.ZstdDecompressor().decompress(content)
 
 
-def where(query: Query, ids: Sequence[bytes] | None) -> tuple[str, list[Any]]:
+def where(query: Query) -> tuple[str, list[Any]]:
     """The statement for a filter: only fixed fragments are joined, every value is bound."""
     parts: list[str] = []
     bindings: list[Any] = []
@@ -162,14 +164,14 @@ def where(query: Query, ids: Sequence[bytes] | None) -> tuple[str, list[Any]]:
             parts.append("status <> 'ACSC'")  # lets SQLite see that the partial index serves
     if query.cause is not None:
         both("state = ?", f"PDNG/{query.cause}")
-    if ids is not None:
-        both(f"id IN ({_marks(len(ids))})", *ids)
+    if query.key is not None:
+        both(*_named(query.client, *query.key))
     if query.since is not None:
         both("created_at >= ?", micros(query.since))
-        both("id >= ?", _id_bound(query.since))
+        both("id >= ?", _id_bound(query.since - _ID_SLACK))
     if query.until is not None:
         both("created_at < ?", micros(query.until))
-        both("id < ?", _id_bound(query.until, later=True))
+        both("id < ?", _id_bound(query.until + _ID_SLACK))
     if query.after is not None:
         both("id < ?", query.after.bytes)
     where = " AND ".join(parts) or "1"
@@ -177,14 +179,32 @@ def where(query: Query, ids: Sequence[bytes] | None) -> tuple[str, list[Any]]:
     return sql, [*bindings, query.limit + 1]
 
 
+def _named(client: str | None, kind: KeyKind, value: str) -> tuple[str, ...]:
+    """The transactions that a key names: itself, or with any qualifier behind it."""
+    whose = "k.client = ?" if client is not None else f"k.client IN ({_ALL_CLIENTS})"
+    fragment = f"row IN (SELECT k.tx FROM keys k WHERE {whose} AND {_NAMED})"  # noqa: S608 - fixed fragments
+    # The character after the qualifier's is a space: between the two lies every value that the qualifier follows.
+    low, high = f"{value}{QUALIFIER}", f"{value}{chr(ord(QUALIFIER) + 1)}"
+    return (fragment, *(() if client is None else (client,)), kind, value, low, high)
+
+
+_NAMED = "k.kind = ? AND (k.value = ? OR (k.value > ? AND k.value < ?))"
+
+#: Every client that has a key, by hops along the index; a plain DISTINCT would read all of it.
+_ALL_CLIENTS = (
+    "WITH RECURSIVE hop(client) AS (SELECT min(client) FROM keys UNION ALL "
+    "SELECT (SELECT min(client) FROM keys WHERE client > hop.client) FROM hop WHERE hop.client IS NOT NULL) "
+    "SELECT client FROM hop WHERE client IS NOT NULL"
+)
+
+
 def _marks(number: int) -> str:
     return ", ".join("?" * number)
 
 
-def _id_bound(at: datetime, *, later: bool = False) -> bytes:
-    """The smallest UUIDv7 of a millisecond (or of the one after it): a range of time as a range of ids."""
-    millis = max(0, micros(at) // 1000 + later)
-    return millis.to_bytes(6, "big") + bytes(10)
+def _id_bound(at: datetime) -> bytes:
+    """The smallest UUIDv7 of a millisecond: a range of time as a range of ids."""
+    return max(0, micros(at) // 1000).to_bytes(6, "big") + bytes(10)
 
 
 def pack_outcomes(outcomes: Sequence[Outcome]) -> bytes:

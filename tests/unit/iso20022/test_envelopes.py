@@ -366,6 +366,14 @@ def test_comments_do_not_split_texts() -> None:
     assert original(body, "pacs.008.001.08").message_id == "ABCD"
 
 
+def test_endless_texts_are_cut() -> None:
+    """A text longer than any field may be is kept in part only: invalid as before, but no burden on memory."""
+    message = original(f"<F><GrpHdr><MsgId>{'M' * 100_000}</MsgId></GrpHdr></F>", "pacs.008.001.08")
+    assert message.message_id == "M" * 256
+    name = "W" * 5000
+    assert extract(read(f"<{name}>{HEADER}{SMALL}</{name}>".encode())).wrapper is None
+
+
 def test_first_element_wins() -> None:
     """Of an element that may stand once, and stands twice, the first counts."""
     body = "<F><GrpHdr><MsgId>A</MsgId><MsgId>B</MsgId></GrpHdr></F>"

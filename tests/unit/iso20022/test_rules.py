@@ -85,6 +85,7 @@ CAUSES: Final[list[tuple[Original, str, list[int | None]]]] = [
     (payment(amount="0.00"), "amount.zero", [2]),
     (payment(amount="1.001"), "amount.decimals", [2]),
     (payment(amount="1.5", currency="JPY"), "amount.decimals", [2]),
+    (payment(amount="9" * 40 + ".001"), "amount.decimals", [2]),
     (payment(currency="EUX"), "currency.known", [2]),
     (payment(currency="XXX"), "currency.known", [2]),
     (payment(currency=None), "currency.known", [2]),
@@ -193,7 +194,8 @@ TEXTS: Final = st.none() | st.text(max_size=40)
 )
 def test_check_never_raises(bic: str | None, **texts: str | None) -> None:
     """Whatever the texts of a message are, checking it ends with findings, not with an error."""
-    broken = payment(debtor_agent=Agent(bic=bic, lei=bic), **texts)
+    changes: dict[str, Any] = {**texts, "debtor_agent": Agent(bic=bic, lei=bic)}
+    broken = payment(**changes)
     broken = replace(broken, control_sum=texts["amount"], number_of_transactions=texts["uetr"], total_amount=bic)
     assert all(isinstance(finding.rule, str) for finding in check(broken, today=TODAY))
 

@@ -11,7 +11,12 @@ INSERT INTO transactions (
     id, client, region, epoch, version, route, state, status, "end", created_at, updated_at, due_clock, due_at,
     sla_left, announced, definition, message_id, reference, reason, code, note, payments, digest, answer, answer_due,
     attempt, redrive_of, redriven_as, approved_by, flagged, row
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO NOTHING;
+
+-- Only a birth that lost in the batch it was tried in.
+-- name: delete_transaction
+DELETE FROM transactions WHERE row = ?;
 
 -- What is fixed at birth (id, client, region, created_at, announced, reference, attempt, redrive_of) is not written again.
 -- name: update_transaction
@@ -143,7 +148,3 @@ SELECT content FROM events ORDER BY chain_seq DESC LIMIT 1;
 
 -- name: chain
 SELECT chain_seq, content, previous, hash FROM events WHERE chain_seq > ? ORDER BY chain_seq;
-
--- name: keys_of
-SELECT DISTINCT t.id FROM keys k JOIN transactions t ON t.row = k.tx
-WHERE k.client = ? AND k.kind = ? AND k.value >= ? AND k.value < ?;

@@ -1,0 +1,1 @@
+"""How fast Interlock is, beside what this machine could do at best."""

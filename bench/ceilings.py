@@ -1,0 +1,439 @@
+"""What this machine could do at best: the same rows without a server, the same message without Interlock.
+
+Rows are not described here a second time. One real transaction goes through Interlock's own parts while SQLite is
+listened to (`take_sample`); the statements heard, with other ids, are then written as fast as SQLite takes them. So the
+ceiling, and the store that is filled with a million transactions, stay true when the schema changes.
+"""
+
+import asyncio
+import importlib.util
+import os
+import random
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+from lxml import etree
+
+from bench.message import Identity, Messages, identities
+from interlock.app import Interlock
+from interlock.chain import GENESIS, micros
+from interlock.config import Config
+from interlock.inspection import inspect
+from interlock.iso20022 import envelopes, rules
+from interlock.iso20022.codes import Status
+from interlock.iso20022.envelopes import Limits
+from interlock.iso20022.schemas import Catalogue
+from interlock.stages import receive, release
+from interlock.stores.sqlite import SqliteStore
+from interlock.transaction import Transaction
+
+Row = Sequence[Any]
+#: Writes one value of a cloned row.
+Make = Callable[["Clone"], Any]
+
+#: Where the sample's numbers begin, so that none of them is mistaken for a version or a count.
+_ROW = 5_000_000_000
+_CHAIN = 7_000_000_000_000
+_NEAR = 1_000
+#: What is written for a transaction; not what the process writes of itself.
+_CHANGE = re.compile(r"(INSERT( OR \w+)? INTO|UPDATE|DELETE FROM) (?!writer\b|clients\b|signing_keys\b|controls\b)")
+#: Any time of the sample, in microseconds: this century's first part.
+_TIMES = range(1_500_000_000_000_000, 4_000_000_000_000_000)
+
+
+# -- a real transaction, as SQLite heard it ---------------------------------------------------------------------------
+
+
+class Clone(msgspec.Struct):
+    """Whose values a copy of the sample gets."""
+
+    identity: Identity
+    id: bytes
+    #: Its place among the copies, from 0, and its row.
+    number: int
+    row: int
+    #: Number of its first event less that of the sample's.
+    chain_shift: int
+    #: Microseconds.
+    time_shift: int
+
+
+class Statement:
+    """One statement of the sample, and how to make its values for a copy."""
+
+    def __init__(self, sql: str, values: Row, makes: list[tuple[int, Make]]) -> None:
+        self.sql = sql
+        self.values = values
+        self.makes = makes
+        columns = [name.strip(' "') for name in (re.findall(r"\(([^)]*)\)", sql) or [""])[0].split(",")]
+        self.is_event = "INTO events" in sql
+        #: Places of an event's content and hashes.
+        self.event = tuple(map(columns.index, ("content", "previous", "hash"))) if self.is_event else ()
+
+    def row(self, clone: Clone) -> list[Any]:
+        values = list(self.values)
+        for place, make in self.makes:
+            values[place] = make(clone)
+        return values
+
+
+class Sample:
+    """A finished transaction as the statements that wrote it."""
+
+    def __init__(self, heard: list[tuple[str, Row]], transaction: Transaction, identity: Identity, now: int) -> None:
+        """now: microseconds; when it was taken."""
+        self.transaction, self._identity, self.now = transaction, identity, now
+        self.statements = [Statement(sql, values, list(self._makes(values))) for sql, values in heard]
+        self.events = sum(statement.is_event for statement in self.statements)
+
+    @property
+    def bytes(self) -> int:
+        """Size of all its values: what must at least be written."""
+        return sum(
+            len(value) if isinstance(value, bytes | str) else 8 for s in self.statements for value in s.values if value
+        )
+
+    def _makes(self, values: Row) -> Iterator[tuple[int, Make]]:
+        """The places whose values differ from copy to copy."""
+        for place, value in enumerate(values):
+            make = self._make(value)
+            if make is not None:
+                yield place, make
+
+    def _make(self, value: Any) -> Make | None:
+        match value:
+            case int() if _ROW <= value < _ROW + _NEAR:
+                return lambda clone: clone.row
+            case int() if 2 * _ROW <= value < 2 * _ROW + _NEAR:
+                odd = value % 2
+                return lambda clone: clone.row * 2 + odd
+            case int() if _CHAIN <= value < _CHAIN + _NEAR:
+                return lambda clone: value + clone.chain_shift
+            case int() if value in _TIMES:
+                return lambda clone: value + clone.time_shift
+            case bytes() if value == self.transaction.id.bytes:
+                return lambda clone: clone.id
+            case bytes():
+                parts = value.split(self.transaction.id.hex.encode())
+                return None if len(parts) == 1 else lambda clone: clone.id.hex().encode().join(parts)
+            case str():
+                return self._make_text(value)
+            case _:
+                return None
+
+    def _make_text(self, value: str) -> Make | None:
+        token, uetr = (name.decode() for name in self._identity)
+        if token in value:
+            parts = value.split(token)
+            return lambda clone: clone.identity.token.decode().join(parts)
+        if uetr in value:
+            parts = value.split(uetr)
+            return lambda clone: clone.identity.uetr.decode().join(parts)
+        return None
+
+
+@contextmanager
+def _listening(heard: list[tuple[str, Row]]) -> Iterator[None]:
+    """What each SQLite connection that is opened meanwhile is told to do."""
+
+    def hear(_: apsw.Cursor, sql: str, values: Any) -> bool:
+        heard.append((sql, () if values is None else tuple(values)))
+        return True
+
+    def hook(connection: apsw.Connection) -> None:
+        connection.exec_trace = hear
+
+    apsw.connection_hooks.append(hook)
+    try:
+        yield
+    finally:
+        apsw.connection_hooks.remove(hook)
+
+
+def take_sample(client: str, folder: Path) -> tuple[Sample, list[str]]:
+    """Do one transaction for a client in an empty folder; its statements, and the pragmas of a connection that writes.
+
+    The note that the answer was fetched is left out: it follows later, beside the way.
+    """
+    config = Config(data=folder, log_level="warning")
+    asyncio.run(_one_transaction(config, client, identities(1)[0]))
+    database = apsw.Connection(str(config.file))
+    database.execute("UPDATE transactions SET row = ?", (_ROW - 1,))
+    database.execute("UPDATE writer SET chain_seq = ?", (_CHAIN - 1,))
+    database.close()
+    heard: list[tuple[str, Row]] = []
+    identity = identities(1)[0]
+    with _listening(heard):
+        transaction = asyncio.run(_one_transaction(config, client, identity))
+    pragmas = [sql for sql, _ in heard if re.fullmatch(r"PRAGMA \w+ = .*", sql) and "user_version" not in sql]
+    changes = [(sql, values) for sql, values in heard if _CHANGE.match(sql)]
+    if not any("INTO events" in sql for sql, _ in changes):
+        raise RuntimeError("the sample has no events: the store writes them in a way that the benchmark does not know")
+    return Sample(changes, transaction, identity, micros(transaction.updated_at)), list(dict.fromkeys(pragmas))
+
+
+async def _one_transaction(config: Config, client: str, identity: Identity) -> Transaction:
+    interlock = Interlock(config)
+    await interlock.start()
+    try:
+        issued = await interlock.workflow.issue(client, announced="pacs.008")
+        ended = await interlock.workflow.receive(client, issued.id, Messages().make(identity))
+    finally:
+        await interlock.stop()
+    if ended.standing.end is not Status.ACSC:
+        raise RuntimeError(f"the benchmark's own message was not settled but {ended.standing}: {ended.note}")
+    return ended
+
+
+# -- copies of it -----------------------------------------------------------------------------------------------------
+
+
+class Copier:
+    """Makes copies of a sample, with the chain of their events."""
+
+    def __init__(self, sample: Sample, *, first_row: int, chain_seq: int, chain_hash: bytes, total: int) -> None:
+        """chain_seq, chain_hash: the event before the first copy's. total: copies in all; the last is as new as the
+
+        sample, the first that many milliseconds older.
+        """
+        self._sample = sample
+        self._row = first_row
+        self.chain_seq, self.chain_hash = chain_seq, chain_hash
+        self._total = total
+        self._made = 0
+        self._region = sample.transaction.region
+        merged: dict[str, list[Statement]] = {}
+        for statement in sample.statements:
+            merged.setdefault(statement.sql, []).append(statement)
+        self._merged = merged
+
+    def batch(self, count: int) -> list[tuple[str, list[list[Any]]]]:
+        """The statements of the next copies, all rows of one statement together, in the order of the sample."""
+        clones = [self._clone(identity) for identity in identities(count)]
+        made = []
+        for sql, statements in self._merged.items():
+            rows = [statement.row(clone) for clone in clones for statement in statements]
+            if statements[0].is_event:
+                self._link(rows, statements[0].event)
+            made.append((sql, rows))
+        return made
+
+    def _clone(self, identity: Identity) -> Clone:
+        shift = (self._made - self._total) * 1_000
+        clone = Clone(
+            identity=identity,
+            id=self._new_id(self._sample.now + shift),
+            number=self._made,
+            row=self._row + self._made,
+            chain_shift=self.chain_seq + 1 - _CHAIN + self._made * self._sample.events,
+            time_shift=shift,
+        )
+        self._made += 1
+        return clone
+
+    def _new_id(self, at: int) -> bytes:
+        """A UUIDv7 of a time in microseconds; its last 8 bits are the region."""
+        drawn = random.getrandbits(66)
+        value = (at // 1000) << 80 | 0x7 << 76 | (drawn >> 54) << 64 | 0b10 << 62 | drawn & (1 << 54) - 1 << 8
+        return (value & ~0xFF | self._region).to_bytes(16, "big")
+
+    def _link(self, rows: list[list[Any]], places: Sequence[int]) -> None:
+        content, previous, hash_ = places
+        head = self.chain_hash
+        for row in rows:
+            row[previous] = head
+            row[hash_] = head = sha256(head + row[content]).digest()
+        self.chain_hash = head
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the last event made."""
+        return self.chain_seq + self._made * self._sample.events
+
+
+class Rate(msgspec.Struct, kw_only=True, frozen=True):
+    """How fast something went."""
+
+    transactions: int
+    seconds: float
+    per_second: float
+    #: CPU of the process, all threads.
+    user_us: float
+    system_us: float
+
+
+def write_rows(sample: Sample, pragmas: list[str], path: Path, commits: int, each: int = 1_000) -> Rate:
+    """The ceiling: the sample's statements by executemany, so many copies a commit; only the writing is timed.
+
+    Bodies are compressed already, hashes made, so this is what the tables and the disk alone cost.
+    """
+    SqliteStore(path).close()
+    database = apsw.Connection(str(path))
+    for pragma in pragmas:
+        database.execute(pragma)
+    copier = Copier(sample, first_row=1, chain_seq=0, chain_hash=GENESIS, total=commits * each)
+    taken = user = system = 0.0
+    for _ in range(commits):
+        batch = copier.batch(each)
+        cpu, started = os.times(), time.perf_counter()
+        database.execute("BEGIN IMMEDIATE")
+        for sql, rows in batch:
+            database.executemany(sql, rows)
+        database.execute("COMMIT")
+        taken += time.perf_counter() - started
+        now = os.times()
+        user += now.user - cpu.user
+        system += now.system - cpu.system
+    database.close()
+    count = commits * each
+    return Rate(
+        transactions=count,
+        seconds=round(taken, 3),
+        per_second=round(count / taken, 1),
+        user_us=round(user * 1e6 / count, 1),
+        system_us=round(system * 1e6 / count, 1),
+    )
+
+
+def prefill(sample: Sample, path: Path, count: int, progress: Callable[[int], None], each: int = 10_000) -> None:
+    """Fill a store that nobody uses with finished transactions, bodies and history included; the chain holds.
+
+    Not durable while it runs: a file that is half filled is thrown away.
+    """
+    database = apsw.Connection(str(path))
+    for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = OFF", "synchronous = OFF", "cache_size = -1000000"):
+        database.execute(f"PRAGMA {pragma}")
+    ((last,),) = database.execute("SELECT coalesce(max(row), 0) FROM transactions").fetchall()
+    ((seq, head),) = database.execute("SELECT chain_seq, chain_hash FROM writer").fetchall()
+    copier = Copier(sample, first_row=last + 1, chain_seq=seq, chain_hash=head, total=count)
+    done = 0
+    while done < count:
+        number = min(each, count - done)
+        database.execute("BEGIN")
+        for sql, rows in copier.batch(number):
+            database.executemany(sql, rows)
+        database.execute("COMMIT")
+        done += number
+        progress(done)
+    database.execute("UPDATE writer SET chain_seq = ?, chain_hash = ?", (copier.last_seq, copier.chain_hash))
+    database.close()
+
+
+# -- the same message without Interlock, and Interlock's pieces -------------------------------------------------------
+
+
+class Cost(msgspec.Struct, kw_only=True, frozen=True):
+    """CPU microseconds of one call, over rounds."""
+
+    name: str
+    median: float
+    min: float
+
+
+def _cost(name: str, function: Callable[[], object], rounds: int, calls: int) -> Cost:
+    found = []
+    for _ in range(rounds):
+        started = time.process_time()
+        for _ in range(calls):
+            function()
+        found.append((time.process_time() - started) * 1e6 / calls)
+    return Cost(name=name, median=round(statistics.median(found), 1), min=round(min(found), 1))
+
+
+def pieces(schemas: Path, rounds: int, calls: int = 200) -> list[Cost]:
+    """The benchmark's message through bare lxml, and through Interlock's receive stage piece by piece, on one thread."""
+    catalogue = Catalogue(cache=schemas)
+    limits = Limits(bytes_max=1_048_576, depth_max=64, nodes_max=200_000)
+    identity = identities(1)[0]
+    content = Messages().make(identity)
+    now = datetime.now(UTC)
+    inspection = inspect(content, catalogue, limits=limits, today=now.date())
+    if inspection.original is None or inspection.technical or inspection.business:
+        raise RuntimeError(f"the benchmark's own message has findings: {inspection.technical + inspection.business}")
+    original = inspection.original
+    envelope = envelopes.read(content, limits)
+    assert envelope.document is not None
+    assert envelope.header is not None
+    assert envelope.definition is not None
+    assert envelope.header_definition is not None
+    parser = etree.XMLParser(resolve_entities=False, no_network=True)
+    parts = {tag: catalogue.xsd(definition) for tag, definition in _PARTS.items()}
+    bare = {tag: etree.XMLSchema(etree.fromstring(xsd)) for tag, xsd in parts.items()}
+    tree = etree.fromstring(content, parser)
+    trees = [(bare[child.tag], child) for child in tree if isinstance(child.tag, str)]
+
+    def bare_parse() -> object:
+        return etree.fromstring(content, parser)
+
+    def bare_validate() -> object:
+        return [schema.validate(element) for schema, element in trees]
+
+    def bare_both() -> object:
+        return [bare[child.tag].validate(child) for child in etree.fromstring(content, parser)]
+
+    def validate() -> object:
+        assert envelope.definition is not None
+        assert envelope.header_definition is not None
+        assert envelope.document is not None
+        assert envelope.header is not None
+        return (
+            catalogue.validate(envelope.header_definition, envelope.header),
+            catalogue.validate(envelope.definition, envelope.document),
+        )
+
+    def stage() -> object:
+        found = inspect(content, catalogue, limits=limits, today=now.date(), schema_only=True)
+        assert found.original is not None
+        keys = receive.message_keys(found.original), [
+            receive.payment_keys(found.original, payment) for payment in found.original.payments
+        ]
+        return keys, receive.run(found, {})
+
+    if not all(bare_both()):
+        raise RuntimeError("bare lxml does not find the benchmark's own message valid")
+    transaction = _ended(now)
+    cost = partial(_cost, rounds=rounds, calls=calls)
+    return [
+        cost("bare: lxml parse", bare_parse),
+        cost("bare: lxml validate, AppHdr and Document", bare_validate),
+        cost("bare: both", bare_both),
+        cost("read", partial(envelopes.read, content, limits)),
+        cost("validate", validate),
+        cost("extract", partial(envelopes.extract, envelope)),
+        cost("receive stage", stage),
+        cost("rules", partial(rules.check, original, today=now.date())),
+        cost("inspect, whole", partial(inspect, content, catalogue, limits=limits, today=now.date())),
+        cost("answer", partial(release.answer, transaction, inspection, {}, now)),
+    ]
+
+
+_PARTS = {
+    "{urn:iso:std:iso:20022:tech:xsd:head.001.001.02}AppHdr": "head.001.001.02",
+    "{urn:iso:std:iso:20022:tech:xsd:pacs.008.001.08}Document": "pacs.008.001.08",
+}
+
+
+def _ended(now: datetime) -> Transaction:
+    """A settled transaction to be answered."""
+    with tempfile.TemporaryDirectory(prefix="interlock-bench-") as folder:
+        config = Config(data=Path(folder), log_level="warning")
+        return asyncio.run(_one_transaction(config, "c_bench", identities(1)[0]))
+
+
+# -- the same steps elsewhere -----------------------------------------------------------------------------------------
+
+
+def has_dbos() -> bool:
+    """Whether `dbos` is installed beside us."""
+    return importlib.util.find_spec("dbos") is not None

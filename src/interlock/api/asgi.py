@@ -1,0 +1,189 @@
+"""Tells requests apart: the hot calls go straight to their endpoint, the wide rest of v1 to FastAPI.
+
+Owns: which path belongs to which face, the bounds around every request, and that every request is answered.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from interlock.api import openapi, problems, reference, tokens
+from interlock.api.access import Access
+from interlock.api.exchange import (
+    JSON,
+    App,
+    ClientGone,
+    Intake,
+    Message,
+    Receive,
+    Request,
+    Response,
+    Scope,
+    Send,
+)
+from interlock.api.health import Health
+from interlock.api.messages import Messages, Patience
+from interlock.api.metrics import Metrics
+from interlock.api.reference import Reference
+from interlock.api.tokens import Tokens
+from interlock.api.v1 import make_v1
+from interlock.api.views import Views
+from interlock.app import Interlock
+from interlock.auth import Throttle
+from interlock.errors import InterlockError
+
+Refuse = Callable[[Request, InterlockError], Response]
+
+#: Paths below these are FastAPI's.
+_WIDE = ("/v1/", "/problems/")
+_HTML = (b"content-type", b"text/html; charset=utf-8")
+
+
+class Endpoint(NamedTuple):
+    """What answers a call, and what tells its caller of errors."""
+
+    answer: Callable[[Request], Awaitable[Response]]
+    refuse: Refuse = problems.refuse
+
+
+class Faces:
+    """The ASGI application."""
+
+    def __init__(self, interlock: Interlock, *, endpoint: str) -> None:
+        """endpoint: host name, and port where it matters, that clients reach this region by."""
+        config, workflow = interlock.config, interlock.workflow
+        self.intake = Intake(config)
+        self.patience = Patience(workflow, config.wait_seconds_max)
+        access = Access(interlock.authority)
+        views = Views(config.region, config.region_number)
+        health = Health(interlock.journal, interlock.clock)
+        health.is_stopping = self.patience.stopping.is_set
+        throttle = Throttle(config.token_calls_per_minute, interlock.clock)
+        self.metrics = Metrics(interlock.store, interlock.journal, workflow, interlock.deadlines, self.intake, access)
+        face = Reference(
+            workflow, access, self.intake, health,
+            region=config.region, endpoint=endpoint, doubly_encoded=config.outbox_format == "reference",
+            now=interlock.clock,
+        )  # fmt: skip
+        messages = Messages(workflow, access, self.intake, self.patience, views)
+        self._authority = interlock.authority
+        self._hot: Mapping[tuple[str, str], Endpoint] = {
+            ("GET", "/uuid"): Endpoint(face.issue, face.refuse),
+            ("POST", "/inbox"): Endpoint(face.receive, face.refuse_inbox),
+            ("POST", "/outbox"): Endpoint(face.collect, face.refuse_outbox),
+            ("GET", "/"): Endpoint(face.look, face.refuse),
+            ("HEAD", "/"): Endpoint(face.look, face.refuse),
+            ("POST", "/v1/messages"): Endpoint(messages.submit),
+            ("POST", "/oauth2/token"): Endpoint(Tokens(interlock.authority, self.intake, throttle).give, tokens.refuse),
+            ("GET", "/healthz"): Endpoint(health.alive),
+            ("GET", "/readyz"): Endpoint(health.ready),
+            ("GET", "/metrics"): Endpoint(self.metrics.show),
+            ("GET", "/.well-known/jwks.json"): Endpoint(self._jwks),
+            ("GET", "/openapi.json"): Endpoint(self._openapi),
+            ("GET", "/docs"): Endpoint(self._docs),
+        }
+        self._wide = make_v1(interlock, access, self.patience, views)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        assert scope["type"] == "http"  # the server speaks nothing else
+        request = Request(scope, receive, asyncio.get_running_loop().time())
+        method, path = scope["method"], request.path
+        hot = self._hot.get((method, path))
+        try:
+            if hot is None and path.startswith(_WIDE):
+                await self._answer_wide(request, send)
+                return
+            response = await self._answer(request, hot or self._elsewhere(method, path))
+            self.metrics.requests[method, path if hot else "other", response.status] += 1
+            await request.respond(send, response)
+        except ClientGone:
+            return
+
+    async def _answer(self, request: Request, endpoint: Endpoint) -> Response:
+        try:
+            self.intake.enter()
+        except InterlockError as exc:
+            return endpoint.refuse(request, exc)
+        try:
+            return await endpoint.answer(request)
+        except InterlockError as exc:
+            return endpoint.refuse(request, exc)
+        except ClientGone:
+            raise
+        except Exception as exc:  # noqa: BLE001 - every request is answered
+            return endpoint.refuse(request, problems.unexpected(request, exc))
+        finally:
+            self.intake.leave(request)
+
+    def _elsewhere(self, method: str, path: str) -> Endpoint:
+        """What answers where no endpoint is."""
+        allowed = sorted({known for known, hot in self._hot if hot == path})
+
+        async def answer(request: Request) -> Response:
+            if method == "OPTIONS" and allowed:
+                return reference.preflight(allowed)
+            if not allowed or path in reference.PATHS:
+                return reference.unknown_path(request)
+            refusal = problems.refuse(request, problems.MethodNotAllowed(f"{path} takes {', '.join(allowed)}"))
+            return refusal._replace(headers=(*refusal.headers, (b"allow", ", ".join(allowed).encode())))
+
+        return Endpoint(answer)
+
+    async def _jwks(self, _: Request) -> Response:
+        headers = (JSON, (b"cache-control", b"max-age=60"))
+        return Response(200, headers, msgspec.json.encode(self._authority.jwks()))
+
+    async def _openapi(self, _: Request) -> Response:
+        return Response(200, (JSON,), msgspec.json.encode(openapi.document_of(self._wide)))
+
+    async def _docs(self, _: Request) -> Response:
+        return Response(200, (_HTML,), openapi.page_of(openapi.document_of(self._wide)).encode())
+
+    # -- the wide rest --
+
+    async def _answer_wide(self, request: Request, send: Send) -> None:
+        """Read the body within our bounds, then let FastAPI answer."""
+        started = [0]
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                started[0] = message["status"]
+            await send(message)
+
+        async def answer(request: Request) -> Response:
+            body = await self.intake.read(request) if request.has_body else b""
+            await self._wide(request.scope, _replay(request, body), counted)
+            return Response(started[0], (), b"")
+
+        response = await self._answer(request, Endpoint(answer))
+        if not started[0]:
+            await request.respond(send, response)
+        route = getattr(request.scope.get("route"), "path", "other")
+        self.metrics.requests[request.scope["method"], route, response.status] += 1
+
+
+def _replay(request: Request, body: bytes) -> Receive:
+    """The body again, as if it had just come."""
+    parts = [body]
+
+    async def receive() -> Message:
+        if parts:
+            return {"type": "http.request", "body": parts.pop(), "more_body": False}
+        try:
+            return await request.next_message()
+        except ClientGone:
+            return {"type": "http.disconnect"}
+
+    return receive
+
+
+def make_app(interlock: Interlock, *, endpoint: str | None = None) -> App:
+    """The application over running parts.
+
+    endpoint: host name, and port where it matters, that clients reach this region by; by default what is configured.
+    """
+    config = interlock.config
+    return Faces(interlock, endpoint=endpoint or config.api_endpoint or f"{config.host}:{config.port}")

@@ -1,0 +1,199 @@
+"""Runs the HTTP faces: one listening socket, an orderly end, and no patience with clients that stall.
+
+Owns: the socket, signals, the order of starting and stopping. Must not know: what a request means.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import structlog
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from interlock.api.asgi import Faces
+from interlock.app import Interlock, sole_server
+from interlock.config import Config
+from interlock.errors import ConfigError, LeaseLost
+
+_log = structlog.get_logger()
+
+#: Time that a client has to send its request's headers, or to take what we send.
+_STALL_SECONDS = 10.0
+_HEADERS_BYTES_MAX = 65_536
+_BACKLOG = 2048
+_KEEP_ALIVE_SECONDS = 75
+#: Time that requests in progress have to finish once the server is to stop.
+_FINISH_SECONDS = 20
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, with bounds on what comes before the application is asked, and on clients that do not read."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A connection that sends nothing is given up like one that sends half a request."""
+        super().connection_made(transport)
+        self.stalled_since: float | None = self.loop.time()
+        self._header_bytes = 0
+
+    def on_message_begin(self) -> None:
+        """Another request begins."""
+        super().on_message_begin()
+        self.stalled_since = self.loop.time()
+        self._header_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """From here on the application keeps the time."""
+        self.stalled_since = None
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Count what comes before the headers are whole."""
+        super().data_received(data)
+        if self.stalled_since is None:
+            return
+        self._header_bytes += len(data)
+        if self._header_bytes > _HEADERS_BYTES_MAX and self.transport is not None:
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        """The client does not read what we send."""
+        super().pause_writing()
+        self.stalled_since = self.loop.time()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        super().resume_writing()
+        self.stalled_since = None
+
+    def give_up_if_stalled(self, now: float) -> None:
+        """Close the connection if the client has stalled for too long."""
+        if self.stalled_since is not None and now - self.stalled_since > _STALL_SECONDS:
+            self.transport.abort()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, with our signals and a look at stalled connections."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are handled by `serve`, which has more to stop than this server."""
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in tuple(self.server_state.connections):
+                if isinstance(connection, Protocol):
+                    connection.give_up_if_stalled(now)
+        return await super().on_tick(counter)
+
+
+def listen(config: Config) -> socket.socket:
+    """A bound socket. Raises ConfigError where the address cannot be had."""
+    try:
+        found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as exc:
+        raise ConfigError(f"host: {config.host} cannot be listened on: {exc.strerror or exc}") from exc
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as exc:
+        listener.close()
+        raise ConfigError(f"port: {config.host}:{config.port} cannot be listened on: {exc.strerror or exc}") from exc
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where clients on this machine find it."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+async def serve(interlock: Interlock, config: Config, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what was accepted and stop the parts.
+
+    on_ready: told the URL once requests are taken. Raises ConfigError (the address or the data folder is taken),
+    LeaseLost (another process has begun to write to the store).
+    """
+    with sole_server(config.data), contextlib.closing(listen(config)) as listener:
+        url = url_of(listener)
+        try:
+            await interlock.start()
+            faces = Faces(interlock, endpoint=config.api_endpoint or url.removeprefix("http://"))
+            await _run(interlock, faces, listener, lambda: on_ready(url))
+        finally:
+            await interlock.stop()
+    if interlock.fenced.is_set():
+        raise LeaseLost("another process has begun to write to this store; this one has stopped")
+
+
+async def _run(interlock: Interlock, faces: Faces, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+    server = _Server(_settings(faces))
+
+    def stop() -> None:
+        faces.patience.stopping.set()
+        server.should_exit = True
+
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    fenced = asyncio.create_task(interlock.fenced.wait(), name="fenced")
+    fenced.add_done_callback(lambda _: stop())
+    with _stopping_by_signal(stop):
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.005)
+        if server.started:
+            on_ready()
+        await serving
+    fenced.cancel()
+
+
+def _settings(faces: Faces) -> uvicorn.Config:
+    return uvicorn.Config(
+        faces,
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_FINISH_SECONDS,
+    )
+
+
+@contextlib.contextmanager
+def _stopping_by_signal(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM and SIGINT stop, once; the second one kills."""
+    loop = asyncio.get_running_loop()
+
+    def heard(number: int) -> None:
+        loop.remove_signal_handler(number)
+        stop()
+
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, heard, number)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+def run(interlock: Interlock, config: Config, on_ready: Callable[[str], None]) -> None:
+    """`serve` on uvloop, for a process that does nothing else."""
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(serve(interlock, config, on_ready))
+
+
+def _new_loop() -> Any:
+    import uvloop
+
+    return uvloop.new_event_loop()

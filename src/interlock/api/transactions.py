@@ -1,0 +1,288 @@
+"""v1: transactions, their messages and history, decisions on them, and validation without any of that."""
+
+import asyncio
+from enum import StrEnum
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Header, Query
+from fastapi.requests import Request as FastRequest
+from fastapi.responses import Response
+from pydantic import Field
+
+from interlock.api.access import Access, actor_of, view_of
+from interlock.api.calls import DECIDERS, READERS, By, Flag, Input, Note, ReasonCode, caller, cursor, opened_by
+from interlock.api.exchange import refuse_unless_message
+from interlock.api.messages import Patience
+from interlock.api.problems import DecisionRefused, NoAnswerDue, NoAnswerYet
+from interlock.api.search import Filter, find
+from interlock.api.views import (
+    DefinitionsView,
+    DefinitionView,
+    EventsView,
+    IdentityView,
+    TransactionDetailView,
+    TransactionPageView,
+    TransactionView,
+    ValidationView,
+    Views,
+    event_view,
+    finding_view,
+)
+from interlock.app import Interlock
+from interlock.auth import Identity, Scope
+from interlock.decisions import Decision, DecisionKind
+from interlock.errors import Forbidden, IllegalDecision
+from interlock.inspection import inspect
+from interlock.iso20022 import answers
+from interlock.iso20022.envelopes import Limits
+from interlock.stages import deliver
+from interlock.transaction import BodyKind, Transaction
+
+XML = "application/xml"
+VALIDATORS = (Scope.READ, Scope.WRITE, Scope.OPERATE)
+#: A larger message is validated beside the event loop, so that it does not hold the others up.
+_LARGE_BYTES = 65_536
+
+_XML_CONTENT = {"content": {XML: {"schema": {"type": "string"}}}}
+
+
+class Accept(Input):
+    """Let a held transaction go on."""
+
+    decision: Literal["accept"]
+    note: Note | None = None
+    by: By | None = None
+
+
+class Reject(Input):
+    """End a held transaction as RJCT."""
+
+    decision: Literal["reject"]
+    reason: ReasonCode
+    note: Note | None = None
+    by: By | None = None
+
+
+class Cancel(Input):
+    """End a transaction as CANC, while that is still possible."""
+
+    decision: Literal["cancel"]
+    reason: ReasonCode | None = None
+    note: Note | None = None
+    by: By | None = None
+
+
+class Redrive(Input):
+    """Drive the payments of a cancelled or retryably rejected transaction again, as a new one."""
+
+    decision: Literal["redrive"]
+    by: By | None = None
+
+
+class Retry(Input):
+    """Let the stages try again after a fault of ours; operators only."""
+
+    decision: Literal["retry"]
+    note: Note | None = None
+    by: By | None = None
+
+
+Deciding = Annotated[Accept | Reject | Cancel | Redrive | Retry, Field(discriminator="decision")]
+
+
+class Which(StrEnum):
+    """Which of a transaction's two messages."""
+
+    INBOX = "inbox"
+    OUTBOX = "outbox"
+
+
+def router(interlock: Interlock, access: Access, patience: Patience, views: Views) -> APIRouter:
+    """The calls."""
+    routes = APIRouter(prefix="/v1")
+    _reading(routes, interlock, access, patience, views)
+    _deciding(routes, interlock, access, views)
+    _asking(routes, interlock, access)
+    return routes
+
+
+def _reading(routes: APIRouter, interlock: Interlock, access: Access, patience: Patience, views: Views) -> None:
+    workflow = interlock.workflow
+    reader = caller(access, *READERS)
+
+    @routes.get("/transactions", tags=["transactions"], openapi_extra=opened_by(*READERS))
+    async def list_transactions(
+        identity: Annotated[Identity, reader], chosen: Annotated[Filter, Query()]
+    ) -> TransactionPageView:
+        """Find transactions, newest first."""
+        page = await find(
+            workflow, identity, chosen, statuses=frozenset(chosen.status), held=chosen.held, limit=chosen.limit
+        )
+        shown = tuple(views.transaction(found) for found in page.transactions)
+        return TransactionPageView.model_construct(transactions=shown, next=cursor(page.next))
+
+    @routes.get("/transactions/{transaction_id}", tags=["transactions"], openapi_extra=opened_by(*READERS))
+    async def get_transaction(
+        identity: Annotated[Identity, reader],
+        transaction_id: UUID,
+        prefer: Annotated[str | None, Header(description="`wait=N`: wait up to N seconds for its end.")] = None,
+    ) -> TransactionDetailView:
+        """One transaction, with its payments."""
+        view = view_of(identity)
+        transaction = await workflow.get(view, transaction_id)
+        transaction = await patience.until_end(transaction, patience.preference(prefer))
+        payments = await workflow.payments(view, transaction_id)
+        delivery = await interlock.journal.read(interlock.store.delivery, transaction_id, deliver.OUTBOX)
+        return views.detail(transaction, payments, delivery)
+
+    @routes.get("/transactions/{transaction_id}/events", tags=["transactions"], openapi_extra=opened_by(*READERS))
+    async def get_events(identity: Annotated[Identity, reader], transaction_id: UUID) -> EventsView:
+        """What happened to it, oldest first."""
+        view = view_of(identity)
+        history = await workflow.history(view, transaction_id)
+        shown = tuple(event_view(event, for_operator=view is None) for event in history)
+        return EventsView.model_construct(transaction_id=transaction_id, events=shown)
+
+    @routes.get(
+        "/transactions/{transaction_id}/messages/{which}",
+        tags=["transactions"],
+        response_class=Response,
+        responses={200: {"description": "The message, byte for byte.", **_XML_CONTENT}},
+        openapi_extra=opened_by(*READERS),
+    )
+    async def get_message(identity: Annotated[Identity, reader], transaction_id: UUID, which: Which) -> Response:
+        """The message received (`inbox`) or its answer (`outbox`)."""
+        view = view_of(identity)
+        if which is Which.INBOX:
+            received = await workflow.message(view, transaction_id, BodyKind.INBOX)
+            return Response(received.content, media_type=XML)
+        return Response(await _answer(interlock, view, transaction_id), media_type=XML)
+
+
+def _deciding(routes: APIRouter, interlock: Interlock, access: Access, views: Views) -> None:
+    workflow = interlock.workflow
+    decider = caller(access, *DECIDERS)
+
+    @routes.post(
+        "/transactions/{transaction_id}/decisions",
+        tags=["decisions"],
+        responses={
+            200: {"model": TransactionView, "description": "The transaction as it stands after the decision."},
+            201: {"model": TransactionView, "description": "Redriven: the new transaction."},
+        },
+        openapi_extra=opened_by(*DECIDERS),
+    )
+    async def decide(
+        identity: Annotated[Identity, decider],
+        transaction_id: UUID,
+        deciding: Annotated[Deciding, Body()],
+        response: Response,
+    ) -> TransactionView:
+        """Accept, reject, cancel or redrive; the same decision again gives the same answer."""
+        view = view_of(identity)
+        transaction = await workflow.get(view, transaction_id)
+        try:
+            decided = await _decide(interlock, identity, transaction, deciding)
+        except IllegalDecision as exc:
+            transaction = await workflow.get(view, transaction_id)
+            raise DecisionRefused(
+                str(exc),
+                transaction_id=str(transaction.id),
+                transaction_status=transaction.standing.status,
+                held=transaction.standing.cause,
+                redriven_as=None if transaction.redriven_as is None else str(transaction.redriven_as),
+            ) from exc
+        if isinstance(deciding, Redrive):
+            response.status_code = 201
+            response.headers["location"] = f"/v1/transactions/{decided.id}"
+        return views.transaction(decided)
+
+
+def _asking(routes: APIRouter, interlock: Interlock, access: Access) -> None:
+    anybody = caller(access, *Scope)
+
+    @routes.get("/me", tags=["clients"], openapi_extra=opened_by(*Scope))
+    async def me(identity: Annotated[Identity, anybody]) -> IdentityView:
+        """Who the token says that you are."""
+        return IdentityView(
+            client_id=identity.client_id,
+            scopes=tuple(sorted(identity.scopes)),
+            expires_at=identity.expires,
+            region=interlock.config.region,
+        )
+
+    @routes.post(
+        "/validations",
+        tags=["validation"],
+        dependencies=[caller(access, *VALIDATORS)],
+        openapi_extra={
+            **opened_by(*VALIDATORS),
+            "requestBody": {"required": True, "content": {XML: {"schema": {"type": "string", "minLength": 1}}}},
+        },
+    )
+    async def validate(
+        request: FastRequest,
+        *,
+        schema_only: Annotated[Flag, Query(description="Leave the business rules out.")] = False,
+    ) -> ValidationView:
+        """All that is wrong with a message; nothing is stored."""
+        content = await request.body()
+        refuse_unless_message(content, request.headers.get("content-type") or "")
+        return await _validation(interlock, content, schema_only=schema_only)
+
+    @routes.get("/definitions", tags=["validation"], dependencies=[anybody], openapi_extra=opened_by(*Scope))
+    async def definitions() -> DefinitionsView:
+        """The message definitions that are known here, and what answers each."""
+        known = await asyncio.to_thread(interlock.catalogue.definitions)
+        return DefinitionsView(
+            definitions=tuple(
+                DefinitionView(definition=d.name, answer=answers.answer_definition(d.name), source=d.source)
+                for d in known
+            )
+        )
+
+
+async def _answer(interlock: Interlock, view: str | None, transaction_id: UUID) -> bytes:
+    """The answer's bytes; a tenant that reads them has fetched its answer, an operator has only looked."""
+    workflow = interlock.workflow
+    if view is None:
+        transaction = await workflow.get(None, transaction_id)
+        answer = None if transaction.answer is None else await workflow.message(None, transaction_id, BodyKind.OUTBOX)
+    else:
+        transaction, answer = await workflow.collect(view, transaction_id)
+    if answer is not None:
+        return answer.content
+    if transaction.standing.is_final or not transaction.answer_due:
+        raise NoAnswerDue("the message is itself an answer, and is never answered")
+    raise NoAnswerYet("the transaction has not ended; its answer comes with its end")
+
+
+async def _decide(
+    interlock: Interlock, identity: Identity, transaction: Transaction, deciding: Deciding
+) -> Transaction:
+    view, actor = view_of(identity), actor_of(identity, deciding.by)
+    if isinstance(deciding, Redrive):
+        return await interlock.workflow.redrive(view, transaction.id, actor)
+    if isinstance(deciding, Retry) and view is not None:
+        raise Forbidden("only operators may retry")
+    decision = Decision(
+        kind=DecisionKind(deciding.decision),
+        actor=actor,
+        reason=deciding.reason if isinstance(deciding, Reject | Cancel) else None,
+        note=deciding.note,
+    )
+    return await interlock.workflow.decide(view, transaction.id, decision)
+
+
+async def _validation(interlock: Interlock, content: bytes, *, schema_only: bool) -> ValidationView:
+    config = interlock.config
+    limits = Limits(bytes_max=config.body_bytes_max, depth_max=config.xml_depth_max, nodes_max=config.xml_nodes_max)
+    today = interlock.clock().date()
+
+    def look() -> ValidationView:
+        found = inspect(content, interlock.catalogue, limits=limits, today=today, schema_only=schema_only)
+        findings = tuple(finding_view(finding) for finding in found.findings)
+        return ValidationView.model_construct(valid=found.valid, definitions=found.definitions, findings=findings)
+
+    return look() if len(content) <= _LARGE_BYTES else await asyncio.to_thread(look)

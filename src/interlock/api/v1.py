@@ -1,0 +1,115 @@
+"""The wide v1 surface, on FastAPI: what it is made of, and how its errors are told."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.requests import Request as FastRequest
+from fastapi.responses import Response as FastResponse
+from starlette.exceptions import HTTPException
+
+from interlock import __version__
+from interlock.api import administration, problems, redrives, transactions
+from interlock.api.access import Access
+from interlock.api.exchange import Request, Response
+from interlock.api.messages import Patience
+from interlock.api.views import Views
+from interlock.app import Interlock
+from interlock.errors import InterlockError, RequestError
+
+#: Where the dispatcher leaves its own view of the request.
+REQUEST = "interlock.request"
+
+
+def make_v1(interlock: Interlock, access: Access, patience: Patience, views: Views) -> FastAPI:
+    """The application; its documents are served by `openapi`."""
+    app = FastAPI(
+        title="Interlock",
+        version=__version__,
+        summary="Receives, decides on and releases ISO 20022 payment messages.",
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    app.include_router(transactions.router(interlock, access, patience, views))
+    app.include_router(redrives.router(interlock, access))
+    app.include_router(administration.router(interlock, access))
+    app.include_router(_problem_pages())
+    app.add_exception_handler(InterlockError, _told)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _of_framework)
+    app.add_exception_handler(Exception, _unexpected)
+    return app
+
+
+def _problem_pages() -> APIRouter:
+    pages = APIRouter(include_in_schema=False)
+
+    @pages.get("/problems/{code}")
+    async def problem(code: str) -> dict[str, object]:
+        """What a problem's `type` leads to."""
+        if code not in problems.CODES:
+            raise problems.NotFound("there is no such kind of problem")
+        kind, meaning = problems.CODES[code]
+        return {"code": code, "status": kind.status, "title": kind.title, "meaning": meaning}
+
+    return pages
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+
+def told(request: FastRequest, error: InterlockError, **members: object) -> FastResponse:
+    """The response for an error."""
+    return _as_fast(problems.refuse(_own(request), error, **members))
+
+
+async def _told(request: FastRequest, exc: Exception) -> FastResponse:
+    assert isinstance(exc, InterlockError)  # registered for these
+    return told(request, exc)
+
+
+async def _invalid(request: FastRequest, exc: Exception) -> FastResponse:
+    assert isinstance(exc, RequestValidationError)  # registered for these
+    errors = [{"field": _field(error["loc"]), "text": str(error["msg"])} for error in exc.errors()]
+    named = ", ".join(sorted({error["field"] for error in errors}))
+    return told(request, problems.InvalidRequest(f"not as it must be: {named}"), errors=errors)
+
+
+def _field(location: Sequence[Any]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+async def _of_framework(request: FastRequest, exc: Exception) -> FastResponse:
+    assert isinstance(exc, HTTPException)  # registered for these
+    match exc.status_code:
+        case 404:
+            return told(request, problems.NotFound("there is nothing at this path"))
+        case 405:
+            response = told(request, problems.MethodNotAllowed("this path does not take this method"))
+            response.headers.update(exc.headers or {})
+            return response
+        case _:
+            return told(request, RequestError("the request cannot be read"))
+
+
+async def _unexpected(request: FastRequest, _: Exception) -> FastResponse:
+    # The framework raises it on once this is sent; the dispatcher logs it.
+    return told(request, InterlockError())
+
+
+def _own(request: FastRequest) -> Request:
+    own: Request = request.scope[REQUEST]
+    return own
+
+
+def _as_fast(response: Response) -> FastResponse:
+    fast = FastResponse(response.body, response.status)
+    fast.raw_headers = [*response.headers, (b"content-length", b"%d" % len(response.body))]
+    return fast
+
+
+def encode(value: object) -> bytes:
+    """JSON bytes."""
+    return msgspec.json.encode(value)
