@@ -6,14 +6,18 @@ ceiling, and the store that is filled with a million transactions, stay true whe
 """
 
 import asyncio
+import importlib
 import importlib.util
 import os
 import random
 import re
 import statistics
+import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -35,6 +39,7 @@ from interlock.iso20022.codes import Status
 from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.schemas import Catalogue
 from interlock.stages import receive, release
+from interlock.stages.facts import Inspection
 from interlock.stores.sqlite import SqliteStore
 from interlock.transaction import Transaction
 
@@ -437,3 +442,81 @@ def _ended(now: datetime) -> Transaction:
 def has_dbos() -> bool:
     """Whether `dbos` is installed beside us."""
     return importlib.util.find_spec("dbos") is not None
+
+
+def dbos_rate(folder: Path, seconds: float, callers: int = 4) -> Rate:
+    """The lifecycle as a DBOS workflow of four durable steps on SQLite, without HTTP; the work inside is Interlock's.
+
+    The write-ahead log is switched on for it, which is not its default.
+    """
+    dbos = importlib.import_module("dbos")
+    catalogue = Catalogue(cache=folder / "schemas")
+    limits = Limits(bytes_max=1_048_576, depth_max=64, nodes_max=200_000)
+    transaction = _ended(datetime.now(UTC))
+    file = folder / "dbos.sqlite"
+    database = apsw.Connection(str(file))
+    database.execute("PRAGMA journal_mode = WAL")
+    database.close()
+
+    def look(text: str) -> Inspection:
+        return inspect(text.encode(), catalogue, limits=limits, today=datetime.now(UTC).date())
+
+    @dbos.DBOS.step()
+    def issue() -> str:
+        return str(uuid.uuid4())
+
+    @dbos.DBOS.step()
+    def accept(text: str) -> bool:
+        return look(text).is_usable
+
+    @dbos.DBOS.step()
+    def decide(usable: bool) -> str:  # noqa: FBT001 - a step of a workflow
+        return "ACSC" if usable else "RJCT"
+
+    @dbos.DBOS.step()
+    def answer(text: str) -> str:
+        made = release.answer(transaction, look(text), {}, datetime.now(UTC))
+        return "" if made is None else made.body.decode()
+
+    @dbos.DBOS.workflow()
+    def lifecycle(text: str) -> str:
+        issue()
+        return decide(accept(text)) + answer(text)
+
+    dbos.DBOS(config={"name": "interlock-bench", "system_database_url": f"sqlite:///{file}", "log_level": "ERROR"})
+    dbos.DBOS.launch()
+    messages = Messages()
+    done = [0] * callers
+
+    def call(number: int, until: float) -> None:
+        while time.perf_counter() < until:
+            (identity,) = identities(1)
+            if not lifecycle(messages.make(identity).decode()).startswith("ACSC"):
+                raise RuntimeError("a workflow did not settle")
+            done[number] += 1
+
+    with ThreadPoolExecutor(callers) as threads:
+        list(threads.map(call, range(callers), [time.perf_counter() + min(2.0, seconds)] * callers))  # warm-up
+        done[:] = [0] * callers
+        cpu, started = os.times(), time.perf_counter()
+        list(threads.map(call, range(callers), [started + seconds] * callers))
+        taken, now = time.perf_counter() - started, os.times()
+    dbos.DBOS.destroy()
+    count = max(1, sum(done))
+    return Rate(
+        transactions=count,
+        seconds=round(taken, 3),
+        per_second=round(count / taken, 1),
+        user_us=round((now.user - cpu.user) * 1e6 / count, 1),
+        system_us=round((now.system - cpu.system) * 1e6 / count, 1),
+    )
+
+
+def main() -> None:
+    """`python -m bench.ceilings FOLDER SECONDS`: the DBOS measurement alone, in a process of its own; JSON."""
+    rate = dbos_rate(Path(sys.argv[1]), float(sys.argv[2]))
+    sys.stdout.buffer.write(msgspec.json.encode(rate))
+
+
+if __name__ == "__main__":
+    main()

@@ -101,6 +101,8 @@ class Measured(msgspec.Struct, kw_only=True, frozen=True):
     server_system_us: float
     generator_user_us: float
     generator_system_us: float
+    #: Share of the machine's CPU time that went to neither of the two; much of it: another's work disturbed this one.
+    others_share: float
     #: Transactions done when, and the server's resident memory then, in MB.
     memory: list[tuple[int, float]]
 
@@ -370,18 +372,19 @@ class Load:
         memory = await self._wait(started)
         taken, after = self.time() - started, _cpu(plan.pid)
         completed = self.completed
+        used = [late - early for early, late in zip(before, after, strict=True)]
         self._beginning = self._counting = False
         await self._drain()
         for caller in tuple(self._all):
             caller.close()
-        each = [(b - a) * 1e6 / max(1, completed) for a, b in zip(before, after, strict=True)]
+        each = [round(seconds * 1e6 / max(1, completed), 1) for seconds in used[:4]]
         return Measured(
             face=plan.face, callers=plan.callers, rate=plan.rate, seconds=round(taken, 3), transactions=completed,
             per_second=round(completed / taken, 1), failures=self.failures, failed=self.failed, misses=self.misses,
             answer_ms=spread(self.answer), whole_ms=spread(self.whole),
             late_ms=spread(self.late) if self._open else None,
-            server_user_us=round(each[0], 1), server_system_us=round(each[1], 1),
-            generator_user_us=round(each[2], 1), generator_system_us=round(each[3], 1), memory=memory,
+            server_user_us=each[0], server_system_us=each[1], generator_user_us=each[2], generator_system_us=each[3],
+            others_share=round(max(0.0, used[4] - sum(used[:4])) / (taken * (os.cpu_count() or 1)), 3), memory=memory,
         )  # fmt: skip
 
     async def _wait(self, started: float) -> list[tuple[int, float]]:
@@ -437,11 +440,13 @@ _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def _cpu(pid: int) -> tuple[float, float, float, float]:
-    """Seconds of CPU used so far: the server's user and system, our user and system."""
+def _cpu(pid: int) -> tuple[float, float, float, float, float]:
+    """Seconds of CPU used so far: the server's user and system, our user and system, everybody's."""
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
     own = resource.getrusage(resource.RUSAGE_SELF)
-    return int(fields[11]) / _TICK, int(fields[12]) / _TICK, own.ru_utime, own.ru_stime
+    machine = [int(field) for field in Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:]]
+    all_ = sum(machine[:3] + machine[5:8]) / _TICK  # all but idle and waiting for disks; with what a hypervisor took
+    return int(fields[11]) / _TICK, int(fields[12]) / _TICK, own.ru_utime, own.ru_stime, all_
 
 
 def _memory(pid: int) -> float:

@@ -9,10 +9,12 @@ import ast
 import inspect
 import re
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from enum import Enum, StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
@@ -349,6 +351,35 @@ def _http_errors() -> str:
     return table(("code", "status", "title", "what it says", "what helps"), rows)
 
 
+@lru_cache(maxsize=1)
+def surface() -> tuple[tuple[tuple[str, str], ...], Mapping[str, Any]]:
+    """Method and path of the calls that are answered directly, and the OpenAPI document of v1."""
+    from interlock.api.asgi import Faces
+    from interlock.api.openapi import document_of
+    from interlock.app import Interlock
+    from interlock.config import Config
+
+    with tempfile.TemporaryDirectory() as folder:
+        interlock = Interlock(Config(data=Path(folder)))
+        try:
+            faces = Faces(interlock, endpoint="localhost")
+            return tuple(faces._hot), document_of(faces._wide)  # noqa: SLF001 - its own documentation
+        finally:
+            interlock.store.close()
+
+
+def _endpoints() -> str:
+    _, document = surface()
+    rows = []
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            scopes = [f"`{scope}`" for entry in operation.get("security", ()) for scope in entry["oauth2"]]
+            text = sentence(operation.get("description") or operation["summary"])
+            rows.append((f"`{method.upper()} {path}`", " or ".join(scopes) or "none", text))
+    rows.sort(key=lambda row: row[0].split(" ")[1])
+    return table(("call", "scope", "what it does"), rows)
+
+
 def metrics() -> Iterator[tuple[str, str, str, str]]:
     """Name, kind, labels and text of each metric, read from the source of the module that gathers them."""
     tree = ast.parse((SOURCE / "api" / "metrics.py").read_text("utf-8"))
@@ -495,6 +526,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "answers": _answers,
     "cli": _cli,
     "decisions": _decisions,
+    "endpoints": _endpoints,
     "errors": _http_errors,
     "exit-codes": _exit_codes,
     "lifecycle-states": _lifecycle_states,

@@ -32,7 +32,7 @@ from interlock.errors import (
     TooManyInFlight,
     UnknownTransaction,
 )
-from interlock.inspection import inspect, uninspected
+from interlock.inspection import Inspector
 from interlock.iso20022.codes import Status
 from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.schemas import Catalogue
@@ -75,8 +75,6 @@ _log = structlog.get_logger()
 
 #: How often a step is decided anew after losing a race; each loss means that somebody else got on.
 _TRIES = 8
-#: A message larger than this is inspected beside the event loop, so that it does not hold the small ones up.
-_LARGE_BYTES = 65_536
 #: How long a transaction that trips over our own mistake is left alone before its clock fires again.
 _PARKED_FOR = timedelta(minutes=1)
 
@@ -120,8 +118,8 @@ class Workflow:
         """new_id: makes a UUIDv7 that carries the region."""
         self._store = store
         self._journal = journal
-        self._catalogue = catalogue
         self._settings = settings
+        self.inspector = Inspector(catalogue, settings.limits)
         self._routes = settings.routes
         self.now = now
         self._new_id = new_id
@@ -325,15 +323,7 @@ class Workflow:
         )
 
     async def _inspect(self, content: bytes) -> Inspection:
-        def look() -> Inspection:
-            today = self.now().date()
-            try:
-                return inspect(content, self._catalogue, limits=self._settings.limits, today=today)
-            except Exception as exc:  # noqa: BLE001 - whatever it is, the message must not be lost
-                _log.exception("inspection failed")
-                return uninspected(content, type(exc).__name__)
-
-        return look() if len(content) <= _LARGE_BYTES else await asyncio.to_thread(look)
+        return await self.inspector.inspect(content, self.now().date())
 
     # -- admission --
 

@@ -53,6 +53,7 @@ class ScriptedStore:
         self.threads: set[int] = set()
 
     def commit(self, token: int, writes: Sequence[Write], batch: bytes) -> list[Outcome]:
+        """As `Store.commit`, by the script."""
         self.threads.add(threading.get_ident())
         names = [cast("Control", write).name for write in writes]
         self.batches.append(names)
@@ -65,11 +66,13 @@ class ScriptedStore:
         return self.write(names, batch)
 
     def write(self, names: Sequence[str], batch: bytes) -> list[Outcome]:
+        """Make a batch durable."""
         self.durable += [name for name in names if name not in self.stale]
         self.sealed[batch] = [Stale() if name in self.stale else Won() for name in names]
         return self.sealed[batch]
 
     def committed(self, batch: bytes) -> list[Outcome] | None:
+        """As `Store.committed`."""
         return self.read_back(batch)
 
 
@@ -283,7 +286,7 @@ async def test_a_caller_that_goes_before_its_turn_fails_nobody(store: ScriptedSt
     last = asyncio.ensure_future(journal.commit(a_write("last")))
     await asyncio.sleep(0)
     store.gate.set()
-    assert await asyncio.gather(first, last) == [Won(), Won()]
+    assert [await first, await last] == [Won(), Won()]
     assert all(isinstance(outcome, BaseException) for outcome in await asyncio.gather(*tasks, return_exceptions=True))
     assert {"first", "last"} <= set(store.durable)
     await journal.stop()

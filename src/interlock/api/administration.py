@@ -1,6 +1,6 @@
 """v1 for operators (controls) and administrators (clients, keys)."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
 from pydantic import Field
@@ -94,7 +94,11 @@ def _refuse_unknown(interlock: Interlock, order: Order) -> None:
 
 def _clients(routes: APIRouter, interlock: Interlock, access: Access) -> None:
     authority = interlock.authority
-    admin = {"tags": ["administration"], "dependencies": [caller(access, *ADMINS)], "openapi_extra": opened_by(*ADMINS)}
+    admin: dict[str, Any] = {
+        "tags": ["administration"],
+        "dependencies": [caller(access, *ADMINS)],
+        "openapi_extra": opened_by(*ADMINS),
+    }
 
     @routes.get("/clients", **admin)
     async def list_clients() -> ClientsView:

@@ -3,8 +3,8 @@
 Owns: which path belongs to which face, the bounds around every request, and that every request is answered.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
 from typing import NamedTuple
 
 import msgspec
@@ -28,7 +28,7 @@ from interlock.api.messages import Messages, Patience
 from interlock.api.metrics import Metrics
 from interlock.api.reference import Reference
 from interlock.api.tokens import Tokens
-from interlock.api.v1 import make_v1
+from interlock.api.v1 import REQUEST, make_v1
 from interlock.api.views import Views
 from interlock.app import Interlock
 from interlock.auth import Throttle
@@ -89,7 +89,7 @@ class Faces:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         assert scope["type"] == "http"  # the server speaks nothing else
-        request = Request(scope, receive, asyncio.get_running_loop().time())
+        request = Request(scope, receive, perf_counter())
         method, path = scope["method"], request.path
         hot = self._hot.get((method, path))
         try:
@@ -154,6 +154,7 @@ class Faces:
             await send(message)
 
         async def answer(request: Request) -> Response:
+            request.scope[REQUEST] = request
             body = await self.intake.read(request) if request.has_body else b""
             await self._wide(request.scope, _replay(request, body), counted)
             return Response(started[0], (), b"")

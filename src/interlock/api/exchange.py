@@ -58,7 +58,7 @@ class Request:
     __slots__ = ("_receive", "began", "body_bytes", "body_read", "headers", "path", "request_id", "scope")
 
     def __init__(self, scope: Scope, receive: Receive, began: float) -> None:
-        """began: the event loop's time."""
+        """began: by the performance counter, in seconds."""
         self.scope = scope
         self.path: str = scope["path"]
         self._receive = receive

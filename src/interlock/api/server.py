@@ -8,12 +8,12 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from interlock.api import logs
 from interlock.api.asgi import Faces
 from interlock.app import Interlock, sole_server
 from interlock.config import Config
@@ -78,6 +78,15 @@ class Protocol(HttpToolsProtocol):
 class _Server(uvicorn.Server):
     """uvicorn's, with our signals and a look at stalled connections."""
 
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept connections."""
+        await super().startup(sockets)
+        self._on_started()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are handled by `serve`, which has more to stop than this server."""
@@ -116,41 +125,59 @@ def url_of(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+def run(config: Config, on_ready: Callable[[Interlock, str], None]) -> None:
+    """Serve a data folder in this process, on uvloop, until SIGTERM or SIGINT.
+
+    on_ready: told the parts and the URL once requests are taken. Raises ConfigError (the address or the data folder
+    is taken), LeaseLost.
+    """
+    logs.configure(config.log_level, config.log_format)
+    config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Before the parts are made: to open the store for writing would fence off the server that has the folder.
+    with sole_server(config.data), asyncio.Runner(loop_factory=_new_loop) as runner:
+        interlock = Interlock(config)
+        runner.run(serve(interlock, config, lambda url: on_ready(interlock, url)))
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
 async def serve(interlock: Interlock, config: Config, on_ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then finish what was accepted and stop the parts.
 
-    on_ready: told the URL once requests are taken. Raises ConfigError (the address or the data folder is taken),
-    LeaseLost (another process has begun to write to the store).
+    on_ready: told the URL once requests are taken. Raises ConfigError (the address is taken), LeaseLost (another
+    process has begun to write to the store).
     """
-    with sole_server(config.data), contextlib.closing(listen(config)) as listener:
-        url = url_of(listener)
-        try:
+    try:
+        with contextlib.closing(listen(config)) as listener:
+            url = url_of(listener)
             await interlock.start()
             faces = Faces(interlock, endpoint=config.api_endpoint or url.removeprefix("http://"))
             await _run(interlock, faces, listener, lambda: on_ready(url))
-        finally:
-            await interlock.stop()
+    finally:
+        await interlock.stop()
     if interlock.fenced.is_set():
         raise LeaseLost("another process has begun to write to this store; this one has stopped")
 
 
-async def _run(interlock: Interlock, faces: Faces, listener: socket.socket, on_ready: Callable[[], None]) -> None:
-    server = _Server(_settings(faces))
+async def _run(interlock: Interlock, faces: Faces, listener: socket.socket, on_started: Callable[[], None]) -> None:
+    server = _Server(_settings(faces), on_started)
 
     def stop() -> None:
         faces.patience.stopping.set()
         server.should_exit = True
 
-    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     fenced = asyncio.create_task(interlock.fenced.wait(), name="fenced")
     fenced.add_done_callback(lambda _: stop())
-    with _stopping_by_signal(stop):
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.005)
-        if server.started:
-            on_ready()
-        await serving
-    fenced.cancel()
+    try:
+        with _stopping_by_signal(stop):
+            await server.serve(sockets=[listener])
+    finally:
+        fenced.cancel()
 
 
 def _settings(faces: Faces) -> uvicorn.Config:
@@ -162,6 +189,7 @@ def _settings(faces: Faces) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_FINISH_SECONDS,
@@ -185,15 +213,3 @@ def _stopping_by_signal(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
-
-
-def run(interlock: Interlock, config: Config, on_ready: Callable[[str], None]) -> None:
-    """`serve` on uvloop, for a process that does nothing else."""
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
-        runner.run(serve(interlock, config, on_ready))
-
-
-def _new_loop() -> Any:
-    import uvloop
-
-    return uvloop.new_event_loop()

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.requests import Request as FastRequest
@@ -108,8 +107,3 @@ def _as_fast(response: Response) -> FastResponse:
     fast = FastResponse(response.body, response.status)
     fast.raw_headers = [*response.headers, (b"content-length", b"%d" % len(response.body))]
     return fast
-
-
-def encode(value: object) -> bytes:
-    """JSON bytes."""
-    return msgspec.json.encode(value)

@@ -3,11 +3,11 @@
 Nothing of interlock is used here: what is expected must not come from what is tested.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from interlock.demo.messages import BAD_IBAN, Author, Message
+from interlock.demo.messages import BAD_IBAN, Author, Message, Transfer
 
 REFERENCE = "reference"
 V1 = "v1"
@@ -28,7 +28,9 @@ decide_within_seconds = 1
 [routes.default]
 decision_above = { EUR = 1000000 }
 """
+HURRIED = "pacs.009.001.09"
 LARGE = "2500000.00"
+#: What the server takes at most, as its documentation says.
 BODY_BYTES_MAX = 1_048_576
 
 
@@ -63,315 +65,289 @@ class Case:
     face: str
     message: Message
     expected: Expected
-    #: The way it is sent; the runner has a function for each.
+    #: The way it goes; the runner has a function for each.
     how: str = "submit"
     client: str = ALPHA
-    #: Message that goes before, or with it.
+    #: A message that goes before.
     other: Message | None = None
 
 
+#: Which answer belongs to which message: the one of the same edition of the standard.
 _ANSWERS = {
     "pacs.008.001.08": "pacs.002.001.10",
     "pacs.008.001.10": "pacs.002.001.12",
     "pacs.009.001.08": "pacs.002.001.10",
     "pacs.009.001.09": "pacs.002.001.11",
     "pain.001.001.09": "pain.002.001.10",
+    # What names nothing that an answer could refer to.
+    None: "admi.002.001.01",
 }
 
 
-def settled(message: Message, **more: object) -> Expected:
+def _settled(message: Message) -> Expected:
     """Released, with the answer of its kind."""
-    expected = Expected(answer=_ANSWERS[message.definition or ""])
-    return replace(expected, **more)  # type: ignore[arg-type]
+    return Expected(answer=_ANSWERS[message.definition])
 
 
-def rejected(message: Message, reason: str, **more: object) -> Expected:
-    """Rejected as a whole; what names nothing that an answer can refer to is answered with admi.002."""
-    answer = "admi.002.001.01" if message.definition is None else _ANSWERS[message.definition]
-    expected = Expected(status="RJCT", reason=reason, answer=answer, group="RJCT")
-    return replace(expected, **more)  # type: ignore[arg-type]
+def _rejected(message: Message, reason: str) -> Expected:
+    """Rejected as a whole."""
+    return Expected(status="RJCT", reason=reason, answer=_ANSWERS[message.definition], group="RJCT")
 
 
-def partly(message: Message, payments: Mapping[int, tuple[str, str]]) -> Expected:
+def _partly(message: Message, reasons: Mapping[int, str]) -> Expected:
     """Released but for some payments."""
-    return settled(message, group="PART", payments=payments)
+    payments = {ordinal: ("RJCT", reason) for ordinal, reason in reasons.items()}
+    return Expected(answer=_ANSWERS[message.definition], group="PART", payments=payments)
 
 
-def refused(http: int, error: str) -> Expected:
+def _refused(http: int, error: str) -> Expected:
     """Refused at the door: nothing comes of it."""
     return Expected(http=http, error=error, status=None, answer=None)
 
 
 def cases(author: Author) -> list[Case]:
     """Everything, in the order in which it is sent."""
-    groups = (_good, _unreadable, _invalid, _against_rules, _duplicates, _at_the_door, _walls, _decisions, _late)
+    groups = (
+        _everyday,
+        _unusual,
+        _unreadable,
+        _against_schema,
+        _against_rules,
+        _duplicates,
+        _repeated,
+        _at_the_door,
+        _unknown,
+        _walls,
+        _decisions,
+        _late,
+    )
     return [case for group in groups for case in group(author)]
 
 
-def _both(what: str, messages: tuple[Message, Message], expected: list[Expected], **more: str) -> Iterator[Case]:
+def _on_both(what: str, make: Callable[[], Message], expect: Callable[[Message], Expected]) -> Iterator[Case]:
     """The same over both faces; a message each, for the same one twice would be a duplicate."""
-    for face, message, wanted in zip(FACES, messages, expected, strict=True):
-        yield Case(what=what, face=face, message=message, expected=wanted, **more)  # type: ignore[arg-type]
-
-
-def _good(author: Author) -> Iterator[Case]:
-    def several(currency: str = "EUR") -> list:  # type: ignore[type-arg]
-        amounts = ("10.00", "2500.50", "0.01", "999999.99", "77.7")
-        return [author.transfer(amount=amount, currency=currency) for amount in amounts]
-
-    def dollars(**given: str) -> object:
-        return author.transfer(**{"currency": "USD", "amount": "271.35", "creditor_bic": "EXMPUS33XXX", **given})
-
-    def wages() -> list:  # type: ignore[type-arg]
-        return [
-            [author.transfer(amount="1850.00"), author.transfer(amount="2100.00")],
-            [author.transfer(amount="990.10"), author.transfer(amount="45.00"), author.transfer(amount="7.25")],
-        ]
-
     for face in FACES:
-        other = BETA if face == V1 else ALPHA
-        good = {
-            "pacs.008 SEPA-like, single, bare": author.pacs008(),
-            "pacs.008 SEPA-like, single, with BAH": author.pacs008(header=True),
-            "pacs.008 SEPA-like, five payments, bare": author.pacs008(*several(), control_sum="1002588.20"),
-            "pacs.008 SEPA-like, five payments, with BAH": author.pacs008(*several(), header=True),
-            "pacs.008 cross-border, single, bare": author.pacs008(dollars(), style="crossborder"),  # type: ignore[arg-type]
-            "pacs.008 cross-border, single, with BAH": author.pacs008(dollars(), style="crossborder", header=True),  # type: ignore[arg-type]
-            "pacs.008 cross-border, three payments, with BAH": author.pacs008(
-                dollars(),
-                dollars(amount="9.99"),
-                dollars(amount="100000.00"),
-                style="crossborder",
-                header=True,  # type: ignore[arg-type]
-            ),
-            "pacs.009, bare": author.pacs009(),
-            "pacs.009, with BAH": author.pacs009(header=True),
-            "pain.001, two PmtInf blocks, bare": author.pain001(*wages()),
-            "pain.001, two PmtInf blocks, with BAH": author.pain001(*wages(), header=True),
-        }
-        for what, message in good.items():
-            yield Case(what=what, face=face, message=message, expected=settled(message), client=other)
+        message = make()
+        yield Case(what=what, face=face, message=message, expected=expect(message))
+
+
+def _on_v1(what: str, message: Message, expected: Expected) -> Case:
+    return Case(what=what, face=V1, message=message, expected=expected)
+
+
+def _everyday(author: Author) -> Iterator[Case]:
+    """What most messages are, each bare and with a header, over both faces and by both clients."""
+    makers: Mapping[str, Callable[[bool], Message]] = {
+        "pacs.008 SEPA-like, single": lambda header: author.pacs008(header=header),
+        "pacs.008 SEPA-like, five payments": lambda header: author.pacs008(
+            *_small_amounts(author), control_sum="1002588.21", header=header
+        ),
+        "pacs.008 cross-border, single": lambda header: author.pacs008(
+            *_dollars(author, "271.35"), style="crossborder", header=header
+        ),
+        "pacs.008 cross-border, three payments": lambda header: author.pacs008(
+            *_dollars(author, "271.35", "9.99", "100000.00"), style="crossborder", header=header
+        ),
+        "pacs.009": lambda header: author.pacs009(header=header),
+        "pain.001, two PmtInf blocks": lambda header: author.pain001(*_wages(author), header=header),
+    }
+    for what, make in makers.items():
+        for header, how in ((False, "bare"), (True, "with BAH")):
+            for face, client in zip(FACES, (ALPHA, BETA), strict=True):
+                message = make(header)
+                expected = _settled(message)
+                yield Case(what=f"{what}, {how}", face=face, client=client, message=message, expected=expected)
+
+
+def _small_amounts(author: Author) -> list[Transfer]:
+    return [author.transfer(amount=amount) for amount in ("10.00", "2500.50", "0.01", "999999.99", "77.71")]
+
+
+def _dollars(author: Author, *amounts: str) -> list[Transfer]:
+    return [author.transfer(amount=amount, currency="USD", creditor_bic="EXMPUS33XXX") for amount in amounts]
+
+
+def _wages(author: Author) -> list[list[Transfer]]:
+    blocks = (("1850.00", "2100.00"), ("990.10", "45.00", "7.25"))
+    return [[author.transfer(amount=amount) for amount in block] for block in blocks]
+
+
+def _unusual(author: Author) -> Iterator[Case]:
     yen = author.pacs008(author.transfer(amount="15000", currency="JPY"), style="crossborder")
-    yield Case(what="pacs.008 in yen, without decimals", face=V1, message=yen, expected=settled(yen))
+    yield _on_v1("pacs.008 in yen, no decimals", yen, _settled(yen))
     dinar = author.pacs008(author.transfer(amount="12.345", currency="KWD"), style="crossborder")
-    yield Case(what="pacs.008 in dinar, three decimals", face=V1, message=dinar, expected=settled(dinar))
+    yield _on_v1("pacs.008 in dinar, three decimals", dinar, _settled(dinar))
     newer = author.pacs008(version="10")
-    yield Case(what="pacs.008 of a newer version", face=V1, message=newer, expected=settled(newer))
+    yield _on_v1("pacs.008 of a newer version", newer, _settled(newer))
     plain = author.pacs008(author.transfer(uetr=None))
-    yield Case(what="pacs.008 without UETR", face=REFERENCE, message=plain, expected=settled(plain))
-    report = author.pacs002()
-    none_due = Expected(answer=None)
-    yield from _both("pacs.002: an answer, never answered", (report, author.pacs002()), [none_due, none_due])
+    yield _on_v1("pacs.008 without UETR", plain, _settled(plain))
+    yield from _on_both("pacs.002: an answer, never answered", author.pacs002, lambda _: Expected(answer=None))
 
 
 def _unreadable(author: Author) -> Iterator[Case]:
-    def pair(make: object) -> tuple[Message, Message]:
-        return make(author.pacs008()), make(author.pacs008())  # type: ignore[operator]
+    """What cannot be read, or must not be: kept, and answered with admi.002."""
+    kinds: Mapping[str, Callable[[Message], Message]] = {
+        "malformed XML: cut off": lambda message: replace(message, content=message.content[:-200]),
+        "malformed XML: tags do not match": lambda message: message.with_text("</GrpHdr>", "</GrpHead>"),
+        "no XML at all": lambda message: replace(message, content=b"Please pay Ada 100 euros. Thank you!"),
+        "wrong namespace": lambda message: message.with_text("urn:iso:std:iso:20022:tech:xsd:", "urn:example:"),
+        "XML bomb": _bomb,
+        "external entity": _external_entity,
+    }
+    for what, spoil in kinds.items():
+        yield from _on_both(
+            what, lambda spoil=spoil: spoil(author.pacs008()).unusable(), lambda message: _rejected(message, "FF01")
+        )
 
-    def truncated(message: Message) -> Message:
-        return replace(message.unusable(), content=message.content[:-200])
 
-    def mismatched(message: Message) -> Message:
-        return message.with_text("</GrpHdr>", "</GrpHead>").unusable()
+def _bomb(message: Message) -> Message:
+    """A billion laughs: ten levels of entities, each ten times the one below."""
+    levels = "".join(f'<!ENTITY l{level} "{f"&l{level - 1};" * 10}">' for level in range(1, 10))
+    declared = message.with_text("?>", f'?>\n<!DOCTYPE Document [<!ENTITY l0 "lol">{levels}]>')
+    return declared.with_text("Invoice 2026-0042", "&l9;")
 
-    def foreign(message: Message) -> Message:
-        return message.with_text("urn:iso:std:iso:20022:tech:xsd:", "urn:example:").unusable()
 
-    def bomb(message: Message) -> Message:
-        entities = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
-        doctype = f'?>\n<!DOCTYPE Document [<!ENTITY l0 "lol">{entities}]>'
-        return message.with_text("?>", doctype).with_text("Invoice 2026-0042", "&l9;").unusable()
+def _external_entity(message: Message) -> Message:
+    """Asks for a file of the server's."""
+    declared = message.with_text("?>", '?>\n<!DOCTYPE Document [<!ENTITY x SYSTEM "file:///etc/passwd">]>')
+    return declared.with_text("Invoice 2026-0042", "&x;")
 
-    def external(message: Message) -> Message:
-        doctype = '?>\n<!DOCTYPE Document [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
-        return message.with_text("?>", doctype).with_text("Invoice 2026-0042", "&x;").unusable()
 
-    def prose(_: Message) -> Message:
-        return Message(content=b"Please pay Ada 100 euros. Thank you!")
+def _against_schema(author: Author) -> Iterator[Case]:
+    def salaries() -> Message:
+        return author.pain001([author.transfer()], [author.transfer()])
 
-    kinds = {
-        "malformed XML: cut off": truncated,
-        "malformed XML: tags that do not match": mismatched,
-        "no XML at all": prose,
-        "wrong namespace": foreign,
-        "XML bomb": bomb,
-        "external entity": external,
+    kinds: Mapping[str, Callable[[], Message]] = {
+        "schema: element missing": lambda: author.pacs008().with_text("      <ChrgBr>SLEV</ChrgBr>\n", ""),
+        "schema: not a date": lambda: author.pacs008().with_text("<CreDtTm>", "<CreDtTm>yesterday, "),
+        "schema: unknown element, with BAH": lambda: author.pacs008(header=True).with_text(
+            "<ChrgBr>", "<Colour>red</Colour><ChrgBr>"
+        ),
+        "schema: no such code, pain.001": lambda: salaries().with_text(">TRF<", ">BARTER<"),
     }
     for what, make in kinds.items():
-        messages = pair(make)
-        yield from _both(what, messages, [rejected(message, "FF01") for message in messages])
-
-
-def _invalid(author: Author) -> Iterator[Case]:
-    def missing() -> Message:
-        return author.pacs008().with_text("      <ChrgBr>SLEV</ChrgBr>\n", "")
-
-    def datatype() -> Message:
-        return author.pacs008().with_text("<CreDtTm>", "<CreDtTm>yesterday, ")
-
-    def unknown() -> Message:
-        return author.pacs008(header=True).with_text("      <ChrgBr>", "      <Colour>red</Colour><ChrgBr>")
-
-    def customer() -> Message:
-        message = author.pain001([author.transfer()], [author.transfer()])
-        return message.with_text("<PmtMtd>TRF</PmtMtd>", "<PmtMtd>BARTER</PmtMtd>")
-
-    kinds = {
-        "schema: element missing": missing,
-        "schema: not a date": datatype,
-        "schema: unknown element": unknown,
-        "schema: no such code, pain.001": customer,
-    }
-    for what, make in kinds.items():
-        messages = (make(), make())
-        yield from _both(what, messages, [rejected(message, "FF01") for message in messages])
+        yield from _on_both(what, make, lambda message: _rejected(message, "FF01"))
 
 
 def _against_rules(author: Author) -> Iterator[Case]:
-    creditor = (
-        author.pacs008(author.transfer(creditor_iban=BAD_IBAN)),
-        author.pacs008(author.transfer(creditor_iban=BAD_IBAN)),
+    new = author.transfer
+
+    def bad() -> Transfer:
+        return new(creditor_iban=BAD_IBAN)
+
+    yield from _on_both("bad IBAN checksum, creditor", lambda: author.pacs008(bad()), lambda m: _rejected(m, "AC03"))
+    debtor = author.pacs008(new(debtor_iban="DE89370400440532013001"))
+    yield _on_v1("bad IBAN checksum, debtor", debtor, _rejected(debtor, "AC02"))
+    yield from _on_both(
+        "bad IBAN checksum, one payment of three",
+        lambda: author.pacs008(new(), bad(), new(), header=True),
+        lambda message: _partly(message, {2: "AC03"}),
     )
-    yield from _both("bad IBAN checksum: creditor", creditor, [rejected(message, "AC03") for message in creditor])
-    debtor = author.pacs008(author.transfer(debtor_iban="DE89370400440532013001"))
-    yield Case(what="bad IBAN checksum: debtor", face=V1, message=debtor, expected=rejected(debtor, "AC02"))
-    some = [
-        author.pacs008(author.transfer(), author.transfer(creditor_iban=BAD_IBAN), author.transfer(), header=True)
-        for _ in FACES
-    ]
-    yield from _both(
-        "bad IBAN checksum: one payment of three",
-        (some[0], some[1]),
-        [partly(message, {2: ("RJCT", "AC03")}) for message in some],
+    yield from _on_both(
+        "bad IBAN checksum, one of three, pain.001",
+        lambda: author.pain001([bad(), new()], [new()]),
+        lambda message: _partly(message, {1: "AC03"}),
     )
-    wages = [
-        author.pain001([author.transfer(creditor_iban=BAD_IBAN), author.transfer()], [author.transfer()]) for _ in FACES
-    ]
-    yield from _both(
-        "bad IBAN checksum: one of three, pain.001",
-        (wages[0], wages[1]),
-        [partly(message, {1: ("RJCT", "AC03")}) for message in wages],
+    yield from _on_both(
+        "wrong control sum, pain.001",
+        lambda: author.pain001([new()], [new()], control_sum="200.01"),
+        lambda message: _rejected(message, "AM10"),
     )
-    sums = (
-        author.pain001([author.transfer()], [author.transfer()], control_sum="200.01"),
-        author.pacs008(author.transfer(), author.transfer(), control_sum="2000.00"),
+    yield from _on_both(
+        "wrong control sum, pacs.008",
+        lambda: author.pacs008(new(), new(), control_sum="2000.00"),
+        lambda message: _rejected(message, "AM10"),
     )
-    yield from _both("wrong control sum", sums, [rejected(message, "AM10") for message in sums])
-    counts = (author.pacs008(author.transfer(), author.transfer(), count=3), author.pacs008(count=2, header=True))
-    yield from _both("wrong count", counts, [rejected(message, "AM19") for message in counts])
-    block = author.pain001([author.transfer()], [author.transfer(), author.transfer()], second_block_count=5)
-    yield Case(
-        what="wrong count in the second PmtInf",
-        face=V1,
-        message=block,
-        expected=partly(block, {2: ("RJCT", "AM20"), 3: ("RJCT", "AM20")}),
-    )
-    yen = author.pacs008(author.transfer(amount="100.5", currency="JPY"), style="crossborder")
-    yield Case(what="half a yen", face=V1, message=yen, expected=rejected(yen, "CH20"))
-    nothing = author.pacs008(author.transfer(amount="0.00"))
-    yield Case(what="amount zero", face=REFERENCE, message=nothing, expected=rejected(nothing, "AM01"))
-    header = author.pacs008(header=True).with_text(
-        "<MsgDefIdr>pacs.008.001.08</MsgDefIdr>", "<MsgDefIdr>pacs.009.001.08</MsgDefIdr>"
-    )
-    yield Case(what="BAH names another message", face=V1, message=header, expected=rejected(header, "FF01"))
+    yield from _on_both("wrong count", lambda: author.pacs008(new(), count=3), lambda m: _rejected(m, "AM19"))
+    block = author.pain001([new()], [new(), new()], second_block_count=5)
+    yield _on_v1("wrong count in the second PmtInf", block, _partly(block, {2: "AM20", 3: "AM20"}))
+    yen = author.pacs008(new(amount="100.5", currency="JPY"), style="crossborder")
+    yield _on_v1("half a yen", yen, _rejected(yen, "CH20"))
+    nothing = author.pacs008(new(amount="0.00"))
+    yield _on_v1("amount zero", nothing, _rejected(nothing, "AM01"))
+    header = author.pacs008(header=True).with_text(">pacs.008.001.08<", ">pacs.009.001.08<")
+    yield _on_v1("BAH names another message", header, _rejected(header, "FF01"))
 
 
 def _duplicates(author: Author) -> Iterator[Case]:
     for face in FACES:
         message = author.pacs008()
-        yield Case(
-            what="duplicate message",
-            face=face,
-            how="after_other",
-            message=message,
-            other=message,
-            expected=rejected(message, "DU01"),
-        )
         first = author.pacs008()
         again = author.pacs008(author.transfer(uetr=first.transfers[0].uetr))
-        yield Case(
-            what="duplicate UETR",
-            face=face,
-            how="after_other",
-            message=again,
-            other=first,
-            expected=rejected(again, "AM05"),
-        )
+        for what, before, after, reason in (
+            ("duplicate message", message, message, "DU01"),
+            ("duplicate UETR", first, again, "AM05"),
+        ):
+            yield Case(
+                what=what, face=face, how="after", other=before, message=after, expected=_rejected(after, reason)
+            )
     first = author.pacs008()
     mixed = author.pacs008(author.transfer(), author.transfer(uetr=first.transfers[0].uetr))
     yield Case(
-        what="duplicate UETR: one payment of two",
+        what="duplicate UETR, one payment of two",
         face=V1,
-        how="after_other",
-        message=mixed,
+        how="after",
         other=first,
-        expected=partly(mixed, {2: ("RJCT", "AM05")}),
+        message=mixed,
+        expected=_partly(mixed, {2: "AM05"}),
     )
-    same = author.pacs008()
-    yield Case(what="the same /inbox call again", face=REFERENCE, how="again", message=same, expected=settled(same))
-    yield Case(
-        what="another message under the same id",
-        face=REFERENCE,
-        how="again",
-        message=author.pacs008(),
-        other=author.pacs008(),
-        expected=refused(400, "duplicate_mismatch"),
-    )
-    repeated = author.pacs008()
-    yield Case(
-        what="the same Idempotency-Key again", face=V1, how="again", message=repeated, expected=settled(repeated)
-    )
-    yield Case(
-        what="another message with the same key",
-        face=V1,
-        how="again",
-        message=author.pacs008(),
-        other=author.pacs008(),
-        expected=refused(422, "duplicate_mismatch"),
-    )
+
+
+def _repeated(author: Author) -> Iterator[Case]:
+    """A call made again because its answer was lost is no duplicate: same id or key, same transaction."""
+    for face, what, http in ((REFERENCE, "id", 400), (V1, "Idempotency-Key", 422)):
+        message = author.pacs008()
+        yield Case(
+            what=f"the same message again under its {what}",
+            face=face,
+            how="again",
+            other=message,
+            message=message,
+            expected=_settled(message),
+        )
+        yield Case(
+            what=f"another message under the same {what}",
+            face=face,
+            how="again",
+            other=author.pacs008(),
+            message=author.pacs008(),
+            expected=_refused(http, "duplicate_mismatch"),
+        )
 
 
 def _at_the_door(author: Author) -> Iterator[Case]:
-    nothing = Message(content=b"")
-    yield from _both("an empty body", (nothing, nothing), [refused(400, "empty_body"), refused(400, "empty_body")])
-    json = Message(content=b'{"FIToFICstmrCdtTrf": {}}')
-    yield from _both("a JSON body", (json, json), [refused(400, "not_xml"), refused(415, "not_xml")])
     small = author.pacs008()
     large = replace(small, content=small.content + b"\n" * BODY_BYTES_MAX)
-    yield from _both("an oversized body", (large, large), [refused(413, "body_too_large")] * 2)
-    message = author.pacs008()
-    yield Case(
-        what="unknown transaction id: message",
-        face=REFERENCE,
-        how="unknown_id",
-        message=message,
-        expected=refused(400, "unknown_transaction"),
+    json = Message(content=b'{"FIToFICstmrCdtTrf": {}}')
+    for what, message, on_reference, on_v1 in (
+        ("an empty body", Message(content=b""), _refused(400, "empty_body"), _refused(400, "empty_body")),
+        ("a JSON body", json, _refused(400, "not_xml"), _refused(415, "not_xml")),
+        ("an oversized body", large, _refused(413, "body_too_large"), _refused(413, "body_too_large")),
+    ):
+        yield Case(what=what, face=REFERENCE, message=message, expected=on_reference)
+        yield Case(what=what, face=V1, message=message, expected=on_v1)
+
+
+def _unknown(author: Author) -> Iterator[Case]:
+    rows: Iterable[tuple[str, str, str, Expected]] = (
+        ("unknown transaction id: message", REFERENCE, "unknown_id", _refused(400, "unknown_transaction")),
+        ("unknown transaction id: answer", REFERENCE, "unknown_id_answer", _refused(400, "MISS")),
+        ("unknown transaction id: status", V1, "unknown_id", _refused(404, "unknown_transaction")),
+        ("no token", V1, "no_token", _refused(401, "unauthorised")),
     )
-    yield Case(
-        what="unknown transaction id: answer",
-        face=REFERENCE,
-        how="unknown_id_answer",
-        message=message,
-        expected=refused(400, "MISS"),
-    )
-    yield Case(
-        what="unknown transaction id",
-        face=V1,
-        how="unknown_id",
-        message=message,
-        expected=refused(404, "unknown_transaction"),
-    )
-    yield Case(what="no token", face=V1, how="no_token", message=message, expected=refused(401, "unauthorised"))
+    for what, face, how, expected in rows:
+        yield Case(what=what, face=face, how=how, message=author.pacs008(), expected=expected)
 
 
 def _walls(author: Author) -> Iterator[Case]:
-    for how, face, expected in (
-        ("others_read", V1, refused(404, "unknown_transaction")),
-        ("others_decision", V1, refused(404, "unknown_transaction")),
-        ("others_answer", REFERENCE, refused(400, "MISS")),
-        ("others_message", REFERENCE, refused(400, "unknown_transaction")),
-    ):
-        what = f"another client's id: {how.removeprefix('others_')}"
+    """Beta names a transaction of alpha's, and must not learn that there is one."""
+    rows: Iterable[tuple[str, str, str, Expected]] = (
+        ("another client's id: status", V1, "others_status", _refused(404, "unknown_transaction")),
+        ("another client's id: decision", V1, "others_decision", _refused(404, "unknown_transaction")),
+        ("another client's id: answer", REFERENCE, "others_answer", _refused(400, "MISS")),
+        ("another client's id: message", REFERENCE, "others_message", _refused(400, "unknown_transaction")),
+    )
+    for what, face, how, expected in rows:
         yield Case(what=what, face=face, how=how, client=BETA, message=author.pacs008(), expected=expected)
 
 
@@ -379,53 +355,34 @@ def _decisions(author: Author) -> Iterator[Case]:
     def large() -> Message:
         return author.pacs008(author.transfer(amount=LARGE), header=True)
 
-    for face in FACES:
-        accepted, refusal, cancelled, redriven = large(), large(), large(), large()
-        yield Case(
-            what="held for decision, accepted", face=face, how="accept", message=accepted, expected=settled(accepted)
-        )
-        yield Case(
-            what="held for decision, rejected by the consumer",
-            face=face,
-            how="reject",
-            message=refusal,
-            expected=rejected(refusal, "FRAD"),
-        )
-        yield Case(
-            what="held for decision, cancelled",
-            face=face,
-            how="cancel",
-            message=cancelled,
-            expected=rejected(cancelled, "DS02", status="CANC"),
-        )
-        yield Case(
-            what="cancelled, redriven, accepted",
-            face=face,
-            how="redrive",
-            message=redriven,
-            expected=settled(redriven, attempt=2),
-        )
-    for how, what in (
-        ("cancel_settled", "cancel of what was released"),
-        ("redrive_settled", "redrive of what was released"),
-        ("reject_accepted", "reject of what was accepted"),
+    ways: Mapping[str, tuple[str, Callable[[Message], Expected]]] = {
+        "held for decision, then accepted": ("accept", _settled),
+        "held for decision, rejected by the consumer": ("reject", lambda m: _rejected(m, "FRAD")),
+        "held for decision, then cancelled": ("cancel", lambda m: replace(_rejected(m, "DS02"), status="CANC")),
+        "cancelled, redriven, then accepted": ("redrive", lambda m: replace(_settled(m), attempt=2)),
+    }
+    for what, (how, expect) in ways.items():
+        for face in FACES:
+            message = large()
+            yield Case(what=what, face=face, how=how, message=message, expected=expect(message))
+    for what, how in (
+        ("cancel of what was released", "cancel_settled"),
+        ("redrive of what was released", "redrive_settled"),
+        ("rejection of what was accepted", "reject_accepted"),
     ):
-        yield Case(what=what, face=V1, how=how, message=large(), expected=refused(409, "illegal_decision"))
+        yield Case(what=what, face=V1, how=how, message=large(), expected=_refused(409, "illegal_decision"))
 
 
 def _late(author: Author) -> Iterator[Case]:
-    late = [author.pacs009(version="09") for _ in FACES]
-    yield from _both(
-        "timed out: nobody decided",
-        (late[0], late[1]),
-        [rejected(message, "AB06", code="TOUT") for message in late],
-        how="wait",
-    )
+    for face in FACES:
+        late = author.pacs009(version="09")
+        expected = replace(_rejected(late, "AB06"), code="TOUT")
+        yield Case(what="timed out: nobody decided", face=face, how="wait", message=late, expected=expected)
     silent = Message(content=b"")
     yield Case(
         what="timed out: id without a message",
         face=REFERENCE,
         how="only_id",
         message=silent,
-        expected=rejected(silent, "AB06", code="TOUT"),
+        expected=replace(_rejected(silent, "AB06"), code="TOUT"),
     )
