@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from interlock import lifecycle
-from interlock.errors import ConfigError, DependencyError, InterlockError
+from interlock.errors import ConfigError, DependencyError, InterlockError, OutcomeUnknown
 from interlock.iso20022.codes import Status
 from interlock.lifecycle import TABLE, Effect, EventKind, Move, State
 
@@ -340,14 +340,19 @@ def errors() -> Iterator[type[InterlockError]]:
     return iter(sorted(seen.values(), key=lambda kind: (problems.kind_of(kind("")).status, kind.code)))
 
 
+def _remedy(error: type[InterlockError], status: int) -> str:
+    if issubclass(error, OutcomeUnknown):
+        return "ask by id, or send the same with its idempotency key"
+    return "the same again, later" if issubclass(error, DependencyError) or status in (408, 503) else ""
+
+
 def _http_errors() -> str:
     from interlock.api.problems import kind_of
 
     rows = []
     for error in errors():
         status, title = kind_of(error(""))
-        again = "the same later" if issubclass(error, DependencyError) or status in (408, 429) else ""
-        rows.append((f"`{error.code}`", status, title, sentence(error.__doc__), again))
+        rows.append((f"`{error.code}`", status, title, sentence(error.__doc__), _remedy(error, status)))
     return table(("code", "status", "title", "what it says", "what helps"), rows)
 
 
@@ -369,15 +374,17 @@ def surface() -> tuple[tuple[tuple[str, str], ...], Mapping[str, Any]]:
 
 
 def _endpoints() -> str:
+    from interlock.auth import Scope
+
     _, document = surface()
     rows = []
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             scopes = [f"`{scope}`" for entry in operation.get("security", ()) for scope in entry["oauth2"]]
-            text = sentence(operation.get("description") or operation["summary"])
-            rows.append((f"`{method.upper()} {path}`", " or ".join(scopes) or "none", text))
-    rows.sort(key=lambda row: row[0].split(" ")[1])
-    return table(("call", "scope", "what it does"), rows)
+            text = sentence(operation.get("description") or operation["summary"]).partition(". ")[0]
+            allowed = "any" if len(scopes) == len(Scope) else " or ".join(scopes)
+            rows.append((path, f"`{method.upper()} {path}`", allowed or "no token", text))
+    return table(("call", "scope", "what it does"), (row[1:] for row in sorted(rows)))
 
 
 def metrics() -> Iterator[tuple[str, str, str, str]]:

@@ -76,8 +76,8 @@ def event_for(transaction: Transaction, decision: Decision, route: Route, histor
     kind = _EVENT[decision.kind]
     if decision.kind is DecisionKind.ACCEPT and _wants_another(transaction, route):
         return EventKind.APPROVED
-    if decision.kind is DecisionKind.ACCEPT and route.four_eyes and transaction.approved_by == decision.actor:
-        return None  # the first of four eyes again
+    if decision.kind is DecisionKind.ACCEPT and _approved_already(transaction, decision, route):
+        return None
     if judge(transaction.standing, kind) is not None:
         return kind
     if any(kind in (event.kind, event.because) for event in history):
@@ -88,6 +88,12 @@ def event_for(transaction: Transaction, decision: Decision, route: Route, histor
 def _wants_another(transaction: Transaction, route: Route) -> bool:
     held = transaction.standing.state is State.HELD_DECISION
     return held and route.four_eyes and transaction.approved_by is None
+
+
+def _approved_already(transaction: Transaction, decision: Decision, route: Route) -> bool:
+    """The first of four eyes looks again: that is no second look."""
+    held = transaction.standing.state is State.HELD_DECISION
+    return held and route.four_eyes and transaction.approved_by == decision.actor
 
 
 def _too_late(transaction: Transaction, decision: Decision) -> str:

@@ -78,9 +78,13 @@ async def _in_own_thread(work: Callable[[], Inspection]) -> Inspection:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Inspection] = loop.create_future()
 
+    def tell(result: Inspection) -> None:
+        if not future.done():  # whoever asked may have gone
+            future.set_result(result)
+
     def run() -> None:
         result = work()
-        loop.call_soon_threadsafe(lambda: future.done() or future.set_result(result))
+        loop.call_soon_threadsafe(tell, result)
 
     threading.Thread(target=run, name="inspection", daemon=True).start()
     return await future

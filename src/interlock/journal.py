@@ -50,6 +50,7 @@ class Journal:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopped = False
+        self._lost = False
         self.tally = Tally()
         #: Called once when another process has taken over: this one must stop.
         self.on_lease_lost: Callable[[], None] = lambda: None
@@ -111,7 +112,8 @@ class Journal:
                 future.set_exception(result)
             else:
                 future.set_result(result)
-        if any(isinstance(result, LeaseLost) for result in results):
+        if not self._lost and any(isinstance(result, LeaseLost) for result in results):
+            self._lost = True
             self.on_lease_lost()
         self._hand_over(loop)
 

@@ -84,6 +84,7 @@ class Faces:
             ("GET", "/openapi.json"): Endpoint(self._openapi),
             ("GET", "/docs"): Endpoint(self._docs),
         }
+        self._hot_paths = frozenset(path for _, path in self._hot)
         self._wide = make_v1(interlock, access, self.patience, views)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,7 +94,7 @@ class Faces:
         method, path = scope["method"], request.path
         hot = self._hot.get((method, path))
         try:
-            if hot is None and path.startswith(_WIDE):
+            if hot is None and path.startswith(_WIDE) and path not in self._hot_paths:
                 await self._answer_wide(request, send)
                 return
             response = await self._answer(request, hot or self._elsewhere(method, path))

@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.requests import Request as FastRequest
 from fastapi.responses import Response as FastResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from interlock import __version__
 from interlock.api import administration, problems, redrives, transactions
@@ -86,11 +87,19 @@ async def _of_framework(request: FastRequest, exc: Exception) -> FastResponse:
         case 404:
             return told(request, problems.NotFound("there is nothing at this path"))
         case 405:
-            response = told(request, problems.MethodNotAllowed("this path does not take this method"))
-            response.headers.update(exc.headers or {})
+            allowed = ", ".join(_methods(request))
+            response = told(request, problems.MethodNotAllowed(f"this path takes {allowed}"))
+            response.headers["allow"] = allowed
             return response
         case _:
             return told(request, RequestError("the request cannot be read"))
+
+
+def _methods(request: FastRequest) -> Sequence[str]:
+    """All that the path takes; the framework itself tells those of one of its routes only."""
+    app: FastAPI = request.app
+    matching = (route for route in app.router.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in matching for method in getattr(route, "methods", None) or ()})
 
 
 async def _unexpected(request: FastRequest, _: Exception) -> FastResponse:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from interlock.cli import administration, service, transactions, upkeep, validation
+from interlock.cli import administration, demonstration, service, transactions, upkeep, validation
 from interlock.cli.exits import epilog, exit_of
 from interlock.cli.printing import complain
 from interlock.errors import InterlockError
@@ -42,6 +42,7 @@ app = typer.Typer(
 
 for command in (
     service.serve,
+    demonstration.demo,
     transactions.send,
     transactions.status,
     transactions.decide,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from interlock.app import Interlock
     from interlock.config import Config
     from interlock.ports import Client
 
@@ -47,17 +48,39 @@ def serve(
     It prints one line once it listens; with --json an object with `url`, `data` and `clients`.
     """
     settings = effective(config, host=host, port=port, data=data, region=region)
-    import asyncio
+    from interlock.api.server import run
 
-    from interlock.api.server import serve as run
-    from interlock.app import Interlock
+    _log_to_stderr(settings)
 
-    interlock = Interlock(settings)
-
-    def ready(url: str) -> None:
+    def ready(interlock: "Interlock", url: str) -> None:
         _announce(url, settings, interlock.store.clients(), as_json=as_json)
 
-    asyncio.run(run(interlock, settings, ready))
+    run(settings, ready)
+
+
+def _log_to_stderr(settings: "Config") -> None:
+    """Set the logs up: standard output has the one line for people, or for the machine that started us."""
+    import logging
+    import sys
+
+    import structlog
+    from structlog.dev import ConsoleRenderer, plain_traceback
+    from structlog.processors import JSONRenderer, TimeStamper, add_log_level, format_exc_info
+    from structlog.typing import Processor
+
+    # The renderer's own tracebacks show local variables, which can be personal data.
+    for_people = ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain_traceback)
+    for_machines: list[Processor] = [format_exc_info, JSONRenderer()]
+    structlog.configure(
+        processors=[
+            add_log_level,
+            TimeStamper(fmt="iso", utc=True),
+            *(for_machines if settings.log_format == "json" else [for_people]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
 
 
 def _announce(url: str, settings: "Config", clients: "Sequence[Client]", *, as_json: bool) -> None:

@@ -14,9 +14,9 @@ from interlock.cli.printing import complain, console, emit, say, table
 from interlock.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from interlock.client import Client, Event, Filter, Redrives, Transaction
+    from interlock.client import Client, Event, Filter, Redrive, Transaction
 
 TransactionId = Annotated[str, typer.Argument(metavar="ID", help="Id of the transaction.", show_default=False)]
 Note = Annotated[str | None, typer.Option(help="Why, in words; without personal data.", show_default=False)]
@@ -26,6 +26,7 @@ FILTERS = (
     "status", "held", "uetr", "message_id", "end_to_end_id", "transaction_reference", "reference", "client", "since",
     "until",
 )  # fmt: skip
+_REDRIVES_AT_ONCE = 100
 Filters = Annotated[
     list[str] | None,
     typer.Option("--filter", metavar="NAME=VALUE", help=f"Which ones; may be repeated. {', '.join(FILTERS)}."),
@@ -195,20 +196,32 @@ def redrive(
         raise RequestError("give the id of a transaction, or --filter, and not both")
     with connected(url, client_id, client_secret) as client:
         if transaction_id is None:
-            _show_redrives(client.redrive_all(dry_run=dry_run, **_filter(filters)), as_json=as_json)
+            _show_redrives(
+                _redrives(client, _filter(filters), dry_run=dry_run, by=by), dry_run=dry_run, as_json=as_json
+            )
         elif dry_run:
             raise RequestError("--dry-run goes with --filter; `interlock status ID` shows one transaction")
         else:
             show(client.redrive(transaction_id, by=by), as_json=as_json)
 
 
-def _show_redrives(redrives: "Redrives", *, as_json: bool) -> None:
+def _redrives(client: "Client", chosen: "Filter", *, dry_run: bool, by: str | None) -> "Iterator[Redrive]":
+    """All that match, page by page."""
+    chosen["limit"] = _REDRIVES_AT_ONCE
+    while True:
+        page = client.redrive_all(dry_run=dry_run, by=by, **chosen)
+        yield from page.results
+        if page.next is None:
+            return
+        chosen["cursor"] = page.next
+
+
+def _show_redrives(redrives: "Iterator[Redrive]", *, dry_run: bool, as_json: bool) -> None:
     if as_json:
-        emit(plain(redrives))
+        for one in redrives:
+            emit(plain(one))
         return
-    rows = [(one.transaction_id, one.outcome, one.redriven_as, one.detail) for one in redrives.results]
+    rows = [(one.transaction_id, one.outcome, one.redriven_as, one.detail) for one in redrives]
     table(("transaction", "outcome", "driven again as", "note"), rows, empty="none match")
-    if redrives.next is not None:
-        say("There are more: the same again goes on with them.")
-    if redrives.dry_run:
+    if dry_run:
         say("This was a dry run: nothing was driven again.")

@@ -252,9 +252,15 @@ class Flows:
         request = replace(self._post(_path(transaction_id, "/decisions"), content), repeatable=False)
         return (yield from self._read(request, Transaction))
 
-    def redrive_all(self, *, dry_run: bool = True, **filters: Unpack[Filter]) -> Flow[Redrives]:
-        """Drive again all that match and may be; by default only says which these are."""
-        content = _body(dry_run=dry_run, filter=dict(filters))
+    def redrive_all(
+        self, *, dry_run: bool = True, reason: str | None = None, by: str | None = None, **filters: Unpack[Filter]
+    ) -> Flow[Redrives]:
+        """Drive again all that match and may be; by default only says which these are.
+
+        reason: of the rejection. Goes through as many as `limit` says; `next` of the result is the `cursor` to go on.
+        """
+        chosen = _listed(filters) if reason is None else {**_listed(filters), "reason": reason}
+        content = _body(dry_run=dry_run, by=by, filter=chosen)
         request = replace(self._post("/v1/redrives", content), repeatable=dry_run)
         return (yield from self._read(request, Redrives))
 
@@ -304,7 +310,8 @@ class Flows:
 
     def _fetch_token(self, until: float) -> Flow[None]:
         settings = self._settings
-        pair = f"{settings.client_id}:{settings.client_secret}".encode()
+        # RFC 6749, 2.3.1: both are form-encoded before they are joined.
+        pair = f"{quote(settings.client_id, safe='')}:{quote(settings.client_secret, safe='')}".encode()
         form = "grant_type=client_credentials"
         if settings.scopes:
             form += "&scope=" + quote(" ".join(settings.scopes))
@@ -446,6 +453,14 @@ def _texts(value: object) -> Iterator[str]:
             yield str(value)
         case Iterable():
             yield from map(str, value)
+
+
+def _listed(filters: Filter) -> dict[str, object]:
+    """A filter as it stands in JSON: statuses are a list."""
+    chosen: dict[str, object] = {name: value for name, value in filters.items() if value is not None}
+    if isinstance(status := filters.get("status"), str):
+        chosen["status"] = [status]
+    return chosen
 
 
 def _body(**given: object) -> bytes:

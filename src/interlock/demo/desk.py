@@ -42,7 +42,9 @@ class Desk:
         """Give the connections back."""
         self._http.close()
 
-    def _call(self, method: str, path: str, content: Any = None, headers: Mapping[str, str] | None = None) -> httpx.Response:
+    def _call(
+        self, method: str, path: str, content: Any = None, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
         return self._http.request(method, path, content=content, headers={**self._token, **(headers or {})})
 
     # -- submitting --

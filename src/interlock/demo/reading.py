@@ -62,8 +62,8 @@ def read(content: bytes) -> AnswerFacts:
         payments=tuple(_payment(element) for element in _all(document, "TxInfAndSts")),
         header_definition=None if header is None else _text(header, "MsgDefIdr"),
         related_id=None if header is None else _text(header, "Rltd/BizMsgIdr"),
-        header_from=None if header is None else _text(header, "AppHdr/Fr/FIId/FinInstnId/BICFI"),
-        header_to=None if header is None else _text(header, "AppHdr/To/FIId/FinInstnId/BICFI"),
+        header_from=None if header is None else _text(header, "Fr/FIId/FinInstnId/BICFI"),
+        header_to=None if header is None else _text(header, "To/FIId/FinInstnId/BICFI"),
     )
 
 

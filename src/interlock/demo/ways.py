@@ -1,7 +1,6 @@
 """The ways in which the demo's cases go: a function for each `how` of the scenario."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from interlock.demo.desk import Call, Desk
 from interlock.demo.judging import Got
@@ -151,5 +150,3 @@ _WAYS: Mapping[str, Callable[[Case, Desks], Call]] = {
 def known() -> frozenset[str]:
     """Every `how` there is."""
     return frozenset(_WAYS)
-
-

@@ -1,0 +1,32 @@
+"""`interlock demo`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from interlock.cli.exits import Exit
+from interlock.cli.printing import complain
+
+
+def demo(
+    *,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", help="An empty folder for it; a new temporary one by default.", show_default=False),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", envvar="KEEP", help="Let the server stay up.")] = False,
+) -> None:
+    """Start a server, send it messages of every kind, good and bad, and check all that comes of them.
+
+    Exit code 0 only if everything came as expected.
+    """
+    from interlock.demo.server import DemoFailed
+    from interlock.demo.show import run
+
+    try:
+        good = run(folder, keep=keep)
+    except DemoFailed as exc:
+        complain(str(exc))
+        raise typer.Exit(Exit.FAILED) from exc
+    raise typer.Exit(Exit.OK if good else Exit.FAILED)
