@@ -1,4 +1,4 @@
-"""What this machine could do at best: the same rows without a server, the same message without Interlock.
+"""What this machine is, and could do at best: the same rows without a server, the same message without Interlock.
 
 Rows are not described here a second time. One real transaction goes through Interlock's own parts while SQLite is
 listened to (`take_sample`); the statements heard, with other ids, are then written as fast as SQLite takes them. So the
@@ -9,9 +9,11 @@ import asyncio
 import importlib
 import importlib.util
 import os
+import platform
 import random
 import re
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +24,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,95 @@ _NEAR = 1_000
 _CHANGE = re.compile(r"(INSERT( OR \w+)? INTO|UPDATE|DELETE FROM) (?!writer\b|clients\b|signing_keys\b|controls\b)")
 #: Any time of the sample, in microseconds: this century's first part.
 _TIMES = range(1_500_000_000_000_000, 4_000_000_000_000_000)
+
+
+# -- the machine ------------------------------------------------------------------------------------------------------
+
+
+class Machine(msgspec.Struct, kw_only=True, frozen=True):
+    """Where it was measured; nothing that names a person or a host."""
+
+    #: Of the model, cores and memory: the same for machines alike.
+    id: str
+    cpu: str
+    cores: int
+    memory_gb: float
+    kernel: str
+    filesystem: str
+    #: How often a second 4 KB are written and forced to the disk.
+    fdatasync_per_second: int
+    load_average: float
+    versions: dict[str, str]
+    #: Of the source; with a `+` where files were changed since.
+    commit: str
+
+    @property
+    def one_line(self) -> str:
+        return (
+            f"{self.cpu}, {self.cores} cores, {self.memory_gb:g} GB, {self.filesystem}, "
+            f"{self.fdatasync_per_second:,} fdatasync/s, load {self.load_average:.1f}"
+        )
+
+
+def describe(folder: Path) -> Machine:
+    """This machine, and the disk that a folder is on; takes a second."""
+    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text("ascii", errors="replace"))
+    cpu = " ".join(found[1].split()) if found else platform.machine()
+    cores = len(os.sched_getaffinity(0))
+    memory = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
+    return Machine(
+        id=sha256(f"{cpu}/{cores}/{memory:.0f}".encode()).hexdigest()[:6],
+        cpu=cpu,
+        cores=cores,
+        memory_gb=memory,
+        kernel=platform.release(),
+        filesystem=_filesystem(folder),
+        load_average=round(os.getloadavg()[0], 2),
+        fdatasync_per_second=_fdatasync_rate(folder),
+        versions={
+            "python": platform.python_version(),
+            "sqlite": apsw.sqlite_lib_version(),
+            "apsw": apsw.apsw_version(),
+            "lxml": ".".join(map(str, etree.LXML_VERSION[:3])),
+            "libxml2": ".".join(map(str, etree.LIBXML_VERSION)),
+            **{name: metadata.version(name) for name in ("interlock", "uvicorn", "uvloop", "httptools", "zstandard")},
+        },
+        commit=_commit(),
+    )
+
+
+def _filesystem(folder: Path) -> str:
+    """Its kind: the longest mount point that the folder lies under."""
+    here = folder.resolve()
+    mounts = (line.split()[1:3] for line in Path("/proc/mounts").read_text("utf-8").splitlines())
+    under = [(len(point), kind) for point, kind in mounts if here.is_relative_to(point)]
+    return max(under)[1] if under else "unknown"
+
+
+def _fdatasync_rate(folder: Path, seconds: float = 1.0) -> int:
+    path = folder / "fdatasync"
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        block, count, started = os.urandom(4096), 0, time.perf_counter()
+        while (taken := time.perf_counter() - started) < seconds:
+            os.pwrite(handle, block, count % 256 * 4096)
+            os.fdatasync(handle)
+            count += 1
+    finally:
+        os.close(handle)
+        path.unlink()
+    return round(count / taken)
+
+
+def _commit() -> str:
+    def git(*arguments: str) -> str:
+        here = Path(__file__).parent
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, check=True, text=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 # -- a real transaction, as SQLite heard it ---------------------------------------------------------------------------
@@ -400,9 +492,10 @@ def pieces(schemas: Path, rounds: int, calls: int = 200) -> list[Cost]:
     def stage() -> object:
         found = inspect(content, catalogue, limits=limits, today=now.date(), schema_only=True)
         assert found.original is not None
-        keys = receive.message_keys(found.original), [
-            receive.payment_keys(found.original, payment) for payment in found.original.payments
-        ]
+        keys = (
+            receive.message_keys(found.original),
+            [receive.payment_keys(found.original, payment) for payment in found.original.payments],
+        )
         return keys, receive.run(found, {})
 
     if not all(bare_both()):

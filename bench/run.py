@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -16,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -24,15 +26,17 @@ from typing import Self
 
 import msgspec
 from rich.console import Console
+from rich.table import Table
 
-from bench import ceilings, machine, report
-from bench.ceilings import Rate, Sample
+from bench import ceilings
+from bench.ceilings import Cost, Machine, Rate, Sample
 from bench.load import Measured, Plan
-from bench.report import Report, Stores
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("receive", "ceiling", "reference", "v1", "dbos", "store", "memory")
 _LEVELS = (1, 16, 64, 256)
+#: The level that our figures are about.
+_MAIN = 64
 #: Share of the peak at which transactions arrive in the open loop.
 _OPEN_SHARE = 0.7
 #: As long as a client's id, for the rows' sizes.
@@ -158,6 +162,185 @@ def load(plan: Plan) -> Measured:
     return msgspec.json.decode(out, type=Measured)
 
 
+# -- what was found ---------------------------------------------------------------------------------------------------
+
+
+class Stores(msgspec.Struct, kw_only=True):
+    """The same load on an empty store and on a full one, in turn."""
+
+    #: Transactions in the full one, and its size.
+    prefilled: int
+    bytes: int
+    empty: list[Measured]
+    full: list[Measured]
+
+
+class Reach(msgspec.Struct, kw_only=True, frozen=True):
+    """A figure that we want to reach."""
+
+    name: str
+    #: `>=` or `<=`.
+    sense: str
+    limit: float
+    #: None: not measured in this run.
+    measured: float | None
+    unit: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        if self.measured is None:
+            return None
+        return self.measured >= self.limit if self.sense == ">=" else self.measured <= self.limit
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """Everything of one run."""
+
+    started: datetime
+    machine: Machine
+    settings: dict[str, object]
+    pieces: list[Cost] = []
+    ceiling: list[Rate] = []
+    reference: list[Measured] = []
+    v1: list[Measured] = []
+    dbos: Rate | None = None
+    stores: Stores | None = None
+    memory: Measured | None = None
+    #: By face: function, and the share of samples in which it, or what it called, was running.
+    profile: dict[str, list[tuple[str, float]]] = {}
+    reached: list[Reach] = []
+    #: What was left out, and what could not be measured.
+    notes: list[str] = []
+    faults: list[str] = []
+
+
+def reached(report: Report) -> list[Reach]:
+    """The figures that we want to reach, beside those that were measured; rates of one run only."""
+    ceiling = statistics.median(rate.per_second for rate in report.ceiling) if report.ceiling else None
+    reference = next((level for level in report.reference if level.callers == _MAIN and level.rate is None), None)
+    v1 = next((level for level in report.v1 if level.callers == _MAIN and level.rate is None), None)
+    cost = {piece.name: piece.median for piece in report.pieces}
+    receive = cost["receive stage"] / (1.5 * cost["bare: both"] + cost["extract"]) if cost else None
+    stores, memory = report.stores, report.memory
+    fuller = None
+    if stores is not None:
+        fuller = _median_cpu(stores.full) / _median_cpu(stores.empty)
+    speed = None if reference is None else reference.per_second
+    name = f"{_MAIN} callers, reference surface"
+    lines = [
+        (f"{name}, over the same rows by executemany", ">=", 0.25, _over(speed, ceiling), ""),
+        (
+            f"{_MAIN} callers, POST /v1/messages, over the same rows by executemany",
+            ">=", 0.25, _over(None if v1 is None else v1.per_second, ceiling), "",
+        ),
+        ("receive stage over 1.5 x (lxml parse + validate) + extraction, CPU", "<=", 1.0, receive, ""),
+        (
+            f"{name}, over the same steps on DBOS",
+            ">=", 20.0, _over(speed, None if report.dbos is None else report.dbos.per_second), "",
+        ),
+        (f"{name}, server CPU a transaction", "<=", 700.0, None if reference is None else reference.server_us, "us"),
+        ("server CPU with a full store over that with an empty one", "<=", 1.15, fuller, ""),
+        ("server memory, most", "<=", 300.0, None if memory is None else max(mb for _, mb in memory.memory), "MB"),
+        (
+            "server memory, growth a 100,000 transactions (second half)",
+            "<=", 5.0, None if memory is None else growth(memory.memory) * 100_000, "MB",
+        ),
+    ]  # fmt: skip
+    return [
+        Reach(name=name, sense=sense, limit=limit, measured=None if figure is None else round(figure, 3), unit=unit)
+        for name, sense, limit, figure, unit in lines
+    ]
+
+
+def _over(figure: float | None, base: float | None) -> float | None:
+    return None if figure is None or not base else figure / base
+
+
+def _median_cpu(found: Sequence[Measured]) -> float:
+    return statistics.median(measured.server_us for measured in found)
+
+
+def growth(samples: Sequence[tuple[int, float]]) -> float:
+    """MB a transaction: the slope of a straight line through the later half of the samples, by least squares."""
+    late = samples[len(samples) // 2 :]
+    return statistics.linear_regression(*zip(*late, strict=True)).slope if len({at for at, _ in late}) > 1 else 0.0
+
+
+def shares(stacks: Iterable[str], most: int = 40) -> list[tuple[str, float]]:
+    """Of py-spy's raw lines (`frame;frame;frame count`): in what share of them each function stands, the largest first."""
+    total, found = 0, Counter[str]()
+    for line in stacks:
+        frames, _, count = line.rpartition(" ")
+        total += int(count)
+        for function in {_function(frame) for frame in frames.split(";")}:
+            found[function] += int(count)
+    return [(name, round(count / total, 4)) for name, count in found.most_common(most)] if total else []
+
+
+def _function(frame: str) -> str:
+    """Without the line: `inspect (interlock/inspection.py:33)` is `inspect (interlock/inspection.py)`."""
+    return re.sub(r":\d+\)$", ")", frame)
+
+
+def show(report: Report, console: Console) -> None:
+    """The report for people."""
+    if levels := [*report.reference, *report.v1]:
+        console.print(_lifecycles(levels))
+    if report.profile:
+        console.print(*(_profile(face, found) for face, found in report.profile.items()), sep="\n")
+    console.print(_reaches(report.reached))
+    for note in report.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
+    for fault in report.faults:
+        console.print(f"not measured: {fault}", highlight=False, markup=False, style="red")
+
+
+def _lifecycles(levels: Sequence[Measured]) -> Table:
+    table = Table(title="a payment's whole way over HTTP")
+    for column in ("face", "callers", "tx/s", "failed"):
+        table.add_column(column, justify="left" if column == "face" else "right")
+    for column in (
+        "answer p50",
+        "p99 ms",
+        "whole p50",
+        "p99 ms",
+        "server CPU us (user + sys)",
+        "load CPU us",
+        "others",
+    ):
+        table.add_column(column, justify="right")
+    for level in levels:
+        callers = str(level.callers) if level.rate is None else f"open, {level.rate:,.0f}/s"
+        table.add_row(
+            level.face, callers, f"{level.per_second:,.0f}", str(level.failures),
+            f"{level.answer_ms.p50:.1f}", f"{level.answer_ms.p99:.1f}",
+            f"{level.whole_ms.p50:.1f}", f"{level.whole_ms.p99:.1f}",
+            f"{level.server_us:.0f} ({level.server_user_us:.0f} + {level.server_system_us:.0f})",
+            f"{level.generator_us:.0f}", f"{level.others_share:.0%}",
+        )  # fmt: skip
+    return table
+
+
+def _profile(face: str, found: Sequence[tuple[str, float]]) -> Table:
+    table = Table(title=f"where the server's time goes, {face}, {_MAIN} callers (with what each calls)")
+    table.add_column("function")
+    table.add_column("share", justify="right")
+    for name, share in found:
+        table.add_row(name, f"{share:.1%}")
+    return table
+
+
+def _reaches(found: Sequence[Reach]) -> Table:
+    table = Table(title="what we want to reach")
+    for column in ("", "reach", "measured", "reached"):
+        table.add_column(column, justify="left" if not column else "right")
+    words = {None: "not measured", True: "[green]yes", False: "[red]no"}
+    for reach in found:
+        measured = "" if reach.measured is None else f"{reach.measured:,.3g} {reach.unit}"
+        table.add_row(reach.name, f"{reach.sense} {reach.limit:g} {reach.unit}", measured, words[reach.met])
+    return table
+
+
 # -- the parts --------------------------------------------------------------------------------------------------------
 
 
@@ -173,7 +356,7 @@ class Bench:
         self._peer = peer
         self._sample: tuple[Sample, list[str]] | None = None
         self.report = Report(
-            started=datetime.now(UTC), machine=machine.describe(folder), settings=msgspec.to_builtins(settings)
+            started=datetime.now(UTC), machine=ceilings.describe(folder), settings=msgspec.to_builtins(settings)
         )
 
     def run(self, parts: Sequence[str]) -> None:
@@ -254,9 +437,9 @@ class Bench:
             self._ceiling()
 
     def _look(self, face: str, server: Server) -> None:
-        """Where the server's time goes at 64 callers; measured apart, for looking costs."""
+        """Where the server's time goes at our level of callers; measured apart, for looking costs."""
         raw = self._folder / "profile.txt"
-        plan = server.plan(face, 64, self._settings)
+        plan = server.plan(face, _MAIN, self._settings)
         seconds = str(max(1, int(plan.seconds)))
         spy = subprocess.Popen(
             [
@@ -269,7 +452,7 @@ class Bench:
         _, err = spy.communicate(timeout=60)
         if spy.returncode:
             raise RuntimeError(f"py-spy failed: {err.decode(errors='replace')[-500:]}")
-        self.report.profile[face] = report.shares(raw.read_text().splitlines())
+        self.report.profile[face] = shares(raw.read_text().splitlines())
 
     def _dbos(self) -> None:
         if self._peer == sys.executable and not ceilings.has_dbos():
@@ -300,9 +483,11 @@ class Bench:
             empties, fulls = [], []
             for number in range(1, settings.store_rounds + 1):
                 with self._server("empty") as server:
-                    empties.append(self._load(f"empty store, round {number}", server.plan("reference", 64, settings)))
+                    empties.append(
+                        self._load(f"empty store, round {number}", server.plan("reference", _MAIN, settings))
+                    )
                 with full:
-                    fulls.append(self._load(f"full store, round {number}", full.plan("reference", 64, settings)))
+                    fulls.append(self._load(f"full store, round {number}", full.plan("reference", _MAIN, settings)))
             self.report.stores = Stores(prefilled=settings.prefill, bytes=size, empty=empties, full=fulls)
         finally:
             shutil.rmtree(self._folder / "full", ignore_errors=True)
@@ -325,7 +510,7 @@ class Bench:
         settings = self._settings
         with self._server("memory") as server:
             plan = msgspec.structs.replace(
-                server.plan("reference", 64, settings), transactions=settings.memory, sample_seconds=1,
+                server.plan("reference", _MAIN, settings), transactions=settings.memory, sample_seconds=1,
                 seconds=max(30.0, settings.memory / 50),
             )  # fmt: skip
             self.report.memory = self._load(f"{settings.memory:,} transactions", plan)
@@ -384,9 +569,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     base = arguments.folder or ROOT / "build"
     base.mkdir(parents=True, exist_ok=True)
     with _Stoppable(), tempfile.TemporaryDirectory(prefix="bench-", dir=base, ignore_cleanup_errors=True) as folder:
-        bench = Bench(
-            settings, Path(folder), console, profile=arguments.profile, peer=arguments.dbos_python
-        )
+        bench = Bench(settings, Path(folder), console, profile=arguments.profile, peer=arguments.dbos_python)
         bench.report.settings["parts"] = parts
         console.print(f"bench: {', '.join(parts)}; {bench.report.machine.one_line}", highlight=False)
         try:
@@ -395,11 +578,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.print("[yellow]stopped")
             return 130
     found = bench.report
-    found.reached = report.reached(found)
+    found.reached = reached(found)
     path = arguments.output or _path(found, quick=settings.quick)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
-    report.show(found, console)
+    show(found, console)
     console.print(f"written: {path}", highlight=False)
     return 1 if found.faults else 0
 

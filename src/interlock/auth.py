@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from joserfc import jwt
 from joserfc.errors import JoseError
@@ -196,7 +196,7 @@ class Authority:
         await self._refresh()
         return fresh
 
-    def jwks(self) -> dict[str, object]:
+    def jwks(self) -> dict[str, list[dict[str, Any]]]:
         """The public keys that tokens are verified with, as a JSON Web Key Set."""
         extra = {"use": "sig", "alg": _ALGORITHM}
         return {"keys": [{**key.as_dict(private=False), "kid": id_, **extra} for id_, key in self._keys.items()]}

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
 from interlock.errors import InterlockError, LeaseLost, OutcomeUnknown, Overloaded, StoreUnavailable
-from interlock.ports import Outcome, Store, Write
+from interlock.ports import Outcome, Store, Won, Write
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-_Waiting = tuple[Write, "asyncio.Future[Outcome]"]
+_Then = Callable[[], None]
+_Waiting = tuple[Write, "asyncio.Future[Outcome]", _Then | None]
 
 
 @dataclass(slots=True)
@@ -60,8 +61,11 @@ class Journal:
         """Writes that have not been handed to the store yet."""
         return len(self._waiting)
 
-    async def commit(self, write: Write) -> Outcome:
+    async def commit(self, write: Write, then: _Then | None = None) -> Outcome:
         """Make one write durable, together with whatever else is waiting; its own outcome.
+
+        then: called in the event loop if the write has won, also where the caller has gone meanwhile: what must follow
+        a commit must not hang on whoever asked for it.
 
         Raises StoreUnavailable or Overloaded (nothing was written), OutcomeUnknown (ask by id), LeaseLost.
         """
@@ -71,7 +75,7 @@ class Journal:
             raise Overloaded("more writes are waiting than the store can take; try again shortly")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
-        self._waiting.append((write, future))
+        self._waiting.append((write, future, then))
         if not self._handing:
             self._handing = True
             self._idle.clear()
@@ -105,7 +109,9 @@ class Journal:
     def _settle(
         self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], results: "list[Outcome | BaseException]"
     ) -> None:
-        for (_, future), result in zip(batch, results, strict=True):
+        for (_, future, then), result in zip(batch, results, strict=True):
+            if then is not None and isinstance(result, Won):
+                then()
             if future.done():  # its caller has gone; what was written stays written
                 continue
             if isinstance(result, BaseException):
@@ -121,7 +127,7 @@ class Journal:
 
     def _write(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting]) -> None:
         started = loop.time()
-        results = self._outcomes([write for write, _ in batch])
+        results = self._outcomes([write for write, _, _ in batch])
         self.tally.batches += 1
         self.tally.writes += len(batch)
         self.tally.failures += sum(isinstance(result, BaseException) for result in results)

@@ -37,6 +37,8 @@ class Memory:
         ends = after.standing.is_final
         born = change.read == 0
         _put(self._transactions, after.id, after, _TRANSACTIONS)
+        if change.original is not None:
+            _put(self._transactions, change.original.after.id, change.original.after, _TRANSACTIONS)
         if born and not ends:
             self.in_flight[after.client] += 1
         # A note on what has ended before is no second end.

@@ -45,6 +45,7 @@ from interlock.ports import (
     DeliveryUpdate,
     IdempotencyTaken,
     KeysTaken,
+    Outcome,
     Page,
     Query,
     Stale,
@@ -192,8 +193,7 @@ class Workflow:
         self._admit(client, route)
         newborn = self._newborn(client, route, announced=announced, reference=reference)
         change = way.issued(way.issue(newborn, newborn.created_at))
-        await self._journal.commit(change)
-        self._remember(change)
+        await self._commit(change)
         return change.after
 
     async def receive(self, client: str, transaction_id: UUID, content: bytes) -> Transaction:
@@ -271,10 +271,9 @@ class Workflow:
         taken: _Taken = {}
         for _ in range(_TRIES):
             change = self._advance(lambda: way.issue(newborn, newborn.created_at), replace(arrival, taken=taken))
-            outcome = await self._journal.commit(change)
+            outcome = await self._commit(change)
             match outcome:
                 case Won():
-                    self._remember(change)
                     return change.after
                 case KeysTaken():
                     taken = {**taken, **dict(outcome.taken)}
@@ -347,8 +346,7 @@ class Workflow:
 
     async def control(self, order: Control) -> int:
         """Stop or resume a route or client; how many transactions go on because of it."""
-        await self._journal.commit(order)
-        self._controls[order.scope, order.name] = order
+        await self._journal.commit(order, lambda: self._controls.update({(order.scope, order.name): order}))
         return 0 if order.stopped else await self.resume()
 
     @property
@@ -411,7 +409,6 @@ class Workflow:
         )
         outcome = await self._bear(newborn, arrival)
         assert isinstance(outcome, Transaction)  # a redrive has no idempotency key to lose
-        self.memory.forget(original.id)
         return outcome
 
     async def _root(self, transaction: Transaction) -> UUID:
@@ -469,10 +466,9 @@ class Workflow:
             change = await decide(transaction, taken)
             if change is None:
                 return transaction
-            outcome = await self._journal.commit(change)
+            outcome = await self._commit(change)
             match outcome:
                 case Won():
-                    self._remember(change)
                     return change.after
                 case KeysTaken():
                     taken = {**taken, **dict(outcome.taken)}
@@ -480,6 +476,9 @@ class Workflow:
                     self.memory.forget(transaction.id)
                     transaction = await self._own(None, transaction.id)
         raise StoreUnavailable(f"too many others change {transaction.id}; try again")
+
+    def _commit(self, change: Change) -> Awaitable[Outcome]:
+        return self._journal.commit(change, lambda: self._remember(change))
 
     def _remember(self, change: Change) -> None:
         self.memory.keep(change)

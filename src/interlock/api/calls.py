@@ -9,7 +9,7 @@ from uuid import UUID
 
 from fastapi import Depends
 from fastapi.requests import Request as FastRequest
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from interlock.api.access import Access
 from interlock.auth import Identity, Scope
@@ -51,6 +51,12 @@ def _is_boolean(value: object) -> object:
     raise ValueError("must be true or false")
 
 
+def _known_reason(code: str) -> str:
+    if not reasons.is_status_reason(code):
+        raise ValueError("must be an ISO ExternalStatusReason1Code")
+    return code
+
+
 def _cursor_of(value: object) -> UUID:
     try:
         if isinstance(value, str) and len(value) == 22:
@@ -74,6 +80,7 @@ Cursor = Annotated[
 ]
 ReasonCode = Annotated[
     str,
+    AfterValidator(_known_reason),
     Field(
         description="ISO 20022 ExternalStatusReason1Code.",
         json_schema_extra={"enum": sorted(reasons.STATUS_REASONS), "examples": ["AC04"]},

@@ -10,7 +10,7 @@ from interlock.api.messages import IDEMPOTENCY_KEY_CHARS_MAX, REFERENCE_CHARS_MA
 from interlock.api.views import ProblemView, TransactionView
 from interlock.auth import Scope
 
-_XML = {"schema": {"type": "string", "minLength": 1}}
+_XML = {"schema": {"type": "string"}}
 _SCHEMAS = "#/components/schemas/"
 _METHODS = frozenset({"get", "post", "put", "patch", "delete"})
 
@@ -76,7 +76,7 @@ def _plain(name: str, text: str, tag: str) -> dict[str, Any]:
     }
 
 
-def _header(name: str, text: str, chars_max: int) -> dict[str, Any]:
+def _header(name: str, text: str, chars_max: int = 0) -> dict[str, Any]:
     schema = {"type": "string", "minLength": 1, "maxLength": chars_max}
     return {"name": name, "in": "header", "required": False, "description": text, "schema": schema}
 
@@ -95,7 +95,7 @@ def _submit() -> dict[str, Any]:
         "parameters": [
             _header("Idempotency-Key", "The same key and body: the same transaction.", IDEMPOTENCY_KEY_CHARS_MAX),
             _header("X-Client-Reference", "The client's own reference; finds the transaction.", REFERENCE_CHARS_MAX),
-            _header("Prefer", "`wait=N`: wait up to N seconds for the end.", 140),
+            {**_header("Prefer", "`wait=N`: wait up to N seconds for the end."), "schema": {"type": "string"}},
         ],
         "requestBody": {"required": True, "content": {"application/xml": _XML}},
         "responses": {

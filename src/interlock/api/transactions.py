@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Header, Query
 from fastapi.requests import Request as FastRequest
 from fastapi.responses import Response
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from interlock.api.access import Access, actor_of, view_of
 from interlock.api.calls import DECIDERS, READERS, By, Flag, Input, Note, ReasonCode, caller, cursor, opened_by
@@ -47,6 +47,15 @@ _LARGE_BYTES = 65_536
 _XML_CONTENT = {"content": {XML: {"schema": {"type": "string"}}}}
 
 
+#: What the stages' own check demands, said so that machines know it: reason NARR means that a note explains it.
+_NARRATIVE = ConfigDict(
+    json_schema_extra={
+        "if": {"properties": {"reason": {"const": "NARR"}}, "required": ["reason"]},
+        "then": {"properties": {"note": {"type": "string", "minLength": 1}}, "required": ["note"]},
+    }
+)
+
+
 class Accept(Input):
     """Let a held transaction go on."""
 
@@ -58,6 +67,8 @@ class Accept(Input):
 class Reject(Input):
     """End a held transaction as RJCT."""
 
+    model_config = _NARRATIVE
+
     decision: Literal["reject"]
     reason: ReasonCode
     note: Note | None = None
@@ -66,6 +77,8 @@ class Reject(Input):
 
 class Cancel(Input):
     """End a transaction as CANC, while that is still possible."""
+
+    model_config = _NARRATIVE
 
     decision: Literal["cancel"]
     reason: ReasonCode | None = None
@@ -218,7 +231,7 @@ def _asking(routes: APIRouter, interlock: Interlock, access: Access) -> None:
         dependencies=[caller(access, *VALIDATORS)],
         openapi_extra={
             **opened_by(*VALIDATORS),
-            "requestBody": {"required": True, "content": {XML: {"schema": {"type": "string", "minLength": 1}}}},
+            "requestBody": {"required": True, "content": {XML: {"schema": {"type": "string"}}}},
         },
     )
     async def validate(

@@ -4,11 +4,12 @@ Owns: what is typed and printed. Must not know: how anything is decided. Heavy m
 needs them, so that `interlock --help` answers at once.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from interlock import __version__
 from interlock.cli import administration, demonstration, service, transactions, upkeep, validation
 from interlock.cli.exits import epilog, exit_of
 from interlock.cli.printing import complain
@@ -38,6 +39,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def everywhere(
+    *, version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False
+) -> None:
+    """Receives, decides on and releases ISO 20022 payment messages."""
 
 
 for command in (

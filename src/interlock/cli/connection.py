@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from interlock.client import Client, Reason, Transaction
 
 
+#: Somebody sits before the screen: a server that cannot be reached is told of soon.
+_PATIENCE_SECONDS = 5.0
+
+
 @contextmanager
 def connected(url: str, client_id: str, client_secret: str) -> Iterator["Client"]:
     """A client of the server. Raises ConfigError that names everything that is missing."""
@@ -24,7 +28,7 @@ def connected(url: str, client_id: str, client_secret: str) -> Iterator["Client"
         raise ConfigError("INTERLOCK_URL must begin with http:// or https://")
     from interlock.client import Client
 
-    with Client(url, client_id, client_secret) as client:
+    with Client(url, client_id, client_secret, patience=_PATIENCE_SECONDS) as client:
         yield client
 
 

@@ -86,10 +86,10 @@ def excerpt(content: bytes, finding: Finding, offset: int | None) -> Excerpt | N
         line, column = finding.line, -1
     else:
         return None
-    lines = content.splitlines()
-    if not 0 < line <= len(lines):
-        return None
-    return _cut(lines[line - 1], line, column)
+    lines = content.splitlines() or [b""]
+    if line == len(lines) + 1:  # libxml2 names the line after the last where it misses something
+        line, column = len(lines), len(lines[-1])
+    return _cut(lines[line - 1], line, column) if 0 < line <= len(lines) else None
 
 
 def _cut(raw: bytes, line: int, column: int) -> Excerpt:

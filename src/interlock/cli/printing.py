@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: Logs have no width; a table must not be squeezed into the eighty columns of a terminal that is not there.
-_LOG_COLUMNS = 200
+#: Logs have no width: a row stays on one line, and is not squeezed into a terminal that is not there.
+_LOG_COLUMNS = 2000
 
 
 def console(*, stderr: bool = False) -> "Console":

@@ -48,39 +48,15 @@ def serve(
     It prints one line once it listens; with --json an object with `url`, `data` and `clients`.
     """
     settings = effective(config, host=host, port=port, data=data, region=region)
+    from interlock.api import logs
     from interlock.api.server import run
 
-    _log_to_stderr(settings)
+    logs.configure(settings.log_level, settings.log_format)
 
     def ready(interlock: "Interlock", url: str) -> None:
         _announce(url, settings, interlock.store.clients(), as_json=as_json)
 
     run(settings, ready)
-
-
-def _log_to_stderr(settings: "Config") -> None:
-    """Set the logs up: standard output has the one line for people, or for the machine that started us."""
-    import logging
-    import sys
-
-    import structlog
-    from structlog.dev import ConsoleRenderer, plain_traceback
-    from structlog.processors import JSONRenderer, TimeStamper, add_log_level, format_exc_info
-    from structlog.typing import Processor
-
-    # The renderer's own tracebacks show local variables, which can be personal data.
-    for_people = ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain_traceback)
-    for_machines: list[Processor] = [format_exc_info, JSONRenderer()]
-    structlog.configure(
-        processors=[
-            add_log_level,
-            TimeStamper(fmt="iso", utc=True),
-            *(for_machines if settings.log_format == "json" else [for_people]),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
 
 
 def _announce(url: str, settings: "Config", clients: "Sequence[Client]", *, as_json: bool) -> None:

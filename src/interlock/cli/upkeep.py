@@ -3,6 +3,7 @@
 The only commands that know that the store is an SQLite file; where it is another one they have nothing to do.
 """
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -97,10 +98,14 @@ def restore(
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _unserved(settings.data):
         fresh = settings.file.with_name(settings.file.name + ".restored")
-        shutil.copyfile(source, fresh)
-        _renew(fresh)
-        kept = _set_aside(settings.file)
-        fresh.replace(settings.file)
+        try:
+            shutil.copyfile(source, fresh)
+            _renew(fresh)
+            kept = _set_aside(settings.file)
+            fresh.replace(settings.file)
+        finally:
+            fresh.unlink(missing_ok=True)
+        _make_durable(settings.data)
     if kept is not None:
         say(f"The former store is kept as {kept}")
     say(f"{settings.file} is restored from {source}")
@@ -131,6 +136,15 @@ def _renew(file: Path) -> None:
             connection.execute("UPDATE writer SET incarnation = incarnation + 1")
         except apsw.Error as exc:
             raise RequestError(f"the backup is damaged: {exc}") from exc
+
+
+def _make_durable(folder: Path) -> None:
+    """Have the names in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _set_aside(file: Path) -> Path | None:

@@ -1,7 +1,7 @@
 """Reads answer messages for the demo: independently of interlock, by the standard's tags alone."""
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 from lxml import etree
 
@@ -84,12 +84,17 @@ def _payment(element: etree._Element) -> PaymentFacts:
 def _all(element: etree._Element, path: str) -> list[etree._Element]:
     """Elements below that end this path of local names, in the order of the document."""
     steps = "/".join(f"*[local-name()='{step}']" for step in path.split("/"))
-    return cast("list[etree._Element]", element.xpath(f"descendant-or-self::node()/{steps}"))
+    return _found(element, f"descendant-or-self::node()/{steps}")
 
 
 def _first(element: etree._Element, xpath: str) -> etree._Element | None:
-    found = cast("list[etree._Element]", element.xpath(xpath))
+    found = _found(element, xpath)
     return found[0] if found else None
+
+
+def _found(element: etree._Element, xpath: str) -> list[etree._Element]:
+    elements: Any = element.xpath(xpath)
+    return list(elements)
 
 
 def _text(element: etree._Element, path: str) -> str | None:

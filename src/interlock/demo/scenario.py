@@ -30,6 +30,8 @@ decision_above = { EUR = 1000000 }
 """
 HURRIED = "pacs.009.001.09"
 LARGE = "2500000.00"
+#: Ways of cases that end by the clock.
+SLOW = frozenset({"wait", "only_id"})
 #: What the server takes at most, as its documentation says.
 BODY_BYTES_MAX = 1_048_576
 
@@ -195,9 +197,9 @@ def _unreadable(author: Author) -> Iterator[Case]:
         "external entity": _external_entity,
     }
     for what, spoil in kinds.items():
-        yield from _on_both(
-            what, lambda spoil=spoil: spoil(author.pacs008()).unusable(), lambda message: _rejected(message, "FF01")
-        )
+        for face in FACES:
+            message = spoil(author.pacs008()).unusable()
+            yield Case(what=what, face=face, message=message, expected=_rejected(message, "FF01"))
 
 
 def _bomb(message: Message) -> Message:

@@ -65,7 +65,7 @@ def serving(folder: Path, *, keep: bool) -> Iterator[Place]:
     arguments = ("serve", "--port", "0", "--host", "127.0.0.1", "--json", *_where(folder))
     # Files, not pipes: a server that is kept must not stop when nobody reads any more.
     with said.open("wb") as out, log.open("wb") as err:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - our own program
             [*_COMMAND, *arguments], stdout=out, stderr=err, stdin=subprocess.DEVNULL, env=_environment(),
             start_new_session=keep,
         )  # fmt: skip
@@ -112,7 +112,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 def register(folder: Path) -> dict[str, tuple[str, str]]:
     """Register the two clients with the command line; id and secret of each."""
     processes = {
-        name: subprocess.Popen(
+        name: subprocess.Popen(  # noqa: S603 - our own program
             [*_COMMAND, "clients", "add", name, "--json", *_where(folder)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_environment(),
         )

@@ -1,0 +1,1007 @@
+"""The workflow over a real store: what a client, an operator and a clock can bring about, and what they cannot."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import apsw
+import pytest
+import structlog.testing
+
+from interlock.decisions import Decision, DecisionKind
+from interlock.errors import (
+    ConflictError,
+    DuplicateMismatch,
+    IllegalDecision,
+    InterlockError,
+    LeaseLost,
+    NoAnswer,
+    Stopped,
+    TooManyInFlight,
+    UnknownTransaction,
+)
+from interlock.iso20022.codes import HeldCause, Status
+from interlock.lifecycle import EventKind, State
+from interlock.ports import ControlScope, Query
+from interlock.routes import Route, WhenStopped
+from interlock.transaction import BodyKind, Clock, DeliveryState, KeyKind, Transaction
+from tests.messages import Transfer, fresh_uetr, pacs002, pacs008
+from tests.world import ALICE, BOB, CONSUMER, DECIDE, FOUR_EYES, HOLDING, SLA, World, a_world
+
+pytestmark = pytest.mark.anyio
+
+ACCEPT, REJECT, CANCEL, RETRY = DecisionKind
+TICK = timedelta(milliseconds=1)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """What is logged of faults that a test makes on purpose is not shown."""
+    with structlog.testing.capture_logs():
+        yield
+
+
+def statuses(world: World, transaction: Transaction) -> list[tuple[Status, str | None]]:
+    """Status and reason of each payment."""
+    return [(payment.status, payment.reason) for payment in world.store.payments(transaction.id)]
+
+
+# -- submit -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_good_message_is_settled_in_one_call(tmp_path: Path) -> None:
+    """Submitted: settled, stored to the byte, answered, its events in order, everything in the store on return."""
+    async with a_world(tmp_path) as world:
+        content = pacs008()
+        done = await world.workflow.submit(ALICE, content, reference="mine")
+        assert world.verify(done.id) == done
+        assert done.standing.status is Status.ACSC
+        assert (done.definition, done.answer, done.payments) == ("pacs.008.001.08", "pacs.002.001.10", 1)
+        kinds = [event.because or event.kind for event in world.store.history(done.id)]
+        assert kinds == [EventKind.ID_ISSUED, EventKind.RECEIVED, EventKind.PASSED, EventKind.SETTLED]
+        assert (await world.workflow.message(ALICE, done.id, BodyKind.INBOX)).content == content
+        assert (await world.workflow.message(ALICE, done.id, BodyKind.OUTBOX)).content == world.answer(done)
+        assert statuses(world, done) == [(Status.ACSC, None)]
+        assert world.workflow.memory.in_flight[ALICE] == 0
+        found = await world.workflow.find(Query(client=ALICE, key=(KeyKind.REFERENCE, "mine")))
+        assert found.transactions == (done,)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "answer"),
+    [
+        (b"<not closed", "FF01", "admi.002.001.01"),
+        (b"\x00\xff\xfe", "FF01", "admi.002.001.01"),
+        (b"<!DOCTYPE a [<!ENTITY e 'x'>]><a>&e;</a>", "FF01", "admi.002.001.01"),
+        (b"<Document xmlns='urn:iso:std:iso:20022:tech:xsd:pacs.008.001.99'/>", "FF01", "admi.002.001.01"),
+        (pacs008(Transfer(amount="abc")), "FF01", "pacs.002.001.10"),
+        (pacs008(count=7), "AM19", "pacs.002.001.10"),
+        (pacs008(Transfer(debtor_iban="DE00370400440532013000")), "AC02", "pacs.002.001.10"),
+        (pacs008(Transfer(amount="1.001", currency="JPY")), "CH20", "pacs.002.001.10"),
+    ],
+    ids=["broken", "bytes", "doctype", "unknown", "schema", "count", "iban", "decimals"],
+)
+async def test_a_bad_message_is_stored_rejected_and_answered(
+    tmp_path: Path, content: bytes, reason: str, answer: str
+) -> None:
+    """Taken, kept to the byte, ended RJCT with the reason, answered; nothing else changes."""
+    async with a_world(tmp_path) as world:
+        done = await world.workflow.submit(ALICE, content)
+        assert world.verify(done.id) == done
+        assert (done.standing.status, done.reason, done.answer) == (Status.RJCT, reason, answer)
+        assert (await world.workflow.message(ALICE, done.id, BodyKind.INBOX)).content == content
+        assert reason.encode() in (world.answer(done) or b"")
+
+
+async def test_an_answer_is_never_answered(tmp_path: Path) -> None:
+    """A submitted pacs.002 ends, and says that no answer is due."""
+    async with a_world(tmp_path) as world:
+        done = await world.workflow.submit(ALICE, pacs002())
+        assert world.verify(done.id) == done
+        assert not done.answer_due
+        with pytest.raises(NoAnswer):
+            await world.workflow.message(ALICE, done.id, BodyKind.OUTBOX)
+
+
+async def test_one_bad_payment_is_rejected_alone(tmp_path: Path) -> None:
+    """The others settle; the answer says PART, and gives each payment its own status."""
+    async with a_world(tmp_path) as world:
+        bad = Transfer(debtor_iban="DE00370400440532013000")
+        done = await world.workflow.submit(ALICE, pacs008(Transfer(), bad, Transfer()))
+        assert world.verify(done.id).standing.status is Status.ACSC
+        assert statuses(world, done) == [(Status.ACSC, None), (Status.RJCT, "AC02"), (Status.ACSC, None)]
+        answer = world.answer(done) or b""
+        assert b"<GrpSts>PART</GrpSts>" in answer
+        assert answer.count(b"<TxSts>RJCT</TxSts>") == 1
+
+
+# -- id first ---------------------------------------------------------------------------------------------------------
+
+
+async def test_an_id_waits_for_its_message(tmp_path: Path) -> None:
+    """ACCP until it comes, then as far as it can go; the id's clock goes on."""
+    async with a_world(tmp_path) as world:
+        issued = await world.workflow.issue(ALICE, announced="pacs.008", reference="r")
+        assert world.verify(issued.id) == issued
+        assert issued.standing.status is Status.ACCP
+        assert issued.deadline is not None
+        assert issued.deadline.at == issued.created_at + SLA
+        world.hand.go(timedelta(seconds=5))
+        done = await world.workflow.receive(ALICE, issued.id, pacs008())
+        assert world.verify(done.id) == done
+        assert done.standing.status is Status.ACSC
+        assert done.created_at == issued.created_at
+
+
+async def test_the_same_message_under_one_id_is_success(tmp_path: Path) -> None:
+    """Sent again it is recorded and changes nothing, before the end and after, with the same answer."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        content = pacs008()
+        issued = await world.workflow.issue(ALICE)
+        held = await world.workflow.receive(ALICE, issued.id, content)
+        again = await world.workflow.receive(ALICE, issued.id, content)
+        assert again.standing == held.standing
+        await world.decide(held, ACCEPT)
+        answer = world.answer(held)
+        after = await world.workflow.receive(ALICE, issued.id, content)
+        assert after.standing.status is Status.ACSC
+        assert world.answer(held) == answer
+        kinds = [event.kind for event in world.store.history(issued.id)]
+        assert kinds.count(EventKind.RECEIVED) == 3
+        world.verify(issued.id)
+
+
+async def test_another_message_under_one_id_is_refused(tmp_path: Path) -> None:
+    """Whatever became of the first one; nothing is written."""
+    async with a_world(tmp_path) as world:
+        issued = await world.workflow.issue(ALICE)
+        done = await world.workflow.receive(ALICE, issued.id, pacs008())
+        with pytest.raises(DuplicateMismatch):
+            await world.workflow.receive(ALICE, issued.id, pacs008())
+        assert world.stored(issued) == done
+
+
+async def test_a_message_for_an_id_that_has_ended_is_refused(tmp_path: Path) -> None:
+    """After the id's clock ran out, and after its cancellation."""
+    async with a_world(tmp_path) as world:
+        late, cancelled = await world.workflow.issue(ALICE), await world.workflow.issue(ALICE)
+        await world.decide(cancelled, CANCEL)
+        world.hand.go(SLA)
+        await world.fire()
+        for id_, end in ((late.id, Status.RJCT), (cancelled.id, Status.CANC)):
+            with pytest.raises(DuplicateMismatch, match=end):
+                await world.workflow.receive(ALICE, id_, pacs008())
+            ended = world.verify(id_)
+            assert (ended.standing.status, ended.answer) == (end, "admi.002.001.01")
+
+
+async def test_two_messages_race_for_one_id(tmp_path: Path) -> None:
+    """One is taken, the other refused; the same one from many callers at once is taken once."""
+    async with a_world(tmp_path) as world:
+        issued = await world.workflow.issue(ALICE)
+        contents = [pacs008(), pacs008()]
+        outcomes = await asyncio.gather(
+            *(world.workflow.receive(ALICE, issued.id, content) for content in contents * 3), return_exceptions=True
+        )
+        assert sum(isinstance(outcome, DuplicateMismatch) for outcome in outcomes) == 3
+        assert sum(isinstance(outcome, Transaction) for outcome in outcomes) == 3
+        assert world.verify(issued.id).standing.status is Status.ACSC
+
+
+# -- walls ------------------------------------------------------------------------------------------------------------
+
+
+async def test_another_clients_transaction_is_as_unknown_as_none(tmp_path: Path) -> None:
+    """Every call says the same of a foreign id as of one that never was, and changes nothing."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        held = await world.workflow.submit(ALICE, pacs008())
+        flow = world.workflow
+        accept = Decision(kind=ACCEPT, actor="c_bob:bert")
+        calls: list[Callable[[UUID], Awaitable[object]]] = [
+            lambda i: flow.get(BOB, i),
+            lambda i: flow.history(BOB, i),
+            lambda i: flow.payments(BOB, i),
+            lambda i: flow.message(BOB, i, BodyKind.INBOX),
+            lambda i: flow.collect(BOB, i),
+            lambda i: flow.receive(BOB, i, pacs008()),
+            lambda i: flow.decide(BOB, i, accept),
+            lambda i: flow.redrive(BOB, i, "c_bob"),
+        ]
+        for call in calls:
+            told = []
+            for id_ in (held.id, uuid4()):
+                with pytest.raises(UnknownTransaction) as caught:
+                    await call(id_)
+                told.append(str(caught.value))
+            assert told[0] == told[1]
+        assert world.stored(held) == held
+
+
+async def test_clients_share_no_keys(tmp_path: Path) -> None:
+    """The same message from two clients is two messages; an idempotency key is each client's own."""
+    async with a_world(tmp_path) as world:
+        content = pacs008()
+        one = await world.workflow.submit(ALICE, content, idempotency_key="k")
+        two = await world.workflow.submit(BOB, content, idempotency_key="k")
+        assert one.id != two.id
+        assert two.standing.status is Status.ACSC
+
+
+# -- doubles ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_message_identification_is_used_once(tmp_path: Path) -> None:
+    """A second message with one MsgId is rejected as a duplicate, also after the first was cancelled."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        first = await world.workflow.submit(ALICE, pacs008(message_id="M1"))
+        for _ in range(2):
+            double = await world.workflow.submit(ALICE, pacs008(message_id="M1"))
+            assert (double.standing.status, double.reason) == (Status.RJCT, "DU01")
+            world.verify(double.id)
+            if not first.standing.is_final:
+                first = await world.decide(first, CANCEL)
+
+
+async def test_a_uetr_is_live_once(tmp_path: Path) -> None:
+    """A second payment with one UETR is rejected while the first lives or has settled, and taken once it has failed."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        uetr = fresh_uetr()
+        first = await world.workflow.submit(ALICE, pacs008(Transfer(uetr=uetr)))
+        double = await world.workflow.submit(ALICE, pacs008(Transfer(uetr=uetr)))
+        assert (double.standing.status, double.reason) == (Status.RJCT, "AM05")
+        await world.decide(first, REJECT)
+        second = await world.workflow.submit(ALICE, pacs008(Transfer(uetr=uetr)))
+        assert second.standing.cause is HeldCause.DECISION
+        await world.decide(second, ACCEPT)
+        third = await world.workflow.submit(ALICE, pacs008(Transfer(uetr=uetr)))
+        assert (third.standing.status, third.reason) == (Status.RJCT, "AM05")
+        for transaction in (first, double, second, third):
+            world.verify(transaction.id)
+
+
+async def test_a_payment_without_a_uetr_is_known_by_its_transaction_id(tmp_path: Path) -> None:
+    """TxId with its agent does what the UETR would."""
+    async with a_world(tmp_path) as world:
+        first = await world.workflow.submit(ALICE, pacs008(Transfer(uetr=None, transaction_id="T1")))
+        double = await world.workflow.submit(ALICE, pacs008(Transfer(uetr=None, transaction_id="T1")))
+        assert first.standing.status is Status.ACSC
+        assert (double.standing.status, double.reason) == (Status.RJCT, "AM05")
+
+
+async def test_one_double_in_a_message_is_rejected_alone(tmp_path: Path) -> None:
+    """PART: the payment that was there before is refused, the new ones settle; if all were there, all is refused."""
+    async with a_world(tmp_path) as world:
+        one, two = Transfer(), Transfer()
+        await world.workflow.submit(ALICE, pacs008(one))
+        part = await world.workflow.submit(ALICE, pacs008(Transfer(), one, two))
+        assert world.verify(part.id).standing.status is Status.ACSC
+        assert statuses(world, part) == [(Status.ACSC, None), (Status.RJCT, "AM05"), (Status.ACSC, None)]
+        assert b"<GrpSts>PART</GrpSts>" in (world.answer(part) or b"")
+        whole = await world.workflow.submit(ALICE, pacs008(one, two))
+        assert (world.verify(whole.id).standing.status, whole.reason) == (Status.RJCT, "AM05")
+
+
+async def test_of_many_doubles_at_once_one_lives(tmp_path: Path) -> None:
+    """However many come in one batch, with one UETR or one MsgId, exactly one settles."""
+    async with a_world(tmp_path) as world:
+        transfer = Transfer()
+        by_uetr = [pacs008(transfer) for _ in range(12)]
+        by_message = [pacs008(message_id="M1") for _ in range(12)]
+        for contents in (by_uetr, by_message):
+            done = await asyncio.gather(*(world.workflow.submit(ALICE, content) for content in contents))
+            ends = [transaction.standing.status for transaction in done]
+            assert ends.count(Status.ACSC) == 1
+            assert ends.count(Status.RJCT) == 11
+            for transaction in done:
+                world.verify(transaction.id)
+
+
+# -- idempotency ------------------------------------------------------------------------------------------------------
+
+
+async def test_the_same_call_again_is_the_same_transaction(tmp_path: Path) -> None:
+    """One after the other, at once, after the end and after a restart; another body under the key is refused."""
+    async with a_world(tmp_path) as world:
+        content = pacs008()
+        calls = [world.workflow.submit(ALICE, content, idempotency_key="k") for _ in range(8)]
+        ids = {transaction.id for transaction in await asyncio.gather(*calls)}
+        assert len(ids) == 1
+        await world.restart()
+        again = await world.workflow.submit(ALICE, content, idempotency_key="k")
+        assert ids == {again.id}
+        assert again.standing.status is Status.ACSC
+        with pytest.raises(DuplicateMismatch):
+            await world.workflow.submit(ALICE, pacs008(), idempotency_key="k")
+        assert len(world.store.find(Query(client=ALICE)).transactions) == 1
+        world.verify(again.id)
+
+
+async def test_a_repeated_call_is_answered_while_new_ones_are_refused(tmp_path: Path) -> None:
+    """What was taken stays taken, also when the route is stopped or too much is in flight."""
+    async with a_world(tmp_path, CONSUMER, in_flight_max=1) as world:
+        content = pacs008()
+        held = await world.workflow.submit(ALICE, content, idempotency_key="k")
+        with pytest.raises(TooManyInFlight):
+            await world.workflow.submit(ALICE, pacs008(), idempotency_key="k2")
+        assert (await world.workflow.submit(ALICE, content, idempotency_key="k")).id == held.id
+        await world.control(ControlScope.ROUTE, "default", stopped=True)
+        assert (await world.workflow.submit(ALICE, content, idempotency_key="k")).id == held.id
+
+
+# -- decisions --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "end", "reason"),
+    [(ACCEPT, Status.ACSC, None), (REJECT, Status.RJCT, "AC04"), (CANCEL, Status.CANC, "DS02")],
+)
+async def test_a_decision_ends_what_is_held(
+    tmp_path: Path, kind: DecisionKind, end: Status, reason: str | None
+) -> None:
+    """With its reason in the answer, told apart by status, and who decided in the history."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        held = await world.workflow.submit(ALICE, pacs008())
+        assert (held.standing.status, held.standing.cause) == (Status.PDNG, HeldCause.DECISION)
+        assert world.verify(held.id) == held
+        done = await world.decide(held, kind, actor="c_alice:anna")
+        assert world.verify(held.id) == done
+        assert (done.standing.status, done.reason) == (end, reason)
+        assert "c_alice:anna" in {event.actor for event in world.store.history(held.id)}
+        assert statuses(world, done) == [(end, reason)]
+        shown = b"ACSC" if end is Status.ACSC else b"RJCT"  # ISO's CANC is for API contexts only
+        assert b"<GrpSts>" + shown in (world.answer(done) or b"")
+
+
+@pytest.mark.parametrize("first", [ACCEPT, REJECT, CANCEL])
+async def test_a_decision_stands(tmp_path: Path, first: DecisionKind) -> None:
+    """Again, it is answered the same and writes nothing; another one is a conflict that names what stands."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        held = await world.workflow.submit(ALICE, pacs008())
+        done = await world.decide(held, first)
+        answer = world.answer(done)
+        for second in (ACCEPT, REJECT, CANCEL):
+            if second is first:
+                assert await world.decide(held, second, actor="c_alice:bert") == done
+            else:
+                with pytest.raises(IllegalDecision, match=str(done.standing.status)):
+                    await world.decide(held, second)
+        await world.restart()
+        assert await world.decide(held, first) == done
+        assert world.answer(done) == answer
+        assert world.stored(done) == done
+
+
+async def test_what_has_ended_by_itself_is_not_decided(tmp_path: Path) -> None:
+    """A settled payment is asked back by camt.056; a rejected one stays rejected."""
+    async with a_world(tmp_path) as world:
+        settled = await world.workflow.submit(ALICE, pacs008())
+        rejected = await world.workflow.submit(ALICE, pacs008(count=9))
+        for kind in (ACCEPT, REJECT, CANCEL, RETRY):
+            for transaction in (settled, rejected):
+                with pytest.raises(IllegalDecision):
+                    await world.decide(transaction, kind)
+                assert world.stored(transaction) == transaction
+
+
+async def test_four_eyes_release_together(tmp_path: Path) -> None:
+    """One approval holds, the same person's second one too; another person's releases; both may repeat theirs."""
+    async with a_world(tmp_path, FOUR_EYES) as world:
+        held = await world.workflow.submit(ALICE, pacs008())
+        for _ in range(3):
+            approved = await world.decide(held, ACCEPT, actor="c_alice:anna")
+            assert approved.standing.cause is HeldCause.DECISION
+            assert approved.approved_by == "c_alice:anna"
+        await world.restart()
+        done = await world.decide(held, ACCEPT, actor="c_alice:bert")
+        assert done.standing.status is Status.ACSC
+        for actor in ("c_alice:anna", "c_alice:bert"):
+            assert await world.decide(held, ACCEPT, actor=actor) == done
+        world.verify(held.id)
+
+
+async def test_four_eyes_at_once_are_two_people(tmp_path: Path) -> None:
+    """Many clicks of one person at one moment do not release."""
+    async with a_world(tmp_path, FOUR_EYES) as world:
+        held = await world.workflow.submit(ALICE, pacs008())
+        await asyncio.gather(*(world.decide(held, ACCEPT, actor="c_alice:anna") for _ in range(6)))
+        assert world.verify(held.id).standing.cause is HeldCause.DECISION
+        await asyncio.gather(*(world.decide(held, ACCEPT, actor=f"c_alice:{n}") for n in range(6)))
+        assert world.verify(held.id).standing.status is Status.ACSC
+
+
+async def test_a_decision_covers_what_was_not_refused_before(tmp_path: Path) -> None:
+    """A double within a held message stays rejected with its own reason, whatever is decided about the rest."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        known = Transfer()
+        await world.decide(await world.workflow.submit(ALICE, pacs008(known)), ACCEPT)
+        for kind, end, reason in ((ACCEPT, Status.ACSC, None), (REJECT, Status.RJCT, "AC04")):
+            held = await world.workflow.submit(ALICE, pacs008(Transfer(), known))
+            done = await world.decide(held, kind)
+            world.verify(done.id)
+            assert statuses(world, done) == [(end, reason), (Status.RJCT, "AM05")]
+            assert b"AM05" in (world.answer(done) or b"")
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_one_end_whatever_races(tmp_path: Path, seed: int) -> None:
+    """Accept, reject, cancel and the clock at one moment: one end, one answer, and who lost is told so."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        for _ in range(5):
+            held = await world.workflow.submit(ALICE, pacs008())
+            world.hand.go(DECIDE)
+
+            async def expire(transaction: Transaction = held) -> Transaction:
+                return await world.workflow.expire(transaction)
+
+            calls = [world.decide(held, kind) for kind in (ACCEPT, REJECT, CANCEL)] + [expire(), expire()]
+            turned = calls[seed:] + calls[:seed]
+            outcomes = await asyncio.gather(*turned, return_exceptions=True)
+            done = world.verify(held.id)
+            assert done.standing.is_final
+            for outcome in outcomes:
+                assert isinstance(outcome, Transaction | ConflictError), outcome
+                if isinstance(outcome, Transaction):
+                    assert outcome.standing == done.standing
+        world.verify_chain()
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
+
+
+async def test_an_id_without_a_message_runs_out(tmp_path: Path) -> None:
+    """Rejected with the route's reason when its time is over, not before, with an admi.002."""
+    async with a_world(tmp_path, Route(name="default", sla=SLA, timeout_reason="AB05")) as world:
+        issued = await world.workflow.issue(ALICE)
+        world.hand.go(SLA - timedelta(seconds=1))
+        assert await world.fire() == 0
+        world.hand.go(timedelta(seconds=1))
+        assert await world.fire() == 1
+        done = world.verify(issued.id)
+        assert (done.standing.status, done.reason, done.code) == (Status.RJCT, "AB05", "TOUT")
+        assert b"TOUT" not in (world.answer(done) or b"")
+        assert await world.fire() == 0
+
+
+async def test_a_consumer_who_does_not_decide_is_decided_for(tmp_path: Path) -> None:
+    """After its time the message is rejected; the answer is an ordinary pacs.002 with the route's reason."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        held = await world.workflow.submit(ALICE, pacs008())
+        world.hand.go(DECIDE)
+        assert await world.fire() == 1
+        done = world.verify(held.id)
+        assert (done.standing.status, done.reason, done.code) == (Status.RJCT, "AB06", "TOUT")
+        assert b"AB06" in (world.answer(done) or b"")
+        assert statuses(world, done) == [(Status.RJCT, "AB06")]
+
+
+async def test_the_sla_stops_while_a_consumer_decides(tmp_path: Path) -> None:
+    """Longer than the SLA is no reason to reject what is held; what was left of it goes on with the acceptance."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        issued = await world.workflow.issue(ALICE)
+        world.hand.go(timedelta(seconds=20))
+        held = await world.workflow.receive(ALICE, issued.id, pacs008())
+        assert held.deadline is not None
+        assert held.deadline.clock is Clock.DECIDE
+        assert held.deadline.at == held.updated_at + DECIDE
+        assert held.sla_left == pytest.approx(10, abs=0.01)
+        world.hand.go(SLA * 10)
+        assert await world.fire() == 0
+        done = await world.decide(held, ACCEPT)
+        assert done.standing.status is Status.ACSC
+
+
+async def test_nothing_is_received_and_released_after_its_time(tmp_path: Path) -> None:
+    """A message for an id whose clock has run out is rejected, even if the timer is late."""
+    async with a_world(tmp_path) as world:
+        for late in (SLA, SLA + TICK, SLA * 100):
+            issued = await world.workflow.issue(ALICE)
+            world.hand.go(late)
+            done = await world.workflow.receive(ALICE, issued.id, pacs008())
+            assert world.verify(done.id) == done
+            assert (done.standing.status, done.code) == (Status.RJCT, "TOUT")
+
+
+async def test_nothing_is_held_after_its_time(tmp_path: Path) -> None:
+    """A message that came too late is not held for a decision that could not release it any more."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        issued = await world.workflow.issue(ALICE)
+        world.hand.go(SLA + TICK)
+        done = await world.workflow.receive(ALICE, issued.id, pacs008())
+        assert world.verify(done.id) == done
+        assert (done.standing.status, done.code) == (Status.RJCT, "TOUT")
+
+
+async def test_nothing_is_released_by_a_decision_after_its_time(tmp_path: Path) -> None:
+    """An acceptance at or after the decision's deadline does not release, even if the timer is late."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        for late in (DECIDE, DECIDE + TICK):
+            held = await world.workflow.submit(ALICE, pacs008())
+            world.hand.go(late)
+            try:
+                done = await world.decide(held, ACCEPT)
+            except IllegalDecision:
+                await world.fire()
+                done = world.stored(held)
+            assert world.verify(held.id).standing.status is Status.RJCT
+            assert done.code == "TOUT"
+
+
+async def test_a_clock_that_fires_early_or_twice_does_nothing(tmp_path: Path) -> None:
+    """What the timer holds in its hand may be old; only what is due now is ended, and once."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        held = await world.workflow.submit(ALICE, pacs008())
+        assert await world.workflow.expire(held) == held
+        world.hand.go(DECIDE)
+        done = await world.workflow.expire(held)
+        assert await world.workflow.expire(held) == done
+        assert world.verify(held.id) == done
+
+
+async def test_every_deadline_is_told_to_the_timer(tmp_path: Path) -> None:
+    """Whatever a commit sets, so that it fires in time and not at the next look."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        issued = await world.workflow.issue(ALICE)
+        held = await world.workflow.receive(ALICE, issued.id, pacs008())
+        assert [deadline for deadline in (issued.deadline, held.deadline) if deadline not in world.heard] == []
+
+
+# -- driving again ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_redrive_is_a_new_attempt_from_the_archived_bytes(tmp_path: Path) -> None:
+    """New id, linked both ways, numbered, same message to the byte, decided anew."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        first = await world.workflow.submit(ALICE, pacs008(), reference="r")
+        await world.decide(first, CANCEL)
+        second = await world.workflow.redrive(ALICE, first.id, "c_alice")
+        assert (second.attempt, second.redrive_of) == (2, first.id)
+        assert second.reference == "r"
+        assert second.standing.cause is HeldCause.DECISION
+        assert world.verify(first.id).redriven_as == second.id
+        assert world.store.message(second.id, BodyKind.INBOX) == world.store.message(first.id, BodyKind.INBOX)
+        done = await world.decide(second, ACCEPT)
+        assert world.verify(second.id) == done
+        assert done.standing.status is Status.ACSC
+        world.verify_chain()
+
+
+async def test_a_redrive_of_an_older_attempt_drives_the_newest(tmp_path: Path) -> None:
+    """Whichever id of the family is named; one that lives or has settled is never driven again."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        family = [await world.workflow.submit(ALICE, pacs008())]
+        for number in range(2, 5):
+            await world.decide(family[-1], CANCEL)
+            family.append(await world.workflow.redrive(ALICE, family[0].id, "c_alice"))
+            assert family[-1].attempt == number
+            assert family[-1].redrive_of == family[-2].id
+            with pytest.raises(IllegalDecision, match="has not ended"):
+                await world.workflow.redrive(ALICE, family[0].id, "c_alice")
+        await world.decide(family[-1], ACCEPT)
+        for attempt in family:
+            with pytest.raises(IllegalDecision, match="settled"):
+                await world.workflow.redrive(ALICE, attempt.id, "c_alice")
+            world.verify(attempt.id)
+
+
+async def test_what_cannot_do_better_is_not_driven_again(tmp_path: Path) -> None:
+    """Settled, rejected for its content, or an id that never had a message."""
+    async with a_world(tmp_path) as world:
+        settled = await world.workflow.submit(ALICE, pacs008())
+        rejected = await world.workflow.submit(ALICE, pacs008(count=3))
+        empty = await world.workflow.issue(ALICE)
+        await world.decide(empty, CANCEL)
+        for transaction in (settled, rejected, empty):
+            with pytest.raises(IllegalDecision):
+                await world.workflow.redrive(ALICE, transaction.id, "c_alice")
+
+
+async def test_what_timed_out_is_driven_again(tmp_path: Path) -> None:
+    """A time-out is a reason that a second attempt can mend."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        first = await world.workflow.submit(ALICE, pacs008())
+        world.hand.go(DECIDE)
+        await world.fire()
+        second = await world.workflow.redrive(ALICE, first.id, "c_alice")
+        assert (await world.decide(second, ACCEPT)).standing.status is Status.ACSC
+
+
+async def test_of_many_redrives_at_once_one_lives(tmp_path: Path) -> None:
+    """At most one live attempt of a payment, however many ask at one moment."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        first = await world.workflow.submit(ALICE, pacs008(Transfer(), Transfer()))
+        await world.decide(first, CANCEL)
+        calls = [world.workflow.redrive(ALICE, first.id, "c_alice") for _ in range(8)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert sum(isinstance(outcome, Transaction) for outcome in outcomes) == 1
+        assert sum(isinstance(outcome, ConflictError) for outcome in outcomes) == 7
+        found = world.store.find(Query(client=ALICE)).transactions
+        assert sum(not transaction.standing.is_final for transaction in found) == 1
+        for transaction in found:
+            world.verify(transaction.id)
+
+
+async def test_a_redrive_and_a_new_message_for_one_payment_do_not_both_live(tmp_path: Path) -> None:
+    """Whichever comes first holds the UETR; the other is rejected as a duplicate."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        for redrive_first in (True, False):
+            transfer = Transfer()
+            first = await world.workflow.submit(ALICE, pacs008(transfer))
+            await world.decide(first, CANCEL)
+            calls = [
+                world.workflow.redrive(ALICE, first.id, "c_alice"),
+                world.workflow.submit(ALICE, pacs008(transfer)),
+            ]
+            both = await asyncio.gather(*(calls if redrive_first else reversed(calls)))
+            assert sorted(transaction.standing.is_final for transaction in both) == [False, True]
+            (lost,) = (transaction for transaction in both if transaction.standing.is_final)
+            assert (lost.standing.status, lost.reason) == (Status.RJCT, "AM05")
+            for transaction in (first, *both):
+                world.verify(transaction.id)
+
+
+async def test_a_payment_without_keys_has_one_live_attempt(tmp_path: Path) -> None:
+    """Also where a payment has neither UETR nor TxId to hold it."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        content = pacs008(Transfer(uetr=None, transaction_id="T1"))
+        first = await world.workflow.submit(ALICE, content)
+        await world.decide(first, CANCEL)
+        second = await world.workflow.redrive(ALICE, first.id, "c_alice")
+        await world.decide(second, REJECT, reason="AB06")
+        third = await world.workflow.redrive(ALICE, first.id, "c_alice")
+        assert third.attempt == 3
+        assert (await world.decide(third, ACCEPT)).standing.status is Status.ACSC
+
+
+# -- operators --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("scope", "name"), [(ControlScope.ROUTE, "default"), (ControlScope.CLIENT, ALICE)])
+async def test_a_stopped_route_or_client_refuses(tmp_path: Path, scope: ControlScope, name: str) -> None:
+    """New work gets told so and leaves nothing; after the resumption, and a restart between, it is as before."""
+    async with a_world(tmp_path) as world:
+        await world.control(scope, name, stopped=True)
+        for _ in range(2):
+            with pytest.raises(Stopped):
+                await world.workflow.submit(ALICE, pacs008())
+            with pytest.raises(Stopped):
+                await world.workflow.issue(ALICE)
+            await world.restart()
+        assert world.store.find(Query(client=None)).transactions == ()
+        if scope is ControlScope.CLIENT:
+            assert (await world.workflow.submit(BOB, pacs008())).standing.status is Status.ACSC
+        await world.control(scope, name, stopped=False)
+        assert (await world.workflow.submit(ALICE, pacs008())).standing.status is Status.ACSC
+
+
+async def test_a_stopped_route_can_hold(tmp_path: Path) -> None:
+    """Where so configured new messages are taken, wait in ACTC with their keys held, and go on with the resumption."""
+    async with a_world(tmp_path, HOLDING) as world:
+        await world.control(ControlScope.ROUTE, "default", stopped=True)
+        transfer = Transfer()
+        held = await world.workflow.submit(ALICE, pacs008(transfer, message_id="M1"))
+        assert held.standing.state is State.ACTC
+        double = await world.workflow.submit(ALICE, pacs008(transfer))
+        assert (double.standing.status, double.reason) == (Status.RJCT, "AM05")
+        assert await world.restart() == 0
+        assert world.verify(held.id).standing.state is State.ACTC
+        assert await world.control(ControlScope.ROUTE, "default", stopped=False) == 1
+        assert world.verify(held.id).standing.status is Status.ACSC
+
+
+async def test_what_a_stop_holds_still_runs_out(tmp_path: Path) -> None:
+    """Its clock goes on: always an end."""
+    async with a_world(tmp_path, HOLDING) as world:
+        await world.control(ControlScope.CLIENT, ALICE, stopped=True)
+        held = await world.workflow.submit(ALICE, pacs008())
+        world.hand.go(SLA)
+        assert await world.fire() == 1
+        assert world.verify(held.id).standing.status is Status.RJCT
+        assert await world.control(ControlScope.CLIENT, ALICE, stopped=False) == 0
+
+
+async def test_a_held_double_stays_a_double(tmp_path: Path) -> None:
+    """A payment that was refused when its message was taken is not taken up again when a stop is lifted.
+
+    Its refusal is an end; that the other payment has failed since changes nothing about it.
+    """
+    async with a_world(tmp_path, CONSUMER, HOLDING) as world:
+        shared = Transfer()
+        first = await world.workflow.submit(ALICE, pacs008(shared))
+        assert first.standing.cause is HeldCause.DECISION
+    route = Route(name="default", sla=SLA, when_stopped=WhenStopped.HOLD)
+    async with a_world(tmp_path, route) as world:
+        await world.restart()
+        await world.control(ControlScope.ROUTE, "default", stopped=True)
+        mixed = await world.workflow.submit(ALICE, pacs008(Transfer(), shared))
+        assert statuses(world, mixed) == [(Status.ACTC, None), (Status.RJCT, "AM05")]
+        await world.decide(first, CANCEL)
+        await world.control(ControlScope.ROUTE, "default", stopped=False)
+        done = world.verify(mixed.id)
+        assert done.standing.status is Status.ACSC
+        assert statuses(world, mixed) == [(Status.ACSC, None), (Status.RJCT, "AM05")]
+        answer = world.answer(mixed) or b""
+        assert b"<GrpSts>PART</GrpSts>" in answer
+        assert answer.count(b"<TxSts>RJCT</TxSts>") == 1
+
+
+async def test_a_held_message_with_one_identification_twice_is_kept(tmp_path: Path) -> None:
+    """It waits like others, and is rejected by the rules once the stop is lifted."""
+    async with a_world(tmp_path, HOLDING) as world:
+        await world.control(ControlScope.ROUTE, "default", stopped=True)
+        twice = Transfer()
+        held = await world.workflow.submit(ALICE, pacs008(twice, twice))
+        assert held.standing.state is State.ACTC
+        await world.control(ControlScope.ROUTE, "default", stopped=False)
+        assert world.verify(held.id).standing.is_final
+
+
+async def test_in_flight_is_bounded_by_client(tmp_path: Path) -> None:
+    """One client's limit is no other's; with each end there is room again; a restart counts anew."""
+    async with a_world(tmp_path, CONSUMER, in_flight_max=2) as world:
+        held = [await world.workflow.submit(ALICE, pacs008()) for _ in range(2)]
+        for _ in range(2):
+            with pytest.raises(TooManyInFlight):
+                await world.workflow.submit(ALICE, pacs008())
+            await world.workflow.submit(BOB, pacs008())
+            await world.restart()
+        await world.decide(held[0], REJECT)
+        await world.workflow.submit(ALICE, pacs008())
+        assert world.workflow.memory.in_flight[ALICE] == 2
+
+
+# -- our own faults ---------------------------------------------------------------------------------------------------
+
+
+class Trip:
+    """Makes the process stage fail by a mistake of ours, until it is mended."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("interlock.stages.process.run", self._fail)
+        self._monkeypatch = monkeypatch
+
+    def _fail(self, *_: object) -> None:
+        raise ZeroDivisionError("a mistake of ours")
+
+    def mend(self) -> None:
+        """From here on the stage works."""
+        self._monkeypatch.undo()
+
+
+async def test_a_fault_of_ours_loses_no_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message is kept and held for an operator; retried after the repair it goes its way."""
+    async with a_world(tmp_path) as world:
+        trip = Trip(monkeypatch)
+        content = pacs008()
+        held = await world.workflow.submit(ALICE, content, idempotency_key="k")
+        assert (held.standing.status, held.standing.cause) == (Status.PDNG, HeldCause.FAULT)
+        assert (await world.workflow.message(ALICE, held.id, BodyKind.INBOX)).content == content
+        assert world.verify(held.id) == held
+        assert (await world.workflow.submit(ALICE, content, idempotency_key="k")).id == held.id
+        again = await world.decide(held, RETRY, actor="operator:o")
+        assert again.standing.cause is HeldCause.FAULT
+        trip.mend()
+        assert await world.restart() == 0
+        done = await world.decide(held, RETRY, actor="operator:o")
+        assert done.standing.status is Status.ACSC
+        assert world.verify(held.id) == done
+        assert statuses(world, done) == [(Status.ACSC, None)]
+        double = await world.workflow.submit(ALICE, content)
+        assert (double.standing.status, double.reason) == (Status.RJCT, "DU01")
+
+
+async def test_a_fault_of_ours_can_be_cancelled_and_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also then there is always an end, with an answer that refers to the original."""
+    async with a_world(tmp_path) as world:
+        trip = Trip(monkeypatch)
+        one, two = [await world.workflow.submit(ALICE, pacs008()) for _ in range(2)]
+        issued = await world.workflow.issue(ALICE)
+        three = await world.workflow.receive(ALICE, issued.id, pacs008())
+        assert three.standing.cause is HeldCause.FAULT
+        trip.mend()
+        await world.decide(one, CANCEL)
+        world.hand.go(SLA)
+        assert await world.fire() == 2
+        for transaction, end in ((one, Status.CANC), (two, Status.RJCT), (three, Status.RJCT)):
+            done = world.verify(transaction.id)
+            assert (done.standing.status, done.answer) == (end, "pacs.002.001.10")
+
+
+async def test_a_spoilt_body_keeps_no_other_clock_from_firing(tmp_path: Path) -> None:
+    """One transaction that cannot be read any more is left to the operators; all others end in time."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        held = [await world.workflow.submit(ALICE, pacs008()) for _ in range(3)]
+        db = apsw.Connection(str(tmp_path / "interlock.db"))
+        db.execute(
+            "UPDATE bodies SET content = x'00' WHERE row = (SELECT row * 2 FROM transactions ORDER BY row LIMIT 1)"
+        )
+        db.close()
+        await world.restart()
+        world.hand.go(DECIDE)
+        for transaction in world.store.overdue(world.hand(), 10):
+            try:
+                await world.workflow.expire(transaction)
+            except Exception as exc:  # noqa: BLE001 - as the timer does
+                await world.workflow.park(transaction, exc)
+        assert [world.stored(t).standing.is_final for t in held] == [False, True, True]
+
+
+# -- after a crash ----------------------------------------------------------------------------------------------------
+
+
+async def _held_back(world: World) -> Transaction:
+    await world.control(ControlScope.ROUTE, "default", stopped=True)
+    held = await world.workflow.submit(ALICE, pacs008(Transfer(), Transfer()))
+    assert held.standing.state is State.ACTC
+    db = apsw.Connection(str(world.folder / "interlock.db"))
+    db.execute("DELETE FROM controls")  # as if the stop had never been: what a crash between two steps leaves
+    db.close()
+    return held
+
+
+async def test_what_a_crash_left_in_actc_goes_on(tmp_path: Path) -> None:
+    """The next process takes it up by itself and brings it to its end, once."""
+    async with a_world(tmp_path, HOLDING) as world:
+        held = await _held_back(world)
+        assert await world.restart() == 1
+        done = world.verify(held.id)
+        assert done.standing.status is Status.ACSC
+        assert statuses(world, held) == [(Status.ACSC, None)] * 2
+        assert await world.restart() == 0
+        assert world.verify(held.id) == done
+
+
+async def test_what_a_crash_left_in_actc_runs_out_if_it_is_late(tmp_path: Path) -> None:
+    """Nothing is released after its deadline, also not by a resumption."""
+    async with a_world(tmp_path, HOLDING) as world:
+        held = await _held_back(world)
+        world.hand.go(SLA)
+        await world.restart()
+        done = world.verify(held.id)
+        assert (done.standing.status, done.code) == (Status.RJCT, "TOUT")
+
+
+async def test_what_waits_for_somebody_goes_on_waiting(tmp_path: Path) -> None:
+    """An id, a held decision, an approval: a restart changes none of them, and their clocks go on."""
+    async with a_world(tmp_path, FOUR_EYES) as world:
+        issued = await world.workflow.issue(ALICE)
+        held = await world.workflow.submit(ALICE, pacs008())
+        approved = await world.decide(await world.workflow.submit(ALICE, pacs008()), ACCEPT)
+        before = [world.verify(t.id) for t in (issued, held, approved)]
+        assert await world.restart() == 0
+        assert [world.verify(t.id) for t in (issued, held, approved)] == before
+        assert world.workflow.memory.in_flight[ALICE] == 3
+        world.hand.go(DECIDE)
+        assert await world.fire() == 3
+        assert {world.verify(t.id).standing.status for t in before} == {Status.RJCT}
+
+
+async def test_what_has_ended_stays_as_it_is(tmp_path: Path) -> None:
+    """Every end, answer and payment is the same to the byte after any number of restarts."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        held = [await world.workflow.submit(ALICE, pacs008()) for _ in range(4)]
+        for transaction, kind in zip(held, (ACCEPT, REJECT, CANCEL), strict=False):
+            await world.decide(transaction, kind)
+        world.hand.go(DECIDE)
+        await world.fire()
+        before = [(world.verify(t.id), world.answer(t), world.store.history(t.id)) for t in held]
+        for _ in range(3):
+            assert await world.restart() == 0
+            assert [(world.verify(t.id), world.answer(t), world.store.history(t.id)) for t in held] == before
+        world.verify_chain()
+
+
+async def test_a_process_that_was_replaced_writes_nothing(tmp_path: Path) -> None:
+    """The old one's calls fail with a lost lease, whatever they are; the new one's transactions are untouched."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        held = await world.workflow.submit(ALICE, pacs008())
+        old = world.workflow
+        await world.restart()
+        accept = Decision(kind=ACCEPT, actor="c_alice:anna")
+        for call in (old.submit(ALICE, pacs008()), old.issue(ALICE), old.decide(ALICE, held.id, accept)):
+            with pytest.raises(LeaseLost):
+                await call
+        assert world.store.find(Query(client=ALICE)).transactions == (held,)
+        assert world.verify(held.id) == held
+
+
+# -- callers that go --------------------------------------------------------------------------------------------------
+
+
+async def test_a_caller_that_goes_leaves_the_books_right(tmp_path: Path) -> None:
+    """A call that is cancelled while its commit is under way is made or not made, but counted as the store has it."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        for turns in range(12):
+            task = asyncio.ensure_future(world.workflow.submit(ALICE, pacs008()))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        for turns in range(12):
+            held = await world.workflow.submit(BOB, pacs008())
+            task = asyncio.ensure_future(world.decide(held, ACCEPT))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await world.workflow.submit(ALICE, pacs008())  # the commits of those who went are behind this one
+        await world.workflow.stop()
+        for client in (ALICE, BOB):
+            stored = sum(world.store.counts(client).values())
+            assert world.workflow.memory.in_flight[client] == stored
+        for transaction in world.store.find(Query(client=None, limit=100)).transactions:
+            world.verify(transaction.id)
+
+
+async def test_who_waits_hears_of_an_end_whose_caller_has_gone(tmp_path: Path) -> None:
+    """That the one who decided did not wait for the answer is no reason to keep others waiting."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        held = await world.workflow.submit(ALICE, pacs008())
+        waiting = asyncio.ensure_future(world.workflow.until_end(held, 3))
+        await asyncio.sleep(0)
+        deciding = asyncio.ensure_future(world.decide(held, ACCEPT))
+        while not world.journal.waiting and not deciding.done():  # noqa: ASYNC110 - the journal tells nobody
+            await asyncio.sleep(0)
+        deciding.cancel()
+        assert (await waiting).standing.status is Status.ACSC
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+async def test_whoever_waits_gets_the_end(tmp_path: Path) -> None:
+    """As soon as it is there, or what stands when the time is up."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        held = await world.workflow.submit(ALICE, pacs008())
+        assert await world.workflow.until_end(held, 0.01) == held
+        waiting = [asyncio.ensure_future(world.workflow.until_end(held, 30)) for _ in range(3)]
+        await asyncio.sleep(0)
+        done = await world.decide(held, REJECT)
+        assert await asyncio.gather(*waiting) == [done] * 3
+        assert await world.workflow.until_end(held, 30) == done
+
+
+async def test_an_answer_is_collected_again_and_again(tmp_path: Path) -> None:
+    """Byte for byte the same, also after a restart; that it was fetched is recorded."""
+    async with a_world(tmp_path) as world:
+        done = await world.workflow.submit(ALICE, pacs008())
+        assert world.store.delivery(done.id, "outbox") is DeliveryState.PENDING
+        first = await world.workflow.collect(ALICE, done.id)
+        assert first.answer is not None
+        await world.workflow.stop()
+        assert world.store.delivery(done.id, "outbox") is DeliveryState.CONFIRMED
+        await world.restart()
+        again = await world.workflow.collect(ALICE, done.id)
+        assert again.answer is not None
+        assert again.answer.content == first.answer.content
+        issued = await world.workflow.issue(ALICE)
+        assert (await world.workflow.collect(ALICE, issued.id)).answer is None
+
+
+async def test_a_payment_that_is_open_shows_the_transactions_status(tmp_path: Path) -> None:
+    """Until it has an end of its own."""
+    async with a_world(tmp_path, CONSUMER) as world:
+        known = Transfer()
+        await world.workflow.submit(ALICE, pacs008(known))
+        held = await world.workflow.submit(ALICE, pacs008(Transfer(), known))
+        shown = [payment.status for payment in await world.workflow.payments(ALICE, held.id)]
+        assert shown == [Status.PDNG, Status.RJCT]
+
+
+async def test_only_known_errors_come_out(tmp_path: Path) -> None:
+    """Whatever a client calls with, it is answered in the words of the error tree."""
+    async with a_world(tmp_path) as world:
+        for call in (
+            world.workflow.get(ALICE, uuid4()),
+            world.workflow.receive(ALICE, uuid4(), b""),
+            world.workflow.redrive(ALICE, uuid4(), "x"),
+            world.workflow.message(ALICE, uuid4(), BodyKind.INBOX),
+        ):
+            with pytest.raises(InterlockError):
+                await call
