@@ -26,7 +26,7 @@ from functools import partial
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 import msgspec
@@ -47,6 +47,7 @@ from interlock.stores.sqlite import SqliteStore
 from interlock.transaction import Transaction
 
 Row = Sequence[Any]
+_F = TypeVar("_F", bound=Callable[..., Any])
 #: Writes one value of a cloned row.
 Make = Callable[["Clone"], Any]
 
@@ -208,7 +209,7 @@ class Sample:
             if make is not None:
                 yield place, make
 
-    def _make(self, value: Any) -> Make | None:
+    def _make(self, value: Any) -> Make | None:  # noqa: PLR0911 - a table
         match value:
             case int() if _ROW <= value < _ROW + _NEAR:
                 return lambda clone: clone.row
@@ -411,7 +412,10 @@ def prefill(sample: Sample, path: Path, count: int, progress: Callable[[int], No
     database = apsw.Connection(str(path))
     for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = OFF", "synchronous = OFF", "cache_size = -1000000"):
         database.execute(f"PRAGMA {pragma}")
+    last: Any
     ((last,),) = database.execute("SELECT coalesce(max(row), 0) FROM transactions").fetchall()
+    seq: Any
+    head: Any
     ((seq, head),) = database.execute("SELECT chain_seq, chain_hash FROM writer").fetchall()
     copier = Copier(sample, first_row=last + 1, chain_seq=seq, chain_hash=head, total=count)
     done = 0
@@ -449,7 +453,7 @@ def _cost(name: str, function: Callable[[], object], rounds: int, calls: int) ->
 
 
 def pieces(schemas: Path, rounds: int, calls: int = 200) -> list[Cost]:
-    """The benchmark's message through bare lxml, and through Interlock's receive stage piece by piece, on one thread."""
+    """The benchmark's message through bare lxml, and through Interlock's stages piece by piece, on one thread."""
     catalogue = Catalogue(cache=schemas)
     limits = Limits(bytes_max=1_048_576, depth_max=64, nodes_max=200_000)
     identity = identities(1)[0]
@@ -476,7 +480,7 @@ def pieces(schemas: Path, rounds: int, calls: int = 200) -> list[Cost]:
     def bare_validate() -> object:
         return [schema.validate(element) for schema, element in trees]
 
-    def bare_both() -> object:
+    def bare_both() -> list[bool]:
         return [bare[child.tag].validate(child) for child in etree.fromstring(content, parser)]
 
     def validate() -> object:
@@ -500,7 +504,7 @@ def pieces(schemas: Path, rounds: int, calls: int = 200) -> list[Cost]:
 
     if not all(bare_both()):
         raise RuntimeError("bare lxml does not find the benchmark's own message valid")
-    transaction = _ended(now)
+    transaction = _ended()
     cost = partial(_cost, rounds=rounds, calls=calls)
     return [
         cost("bare: lxml parse", bare_parse),
@@ -522,7 +526,7 @@ _PARTS = {
 }
 
 
-def _ended(now: datetime) -> Transaction:
+def _ended() -> Transaction:
     """A settled transaction to be answered."""
     with tempfile.TemporaryDirectory(prefix="interlock-bench-") as folder:
         config = Config(data=Path(folder), log_level="warning")
@@ -542,10 +546,12 @@ def dbos_rate(folder: Path, seconds: float, callers: int = 4) -> Rate:
 
     The write-ahead log is switched on for it, which is not its default.
     """
-    dbos = importlib.import_module("dbos")
+    dbos = importlib.import_module("dbos").DBOS
+    step: Callable[[_F], _F] = dbos.step()
+    workflow: Callable[[_F], _F] = dbos.workflow()
     catalogue = Catalogue(cache=folder / "schemas")
     limits = Limits(bytes_max=1_048_576, depth_max=64, nodes_max=200_000)
-    transaction = _ended(datetime.now(UTC))
+    transaction = _ended()
     file = folder / "dbos.sqlite"
     database = apsw.Connection(str(file))
     database.execute("PRAGMA journal_mode = WAL")
@@ -554,30 +560,30 @@ def dbos_rate(folder: Path, seconds: float, callers: int = 4) -> Rate:
     def look(text: str) -> Inspection:
         return inspect(text.encode(), catalogue, limits=limits, today=datetime.now(UTC).date())
 
-    @dbos.DBOS.step()
+    @step
     def issue() -> str:
         return str(uuid.uuid4())
 
-    @dbos.DBOS.step()
+    @step
     def accept(text: str) -> bool:
         return look(text).is_usable
 
-    @dbos.DBOS.step()
+    @step
     def decide(usable: bool) -> str:  # noqa: FBT001 - a step of a workflow
         return "ACSC" if usable else "RJCT"
 
-    @dbos.DBOS.step()
+    @step
     def answer(text: str) -> str:
         made = release.answer(transaction, look(text), {}, datetime.now(UTC))
         return "" if made is None else made.body.decode()
 
-    @dbos.DBOS.workflow()
+    @workflow
     def lifecycle(text: str) -> str:
         issue()
         return decide(accept(text)) + answer(text)
 
-    dbos.DBOS(config={"name": "interlock-bench", "system_database_url": f"sqlite:///{file}", "log_level": "ERROR"})
-    dbos.DBOS.launch()
+    dbos(config={"name": "interlock-bench", "system_database_url": f"sqlite:///{file}", "log_level": "ERROR"})
+    dbos.launch()
     messages = Messages()
     done = [0] * callers
 
@@ -594,7 +600,7 @@ def dbos_rate(folder: Path, seconds: float, callers: int = 4) -> Rate:
         cpu, started = os.times(), time.perf_counter()
         list(threads.map(call, range(callers), [started + seconds] * callers))
         taken, now = time.perf_counter() - started, os.times()
-    dbos.DBOS.destroy()
+    dbos.destroy()
     count = max(1, sum(done))
     return Rate(
         transactions=count,

@@ -17,12 +17,13 @@ import os
 import random
 import resource
 import sys
+import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 import msgspec
 import uvloop
@@ -154,8 +155,7 @@ class Caller(asyncio.Protocol):
     # -- the connection --
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
         self._load.free(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -235,7 +235,7 @@ class Load:
         self.face = plan.face
         self._messages = Messages()
         self._loop = asyncio.get_running_loop()
-        self.time = self._loop.time
+        self.time = time.monotonic  # uvloop tells whole milliseconds, and those of the turn before
         prepared = min(_PREPARED_MAX, int(3_000 * (plan.warmup_seconds + plan.seconds)))
         self._identities: Iterator[Identity] = chain(identities(prepared), _endless())
         self.next_identity = self._identities.__next__
@@ -336,6 +336,10 @@ class Load:
         if len(self.failed) < _TOLD_MAX:
             self.failed.append(why)
 
+    def _broken(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A mistake of the generator's own."""
+        self._note(f"{context['message']}: {context.get('exception')!r}")
+
     def _ended(self) -> None:
         self._busy -= 1
         if not self._busy and not self._due:
@@ -353,6 +357,7 @@ class Load:
 
     async def run(self) -> Measured:
         plan = self._plan
+        self._loop.set_exception_handler(self._broken)
         await asyncio.gather(*(self._connect() for _ in range(plan.callers)))
         gc.collect()
         gc.freeze()

@@ -42,6 +42,10 @@ _OPEN_SHARE = 0.7
 #: As long as a client's id, for the rows' sizes.
 _SOME_CLIENT = "c_0123456789abcdef"
 _START_SECONDS = 60.0
+#: Transactions before which memory cannot be expected to be flat.
+_FLAT_FROM = 50_000
+#: Characters of a line: what the tables need, where nothing says how wide the window is.
+_WIDTH = 130
 #: Room on the disk that a prefilled transaction needs, with a margin.
 _BYTES_EACH = 8_000
 
@@ -159,7 +163,10 @@ def load(plan: Plan) -> Measured:
             process.wait()
     if process.returncode:
         raise RuntimeError(f"the load generator failed: {err.decode(errors='replace')[-2000:]}")
-    return msgspec.json.decode(out, type=Measured)
+    measured = msgspec.json.decode(out, type=Measured)
+    if not measured.transactions:
+        raise RuntimeError(f"{plan.face}, {plan.callers} callers: not one transaction ended: {measured.failed}")
+    return measured
 
 
 # -- what was found ---------------------------------------------------------------------------------------------------
@@ -199,6 +206,7 @@ class Report(msgspec.Struct, kw_only=True):
     started: datetime
     machine: Machine
     settings: dict[str, object]
+    parts: list[str]
     pieces: list[Cost] = []
     ceiling: list[Rate] = []
     reference: list[Measured] = []
@@ -206,8 +214,8 @@ class Report(msgspec.Struct, kw_only=True):
     dbos: Rate | None = None
     stores: Stores | None = None
     memory: Measured | None = None
-    #: By face: function, and the share of samples in which it, or what it called, was running.
-    profile: dict[str, list[tuple[str, float]]] = {}
+    #: By face.
+    profile: dict[str, list["Share"]] = {}
     reached: list[Reach] = []
     #: What was left out, and what could not be measured.
     notes: list[str] = []
@@ -243,7 +251,7 @@ def reached(report: Report) -> list[Reach]:
         ("server memory, most", "<=", 300.0, None if memory is None else max(mb for _, mb in memory.memory), "MB"),
         (
             "server memory, growth a 100,000 transactions (second half)",
-            "<=", 5.0, None if memory is None else growth(memory.memory) * 100_000, "MB",
+            "<=", 5.0, _growth(memory), "MB",
         ),
     ]  # fmt: skip
     return [
@@ -260,26 +268,49 @@ def _median_cpu(found: Sequence[Measured]) -> float:
     return statistics.median(measured.server_us for measured in found)
 
 
+def _growth(memory: Measured | None) -> float | None:
+    """A 100,000 transactions; None where so few were done that the server's bounded memories have just filled."""
+    return None if memory is None or memory.transactions < _FLAT_FROM else growth(memory.memory) * 100_000
+
+
 def growth(samples: Sequence[tuple[int, float]]) -> float:
     """MB a transaction: the slope of a straight line through the later half of the samples, by least squares."""
     late = samples[len(samples) // 2 :]
     return statistics.linear_regression(*zip(*late, strict=True)).slope if len({at for at, _ in late}) > 1 else 0.0
 
 
-def shares(stacks: Iterable[str], most: int = 40) -> list[tuple[str, float]]:
-    """Of py-spy's raw lines (`frame;frame;frame count`): in what share of them each function stands, the largest first."""
-    total, found = 0, Counter[str]()
+class Share(msgspec.Struct, kw_only=True, frozen=True):
+    """How much of the server's time a function takes."""
+
+    function: str
+    #: With what it calls, and by itself (C code that it calls directly included).
+    whole: float
+    own: float
+
+
+def shares(stacks: Iterable[str], most: int = 40) -> list[Share]:
+    """Of py-spy's raw lines (`frame;frame;frame count`): what is ours or takes some time itself, the largest first."""
+    total, whole, own = 0, Counter[str](), Counter[str]()
     for line in stacks:
-        frames, _, count = line.rpartition(" ")
+        names, _, count = line.rpartition(" ")
+        frames = [_LINE.sub(")", frame) for frame in names.split(";")]
+        if frames[-1].startswith(_IDLE):
+            continue
         total += int(count)
-        for function in {_function(frame) for frame in frames.split(";")}:
-            found[function] += int(count)
-    return [(name, round(count / total, 4)) for name, count in found.most_common(most)] if total else []
+        own[frames[-1]] += int(count)
+        whole.update(dict.fromkeys(frames, int(count)))
+    found = [
+        Share(function=name, whole=round(count / total, 4), own=round(own[name] / total, 4))
+        for name, count in whole.most_common()
+        if "(interlock/" in name or own[name] > total / 100
+    ]
+    return found[:most]
 
 
-def _function(frame: str) -> str:
-    """Without the line: `inspect (interlock/inspection.py:33)` is `inspect (interlock/inspection.py)`."""
-    return re.sub(r":\d+\)$", ")", frame)
+#: `inspect (interlock/inspection.py:33)` is counted without the line.
+_LINE = re.compile(r":\d+\)$")
+#: A thread of a pool that waits for work.
+_IDLE = "_worker (concurrent/futures/thread.py"
 
 
 def show(report: Report, console: Console) -> None:
@@ -296,37 +327,36 @@ def show(report: Report, console: Console) -> None:
 
 
 def _lifecycles(levels: Sequence[Measured]) -> Table:
-    table = Table(title="a payment's whole way over HTTP")
-    for column in ("face", "callers", "tx/s", "failed"):
-        table.add_column(column, justify="left" if column == "face" else "right")
+    table = Table(
+        title="a payment's whole way over HTTP",
+        caption="ms: answer = message sent to answer read; whole = from its due beginning. us: CPU a transaction. "
+        "others: share of the machine taken by neither.",
+    )
+    table.add_column("face")
     for column in (
-        "answer p50",
-        "p99 ms",
-        "whole p50",
-        "p99 ms",
-        "server CPU us (user + sys)",
-        "load CPU us",
-        "others",
-    ):
+        "callers", "tx/s", "failed", "answer p50", "p99 ms", "whole p50", "p99 ms",
+        "server us", "user + sys", "load us", "others",
+    ):  # fmt: skip
         table.add_column(column, justify="right")
     for level in levels:
-        callers = str(level.callers) if level.rate is None else f"open, {level.rate:,.0f}/s"
         table.add_row(
-            level.face, callers, f"{level.per_second:,.0f}", str(level.failures),
+            level.face, str(level.callers) if level.rate is None else f"open {level.rate:,.0f}/s",
+            f"{level.per_second:,.0f}", str(level.failures),
             f"{level.answer_ms.p50:.1f}", f"{level.answer_ms.p99:.1f}",
             f"{level.whole_ms.p50:.1f}", f"{level.whole_ms.p99:.1f}",
-            f"{level.server_us:.0f} ({level.server_user_us:.0f} + {level.server_system_us:.0f})",
+            f"{level.server_us:.0f}", f"{level.server_user_us:.0f} + {level.server_system_us:.0f}",
             f"{level.generator_us:.0f}", f"{level.others_share:.0%}",
         )  # fmt: skip
     return table
 
 
-def _profile(face: str, found: Sequence[tuple[str, float]]) -> Table:
-    table = Table(title=f"where the server's time goes, {face}, {_MAIN} callers (with what each calls)")
+def _profile(face: str, found: Sequence[Share]) -> Table:
+    table = Table(title=f"where the server's time goes: {face}, {_MAIN} callers")
     table.add_column("function")
-    table.add_column("share", justify="right")
-    for name, share in found:
-        table.add_row(name, f"{share:.1%}")
+    table.add_column("with what it calls", justify="right")
+    table.add_column("itself", justify="right")
+    for share in found:
+        table.add_row(share.function, f"{share.whole:.1%}", f"{share.own:.1%}")
     return table
 
 
@@ -336,7 +366,9 @@ def _reaches(found: Sequence[Reach]) -> Table:
         table.add_column(column, justify="left" if not column else "right")
     words = {None: "not measured", True: "[green]yes", False: "[red]no"}
     for reach in found:
-        measured = "" if reach.measured is None else f"{reach.measured:,.3g} {reach.unit}"
+        measured = (
+            "" if reach.measured is None else f"{reach.measured:,.{0 if reach.measured >= 100 else 2}f} {reach.unit}"
+        )
         table.add_row(reach.name, f"{reach.sense} {reach.limit:g} {reach.unit}", measured, words[reach.met])
     return table
 
@@ -347,7 +379,9 @@ def _reaches(found: Sequence[Reach]) -> Table:
 class Bench:
     """One run."""
 
-    def __init__(self, settings: Settings, folder: Path, console: Console, *, profile: bool, peer: str) -> None:
+    def __init__(
+        self, settings: Settings, parts: Sequence[str], folder: Path, console: Console, *, profile: bool, peer: str
+    ) -> None:
         """profile: look with py-spy where the server's time goes. peer: the interpreter that has `dbos`."""
         self._settings = settings
         self._folder = folder
@@ -356,12 +390,15 @@ class Bench:
         self._peer = peer
         self._sample: tuple[Sample, list[str]] | None = None
         self.report = Report(
-            started=datetime.now(UTC), machine=ceilings.describe(folder), settings=msgspec.to_builtins(settings)
+            started=datetime.now(UTC),
+            machine=ceilings.describe(folder),
+            settings=msgspec.to_builtins(settings),
+            parts=list(parts),
         )
 
-    def run(self, parts: Sequence[str]) -> None:
+    def run(self) -> None:
         """Measure the parts; one that cannot be measured does not keep the others from it."""
-        for part in parts:
+        for part in self.report.parts:
             try:
                 getattr(self, f"_{part}")()
             except Exception as exc:  # noqa: BLE001 - told in the report and by the exit code
@@ -433,7 +470,7 @@ class Bench:
             found.append(self._load(f"{face}, {rate:,.0f}/s arriving", plan))
             if self._profile:
                 self._look(face, server)
-        if "ceiling" in self.report.settings["parts"]:
+        if "ceiling" in self.report.parts:
             self._ceiling()
 
     def _look(self, face: str, server: Server) -> None:
@@ -566,14 +603,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = _settings(arguments)
     parts = [part for part in PARTS if arguments.only is None or part in arguments.only]
     console = Console()
+    console.width = max(console.width, _WIDTH)
     base = arguments.folder or ROOT / "build"
     base.mkdir(parents=True, exist_ok=True)
     with _Stoppable(), tempfile.TemporaryDirectory(prefix="bench-", dir=base, ignore_cleanup_errors=True) as folder:
-        bench = Bench(settings, Path(folder), console, profile=arguments.profile, peer=arguments.dbos_python)
-        bench.report.settings["parts"] = parts
+        bench = Bench(settings, parts, Path(folder), console, profile=arguments.profile, peer=arguments.dbos_python)
         console.print(f"bench: {', '.join(parts)}; {bench.report.machine.one_line}", highlight=False)
         try:
-            bench.run(parts)
+            bench.run()
         except KeyboardInterrupt:
             console.print("[yellow]stopped")
             return 130

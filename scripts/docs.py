@@ -327,9 +327,9 @@ def _route_settings() -> str:
 
 def errors() -> Iterator[type[InterlockError]]:
     """Every error that HTTP can tell, by status and code; of several with one code the nearest to the root."""
-    from interlock.api import asgi, problems
+    from interlock.api import problems
 
-    assert asgi  # imported, so that every class below is there
+    surface()  # imports the faces, so that every class below is there
     seen: dict[str, type[InterlockError]] = {}
     waiting = [InterlockError]
     while waiting:
@@ -465,7 +465,7 @@ def _reason(code: str) -> str:
 
 
 def _valid(first: date | None, last: date | None) -> str:
-    return f"{first or ''} – {last or ''}" if first or last else "always"
+    return f"{first or ''} to {last or ''}".strip() if first or last else "always"
 
 
 def _rules() -> str:

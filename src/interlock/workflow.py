@@ -9,7 +9,7 @@ Owns: the order of reading, deciding and committing. Must not know: HTTP, SQL, o
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from typing import NamedTuple
@@ -211,7 +211,7 @@ class Workflow:
         async def decide(present: Transaction, taken: _Taken) -> Change | None:
             if present.standing.state is not State.ACCP:
                 return await self._repeated(content)(present, taken)
-            return self._advance(lambda: Steps(present, self.now()), replace(arrival, taken=taken))
+            return self._advance(lambda: Steps(present, self.now()), structs.replace(arrival, taken=taken))
 
         return await self._pursue(transaction, decide)
 
@@ -270,7 +270,9 @@ class Workflow:
         """Commit a transaction that is born with its message."""
         taken: _Taken = {}
         for _ in range(_TRIES):
-            change = self._advance(lambda: way.issue(newborn, newborn.created_at), replace(arrival, taken=taken))
+            change = self._advance(
+                lambda: way.issue(newborn, newborn.created_at), structs.replace(arrival, taken=taken)
+            )
             outcome = await self._commit(change)
             match outcome:
                 case Won():

@@ -1,4 +1,4 @@
-"""The docs say what the code does: generated parts are fresh, everything is mentioned, commands run, links lead somewhere."""
+"""The docs say what the code does: generated parts are fresh, all is mentioned, commands run, links lead somewhere."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -137,15 +138,25 @@ def test_each_rule_and_finding_is_documented() -> None:
     assert missing([*RULES, *docs.schema_findings(), *SHAPES], "docs/iso20022.md") == []
     written = set()
     for path in (ROOT / "src" / "interlock").rglob("*.py"):
-        written |= set(
-            re.findall(r'"((?:xml|envelope|definition|file|inspection)\.[a-z_]+)"', path.read_text("utf-8"))
-        )
+        written |= set(re.findall(r'"((?:xml|envelope|definition|file|inspection)\.[a-z_]+)"', path.read_text("utf-8")))
     assert missing(sorted(written), "docs/iso20022.md") == []
 
 
 def test_each_retryable_reason_is_documented() -> None:
     """Every reason after which a redrive is allowed is listed."""
     assert missing(list(RETRYABLE), "docs/iso20022.md") == []
+
+
+def test_each_kind_of_message_that_is_answered_is_named() -> None:
+    """The pages that say what is taken name exactly the families that have an answer, and each answer."""
+    families = {request[:8] for shape in SHAPES.values() for request in shape.requests}
+    said = text("docs/concepts.md").partition("## Answers")[2].partition("## ")[0]
+    assert sorted(family for family in families if family not in said) == []
+    assert sorted(name[:8] for name in SHAPES if f"**{name[:8]}**" not in said) == []
+    taken = re.search(r"\((pacs\.[^)]*)\)", text("README.md"))
+    assert taken is not None
+    parts = [part.strip() for part in taken[1].split(";")]
+    assert {f"{part[:4]}.{number}" for part in parts for number in re.findall(r"\d{3}", part)} == families
 
 
 def test_each_metric_is_documented() -> None:
@@ -162,7 +173,10 @@ def test_each_metric_is_documented() -> None:
 def test_each_dependency_has_a_reason() -> None:
     """What pyproject.toml asks for and what the docs give a reason for are the same."""
     project = tomllib.loads(text("pyproject.toml"))["project"]
-    wanted = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
+    wanted = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
     names = {re.split(r"[<>=!;\[ ]", line, maxsplit=1)[0] for line in wanted}
     told = set(re.findall(r"^\| `([a-z0-9-]+)` \|", text("docs/dependencies.md"), re.MULTILINE))
     assert told == names
@@ -237,7 +251,13 @@ def environment(folder: Path) -> dict[str, str]:
 def sh(script: str, env: Mapping[str, str], cwd: Path) -> str:
     """What a script prints; it must not fail anywhere."""
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], env=env, cwd=cwd, capture_output=True, text=True, timeout=100, check=False
+        ["bash", "-euo", "pipefail", "-c", script],
+        env=env,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
     )
     assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -325,12 +345,13 @@ def test_backup_restore_and_keys_work_as_operations_says(tmp_path: Path) -> None
 
 def test_the_demo_prints_what_the_readme_shows() -> None:
     """The README's demo lines are cases of the demo, as many as it says, and its last line is the demo's last line."""
+    from interlock.demo.messages import Author
     from interlock.demo.scenario import cases
 
     found = re.search(r"```console\n\$ make demo\n(.*?)```", text("README.md"), re.DOTALL)
     assert found is not None
     lines = found[1].splitlines()
-    listed = list(cases(author()))
+    listed = list(cases(Author(datetime.now(UTC))))
     assert lines[-1] == f"demo: {len(listed)} of {len(listed)} as expected"
     for line in lines:
         if (row := re.match(r"(\d+) +(\S.*?)  +(reference|v1) +(alpha|beta) ", line)) is not None:
@@ -338,18 +359,14 @@ def test_the_demo_prints_what_the_readme_shows() -> None:
             assert (case.what, case.face, case.client) == (row[2], row[3], row[4]), line
 
 
-def author() -> "object":
-    from interlock.demo.messages import Author
-
-    return Author()
-
-
 # -- links and words --------------------------------------------------------------------------------------------------
 
 
 def anchors(page: Path) -> set[str]:
     """What a page's headings can be linked by."""
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL), re.MULTILINE)
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL), re.MULTILINE
+    )
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -371,5 +388,14 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_no_page_names_a_machine(page: Path) -> None:
     """No path of whoever wrote it, no host of a package registry, and no conflict left behind."""
     content = page.read_text("utf-8")
-    for pattern in (r"/home/\w", r"/root\b", r"/Users/\w", r"/work\b", r"pypi\.org", r"pythonhosted", r"<<<<<<<", r"\bTODO\b"):
+    for pattern in (
+        r"/home/\w",
+        r"/root\b",
+        r"/Users/\w",
+        r"/work\b",
+        r"pypi\.org",
+        r"pythonhosted",
+        r"<<<<<<<",
+        r"\bTODO\b",
+    ):
         assert re.search(pattern, content) is None, pattern

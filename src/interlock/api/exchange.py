@@ -55,7 +55,7 @@ class Response(NamedTuple):
 class Request:
     """What a hot call needs of a request; headers are scanned once, and their names are lower case."""
 
-    __slots__ = ("_receive", "began", "body_bytes", "body_read", "headers", "path", "request_id", "scope")
+    __slots__ = ("_receive", "began", "body_bytes", "body_read", "half_read", "headers", "path", "request_id", "scope")
 
     def __init__(self, scope: Scope, receive: Receive, began: float) -> None:
         """began: by the performance counter, in seconds."""
@@ -65,6 +65,8 @@ class Request:
         self.began = began
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.body_read = False
+        #: Reading has begun and not come to the end: what follows on the connection cannot be told from the rest.
+        self.half_read = False
         #: What of its body counts against the bound on all bodies.
         self.body_bytes = 0
         self.request_id = str(uuid_utils.uuid4())
@@ -104,7 +106,7 @@ class Request:
 
     async def respond(self, send: Send, response: Response) -> None:
         """Send the answer."""
-        if not self.body_read and self.has_body and self._is_large():
+        if self.half_read or (not self.body_read and self.has_body and self._is_large()):
             await self.refuse_body(send, response)
             return
         await send(_start(response, response.headers))
@@ -145,6 +147,7 @@ class Intake:
 
     async def read(self, request: Request) -> bytes:
         """The whole body. Raises BodyTooLarge, TooSlow, Overloaded, ClientGone."""
+        request.half_read = True
         length = request.headers.get(b"content-length", b"")
         if length.isdigit():
             self._refuse_large(int(length))
@@ -168,7 +171,7 @@ class Intake:
             self._refuse_large(size)
             parts.append(part)
             if not message.get("more_body", False):
-                request.body_read = True
+                request.body_read, request.half_read = True, False
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _refuse_large(self, size: int) -> None:

@@ -27,8 +27,8 @@ DEFAULT_SCOPES = ("rp2/read", "rp2/write")
 #: How often a write is tried while servers come and go.
 _TRIES = 3
 
-clients = typer.Typer(help="Who may call: add, list and disable clients.", no_args_is_help=True)
-keys = typer.Typer(help="What tokens are signed with: list and rotate keys.", no_args_is_help=True)
+clients = typer.Typer(help="Who may call: add, list, disable.", no_args_is_help=True)
+keys = typer.Typer(help="What tokens are signed with: list, rotate.", no_args_is_help=True)
 
 
 @contextmanager

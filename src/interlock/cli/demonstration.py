@@ -17,7 +17,9 @@ def demo(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", envvar="KEEP", help="Let the server stay up.")] = False,
 ) -> None:
-    """Start a server, send it messages of every kind, good and bad, and check all that comes of them.
+    """Send messages of every kind, and check what comes of them.
+
+    They go to a server of the demo's own, over a fresh folder.
 
     Exit code 0 only if everything came as expected.
     """

@@ -80,7 +80,10 @@ def config(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the effective settings: command line, else environment, else file, else default."""
+    """Show the effective settings.
+
+    Of each the command line's, else the environment's, else the file's, else the default.
+    """
     settings = effective(config, host=host, port=port, data=data, region=region)
     shown = settings.model_dump(mode="json")
     if as_json:

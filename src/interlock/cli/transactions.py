@@ -107,7 +107,7 @@ def status(
     client_secret: ClientSecret = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show one transaction with its payments and history, or list the newest that match."""
+    """Show one transaction, or list the newest that match."""
     with connected(url, client_id, client_secret) as client:
         if transaction_id is None:
             if answer:
@@ -173,7 +173,11 @@ def decide(  # noqa: PLR0913 - the options of a command
     client_secret: ClientSecret = "",
     as_json: AsJson = False,
 ) -> None:
-    """Accept or reject what waits for your decision, cancel what was not released, or retry after a fault."""
+    """Accept, reject or cancel a transaction.
+
+    Accept and reject what waits for your decision; cancel what was not released; retry, an operator's, what was held
+    after a fault.
+    """
     with connected(url, client_id, client_secret) as client:
         show(client.decide(transaction_id, decision.value, reason=reason, note=note, by=by), as_json=as_json)
 
@@ -191,7 +195,10 @@ def redrive(
     client_secret: ClientSecret = "",
     as_json: AsJson = False,
 ) -> None:
-    """Drive a cancelled or retryably rejected transaction again, or all that match a filter."""
+    """Drive a transaction again, or all that match.
+
+    That is possible after a cancel, and after a rejection for a reason that may be gone, such as a time-out.
+    """
     if (transaction_id is None) == (not filters):
         raise RequestError("give the id of a transaction, or --filter, and not both")
     with connected(url, client_id, client_secret) as client:

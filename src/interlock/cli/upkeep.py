@@ -65,7 +65,7 @@ def backup(
     data: DataFolder = None,
     config: ConfigFile = None,
 ) -> None:
-    """Write a consistent copy of the store, also while a server runs."""
+    """Write a consistent copy, also while a server runs."""
     settings = effective(config, data=data)
     if target.exists() and not force:
         raise RequestError(f"{target} exists; choose another name, or --force")
@@ -87,7 +87,10 @@ def restore(
     data: DataFolder = None,
     config: ConfigFile = None,
 ) -> None:
-    """Put a backup in the place of the store; no server may run on it. The former one is kept beside it."""
+    """Put a backup in the place of the store.
+
+    No server may run on it. The former store is kept beside it.
+    """
     settings = effective(config, data=data)
     if not source.is_file():
         complain(f"there is no file {source}")
@@ -161,7 +164,10 @@ def _set_aside(file: Path) -> Path | None:
 
 @db.command()
 def check(*, data: DataFolder = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Check the integrity of the store's file; exit code 1 if it has a fault."""
+    """Check the integrity of the store's file.
+
+    Exit code 1 if it has a fault.
+    """
     with _present(effective(config, data=data)) as store:
         faults = store.check()
     _verdict(faults, "the file is sound", as_json=as_json)
@@ -200,7 +206,10 @@ def _parts(file: Path) -> Iterator[Path]:
 
 @db.command()
 def migrate(*, data: DataFolder = None, config: ConfigFile = None) -> None:
-    """Bring the store to this version's schema; a server does so by itself when it starts."""
+    """Bring the store to this version's schema.
+
+    A server does so by itself when it starts.
+    """
     settings = effective(config, data=data)
     before = _schema(settings.file) if settings.file.exists() else 0
     with opened(settings):
@@ -219,9 +228,10 @@ def verify(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that no event was altered, moved or removed, that states follow from events, and messages are as received.
+    """Check that history is whole and that all follows from it.
 
-    Exit code 1 if there is a fault. Takes a minute or so for a million transactions, also while a server runs.
+    No event may have been altered, moved or removed; states must follow from events; messages must be as received.
+    Exit code 1 if there is a fault. A server may run meanwhile.
     """
     from interlock.cli.auditing import faults
 
@@ -248,7 +258,10 @@ def _anchor(text: str | None) -> tuple[int, bytes] | None:
 
 @audit.command()
 def head(*, data: DataFolder = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Show where history ends: note it down elsewhere, and `verify --anchor` will show whether it was rewritten."""
+    """Show where history ends.
+
+    Note it down elsewhere, and `verify --anchor` will show whether history was rewritten.
+    """
     with _present(effective(config, data=data)) as store:
         end = store.head()
     shown = {

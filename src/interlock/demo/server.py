@@ -58,11 +58,11 @@ def serve_command(folder: Path) -> str:
 
 
 @contextmanager
-def serving(folder: Path, *, keep: bool) -> Iterator[Place]:
-    """A server on a free port over the folder; stopped at the end, unless it is to be kept."""
+def serving(folder: Path, *, keep: bool, port: int = 0) -> Iterator[Place]:
+    """A server over the folder, by default on a free port; stopped at the end, unless it is to be kept."""
     settings_of(folder).write_text(SETTINGS, encoding="utf-8")
     said, log = folder / "server.json", folder / "server.log"
-    arguments = ("serve", "--port", "0", "--host", "127.0.0.1", "--json", *_where(folder))
+    arguments = ("serve", "--port", str(port), "--host", "127.0.0.1", "--json", *_where(folder))
     # Files, not pipes: a server that is kept must not stop when nobody reads any more.
     with said.open("wb") as out, log.open("wb") as err:
         process = subprocess.Popen(  # noqa: S603 - our own program

@@ -20,6 +20,7 @@ from importlib import resources
 from typing import Any, Final, NamedTuple, cast
 
 from lxml import etree
+from msgspec import Struct, structs
 
 from interlock.iso20022.findings import Finding, Severity
 
@@ -37,8 +38,7 @@ class Limits:
     nodes_max: int = 200_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agent:
+class Agent(Struct, frozen=True, kw_only=True):
     """A financial institution, by whichever of its names the message gives."""
 
     bic: str | None = None
@@ -53,8 +53,7 @@ class Agent:
     is_organisation: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class Header(Struct, frozen=True, kw_only=True):
     """A business application header (head.001), as read."""
 
     definition: str
@@ -72,8 +71,7 @@ class Header:
     line: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OriginalPayment:
+class OriginalPayment(Struct, frozen=True, kw_only=True):
     """One payment in a message; texts are as received, so that an answer can repeat them to the letter."""
 
     #: Place in the message, from 1, over all groups.
@@ -108,8 +106,7 @@ class OriginalPayment:
         return to_decimal(self.amount)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PaymentGroup:
+class PaymentGroup(Struct, frozen=True, kw_only=True):
     """A PmtInf block of a pain message."""
 
     payment_information_id: str | None
@@ -120,8 +117,7 @@ class PaymentGroup:
     line: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Original:
+class Original(Struct, frozen=True, kw_only=True):
     """What an answer repeats and a rule looks at, of one message; any field may be absent in an invalid one."""
 
     #: For instance `pacs.008.001.08`; empty where there is no document at all.
@@ -829,7 +825,7 @@ def _header(envelope: Envelope) -> Header | None:
 
 
 def _organisation(agent: Agent | None) -> Agent | None:
-    return replace(agent, is_organisation=True) if agent is not None else None
+    return structs.replace(agent, is_organisation=True) if agent is not None else None
 
 
 def _payments(

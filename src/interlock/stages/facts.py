@@ -1,13 +1,12 @@
 """The facts that the stages judge, gathered before they run."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from interlock.iso20022.envelopes import Original
 from interlock.iso20022.findings import Finding, Severity
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inspection:
+class Inspection(Struct, frozen=True, kw_only=True):
     """What one message is, and what is wrong with it."""
 
     content: bytes

@@ -6,11 +6,11 @@ change and, where keys turn out to be another's, calls again with that fact.
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 from uuid import UUID
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from interlock.decisions import Decision
@@ -42,16 +42,15 @@ TIMED_OUT = "TOUT"
 _FINDINGS_MAX = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
+class Arrival(Struct, frozen=True, kw_only=True):
     """A message that is to go its way, and what is known beside it."""
 
     inspection: Inspection
     route: Route
     #: Keys that are another transaction's, as the store has said.
-    taken: Mapping[Key, UUID] = field(default_factory=dict)
+    taken: Mapping[Key, UUID] = {}
     #: Payments that were refused when the message was received, before it was held back.
-    refused: Mapping[int, Refusal] = field(default_factory=dict)
+    refused: Mapping[int, Refusal] = {}
     #: An operator has stopped the route or client: receive, and wait there.
     stopped: bool = False
     #: Id of the first attempt, where this is a redrive: its message keys are the family's own.
@@ -88,7 +87,8 @@ def advance(steps: Steps, arrival: Arrival, now: datetime) -> Change:
     outcome: Passed | Held | Refusal = receive.run(inspection, arrival.taken)
     entered = isinstance(outcome, Passed)
     if isinstance(outcome, Passed):
-        outcome = dataclasses.replace(outcome, refused={**outcome.refused, **arrival.refused})
+        if arrival.refused:
+            outcome = dataclasses.replace(outcome, refused={**outcome.refused, **arrival.refused})
         if before.standing.state is State.ACCP:
             steps.take(EventKind.RECEIVED, actor=before.client, detail=_told(outcome.warnings))
         if arrival.stopped:

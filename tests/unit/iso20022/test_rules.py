@@ -1,5 +1,5 @@
+import dataclasses
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
@@ -7,6 +7,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from interlock.iso20022.envelopes import Agent, Original, extract, read
 from interlock.iso20022.findings import Severity
@@ -180,7 +181,7 @@ def test_texts_hold_no_values() -> None:
 
 def test_validity() -> None:
     """A rule holds from its first day to its last, both included."""
-    dated = replace(RULES["amount.zero"], valid_from=date(2026, 1, 1), valid_until=date(2026, 12, 31))
+    dated = dataclasses.replace(RULES["amount.zero"], valid_from=date(2026, 1, 1), valid_until=date(2026, 12, 31))
     days = [date(2025, 12, 31), date(2026, 1, 1), date(2026, 12, 31), date(2027, 1, 1)]
     assert [dated.is_valid_on(day) for day in days] == [False, True, True, False]
     assert Rule.is_valid_on(RULES["amount.zero"], date(1900, 1, 1))

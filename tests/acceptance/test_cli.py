@@ -1,0 +1,493 @@
+"""The command line as it is typed: real processes, real files, a real server."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+import zstandard
+
+from interlock.cli.exits import Exit
+from interlock.demo.messages import BAD_IBAN, Author, Message
+from interlock.demo.scenario import LARGE
+
+pytestmark = pytest.mark.timeout(120)
+
+UNKNOWN = "01980000-0000-7000-8000-000000000000"
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Types commands in a folder, with no settings but its own."""
+
+    folder: Path
+    settings: dict[str, str]
+
+    def environment(self) -> dict[str, str]:
+        """What a newcomer has, and our own settings."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("INTERLOCK_")}
+        return inherited | self.settings
+
+    def run(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run a command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "interlock.cli", *arguments],
+            input=stdin, capture_output=True, timeout=60, check=False, cwd=self.folder, env=self.environment(),
+        )  # fmt: skip
+
+    def lines(self, *arguments: str) -> list[dict[str, Any]]:
+        """What a command that must succeed prints as JSON, line by line."""
+        done = self.run(*arguments, "--json")
+        assert done.returncode == 0, done.stderr.decode()
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def one(self, *arguments: str) -> dict[str, Any]:
+        """The one object that a command that must succeed prints."""
+        (found,) = self.lines(*arguments)
+        return found
+
+    def write(self, name: str, message: Message | bytes) -> str:
+        """A file with a message; its name."""
+        content = message if isinstance(message, bytes) else message.content
+        (self.folder / name).write_bytes(content)
+        return name
+
+    @contextmanager
+    def serving(self, *arguments: str) -> Iterator["Running"]:
+        """A server in the folder, on a free port."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "interlock.cli", "serve", "--port", "0", *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder, env=self.environment(), text=True,
+        )  # fmt: skip
+        try:
+            assert process.stdout is not None  # it is a pipe
+            yield Running(process, process.stdout.readline())
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server and the line that it printed when it was ready."""
+
+    process: subprocess.Popen[str]
+    line: str
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        found = re.search(r"http://[0-9.:]+", self.line)
+        assert found is not None, self.line
+        return found[0]
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path, {})
+
+
+@pytest.fixture
+def author() -> Author:
+    return Author(datetime.now(UTC))
+
+
+def as_client(shell: Shell, url: str, *scopes: str) -> Shell:
+    """A shell whose commands call a server, as a client just added."""
+    options = [option for scope in scopes for option in ("--scope", scope)]
+    client = shell.one("clients", "add", "somebody", *options)
+    settings = {
+        "INTERLOCK_URL": url,
+        "INTERLOCK_CLIENT_ID": client["client_id"],
+        "INTERLOCK_CLIENT_SECRET": client["client_secret"],
+    }
+    return Shell(shell.folder, settings)
+
+
+# -- validate --
+
+
+def verdicts(done: subprocess.CompletedProcess[bytes]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_validate_prints_an_object_a_file(shell: Shell, author: Author) -> None:
+    """In the order given: file, verdict, definitions, findings with exactly the promised fields; exit code 2."""
+    good = shell.write("good.xml", author.pacs008(header=True))
+    bad = shell.write("bad.xml", author.pacs008(author.transfer(creditor_iban=BAD_IBAN)))
+    done = shell.run("validate", good, bad, "--json")
+    assert done.returncode == Exit.INVALID
+    first, second = verdicts(done)
+    definitions = ["head.001.001.02", "pacs.008.001.08"]
+    assert first == {"file": good, "valid": True, "definitions": definitions, "findings": []}
+    assert set(second) == {"file", "valid", "definitions", "findings"}
+    (finding,) = second["findings"]
+    assert set(finding) == {"severity", "rule", "reason", "xpath", "line", "text"}
+    assert (finding["severity"], finding["rule"], finding["reason"]) == ("error", "iban.creditor", "AC03")
+    assert finding["xpath"].endswith("/CdtrAcct/Id/IBAN")
+    lines = (shell.folder / bad).read_text().splitlines()
+    assert BAD_IBAN in lines[finding["line"] - 1]
+    assert BAD_IBAN not in finding["text"]
+
+
+def test_validate_succeeds_only_if_all_are_valid(shell: Shell, author: Author) -> None:
+    """Exit code 0 with good files alone, from the standard input too; nothing is left in the folder."""
+    good = shell.write("good.xml", author.pain001([author.transfer()], [author.transfer()]))
+    assert shell.run("validate", good, "-", stdin=author.pacs009().content).returncode == Exit.OK
+    assert os.listdir(shell.folder) == [good]
+
+
+def test_schema_only_leaves_business_rules_out(shell: Shell, author: Author) -> None:
+    """A bad IBAN is no fault of the schema."""
+    bad = shell.write("bad.xml", author.pacs008(author.transfer(creditor_iban=BAD_IBAN)))
+    assert shell.run("validate", "--schema-only", bad).returncode == Exit.OK
+
+
+def test_validate_never_guesses(shell: Shell, author: Author) -> None:
+    """A definition without a schema here is null, neither valid nor invalid; and not a success."""
+    future = shell.write("future.xml", author.pacs008().with_text("pacs.008.001.08", "pacs.008.001.99"))
+    done = shell.run("validate", future, "--json")
+    assert done.returncode == Exit.INVALID
+    (found,) = verdicts(done)
+    assert found["valid"] is None
+    assert found["definitions"] == ["pacs.008.001.99"]
+
+
+def test_validate_tells_unreadable_files_and_goes_on(shell: Shell, author: Author) -> None:
+    """A file that is not there is named with the cause, has its line, and does not hide the next one."""
+    good = shell.write("good.xml", author.pacs008())
+    done = shell.run("validate", "nowhere.xml", ".", good, "--json")
+    assert done.returncode == Exit.INVALID
+    assert b"nowhere.xml cannot be read: No such file or directory" in done.stderr
+    assert b"Is a directory" in done.stderr
+    assert [(found["file"], found["valid"]) for found in verdicts(done)] == [
+        ("nowhere.xml", None), (".", None), (good, True),
+    ]  # fmt: skip
+
+
+def test_validate_shows_people_the_place(shell: Shell, author: Author) -> None:
+    """Without --json the line is shown, with a mark under the element; and no escape codes go into a log."""
+    message = author.pacs008().with_text("<ChrgBr>SLEV</ChrgBr>", "<ChrgBr>NONE</ChrgBr>")
+    done = shell.run("validate", shell.write("bad.xml", message))
+    shown = done.stdout.decode()
+    assert "\x1b" not in shown
+    found = re.search(r"^ +\d+ \| (.*)\n +\| ( *)(\^+)$", shown, re.MULTILINE)
+    assert found is not None
+    begin = len(found[2])
+    assert found[1][begin : begin + len(found[3])] == "<ChrgBr>NONE</ChrgBr>"
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"",
+        b"\x00\xff",
+        b"<a>",
+        b"{}",
+        b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>',
+        b"<a>" * 5000,
+        b"\xff\xfe<\x00a\x00/",
+    ],
+)
+def test_validate_takes_anything(shell: Shell, hostile: bytes) -> None:
+    """Whatever the bytes, the verdict is that they are invalid, in both forms, without a traceback."""
+    name = shell.write("hostile.xml", hostile)
+    for form in ([], ["--json"]):
+        done = shell.run("validate", name, *form)
+        assert done.returncode == Exit.INVALID
+        assert b"Traceback" not in done.stderr
+
+
+# -- clients, keys, config --
+
+
+def test_clients_are_added_listed_and_disabled(shell: Shell) -> None:
+    """A secret is printed once and kept nowhere; default scopes are read and write; disabling is shown."""
+    client = shell.one("clients", "add", "bank")
+    assert client["scopes"] == ["rp2/read", "rp2/write"]
+    assert shell.one("clients", "add", "desk", "--scope", "interlock/operate")["scopes"] == ["interlock/operate"]
+    listed = shell.lines("clients", "list")
+    assert [one["name"] for one in listed] == ["bank", "desk"]
+    secret = client["client_secret"].encode()
+    for file in shell.folder.rglob("*"):
+        assert not file.is_file() or secret not in file.read_bytes()
+    assert shell.run("clients", "disable", client["client_id"]).returncode == Exit.OK
+    assert shell.lines("clients", "list")[0]["disabled_at"] is not None
+    assert shell.run("clients", "disable", "c_nobody").returncode == Exit.NOT_FOUND
+    assert shell.run("clients", "add", "x", "--scope", "everything").returncode == Exit.INVALID
+
+
+def test_config_shows_what_counts(shell: Shell) -> None:
+    """The command line goes before the environment, that before the file; a fault in the file is named."""
+    (shell.folder / "interlock.toml").write_text('region = "file"\nport = 1\nhost = "0.0.0.0"\n')
+    typed = Shell(shell.folder, {"INTERLOCK_REGION": "environment", "INTERLOCK_PORT": "2"})
+    shown = typed.one("config", "--port", "3")
+    assert (shown["host"], shown["region"], shown["port"]) == ("0.0.0.0", "environment", 3)
+    (shell.folder / "interlock.toml").write_text('port = "x"\nnonsense = 1\n[routes.a]\nsla_seconds = -1\n')
+    done = shell.run("config")
+    assert done.returncode == Exit.CONFIG
+    for name in (b"port:", b"nonsense:", b"routes.a.sla_seconds:"):
+        assert name in done.stderr
+
+
+# -- serve --
+
+
+def test_serve_says_where_it_is_and_ends_in_order(shell: Shell) -> None:
+    """One readable line: address, data, clients; SIGTERM ends it with exit code 0."""
+    client = shell.one("clients", "add", "bank")
+    with shell.serving() as running:
+        assert re.match(
+            r"interlock \S+ listens on http://127\.0\.0\.1:\d+, data in /\S+, clients: bank \(c_", running.line
+        )
+        assert str(shell.folder / "interlock-data") in running.line
+        assert client["client_id"] in running.line
+        running.process.send_signal(signal.SIGTERM)
+        out, err = running.process.communicate(timeout=20)
+        assert running.process.returncode == 0
+        assert out == ""
+        assert "Traceback" not in err
+
+
+def test_serve_refuses_a_folder_or_port_that_is_taken(shell: Shell) -> None:
+    """A second server on the folder, or on the port, does not start: exit code 78, and says what is taken."""
+    with shell.serving() as running:
+        second = shell.run("serve", "--port", "0")
+        assert second.returncode == Exit.CONFIG
+        assert b"serves" in second.stderr
+        port = running.url.rpartition(":")[2]
+        third = shell.run("serve", "--port", port, "--data", "elsewhere")
+        assert third.returncode == Exit.CONFIG
+        assert port.encode() in third.stderr
+
+
+def test_clients_and_keys_change_while_a_server_runs(shell: Shell, author: Author) -> None:
+    """A client added beside the server is known at once; new keys leave calls working; a disabled one is refused."""
+    file = shell.write("a.xml", author.pacs008())
+    with shell.serving() as running:
+        caller = as_client(shell, running.url)
+        assert caller.one("send", file)["status"] == "ACSC"
+        key = shell.one("keys", "rotate")
+        assert [one["retired_at"] is None for one in shell.lines("keys", "list")] == [False, True]
+        assert shell.lines("keys", "list")[-1]["key_id"] == key["key_id"]
+        assert caller.one("send", shell.write("b.xml", author.pacs008()))["status"] == "ACSC"
+        shell.run("clients", "disable", caller.settings["INTERLOCK_CLIENT_ID"])
+        for _ in range(100):
+            done = caller.run("send", shell.write("c.xml", author.pacs008()))
+            if done.returncode == Exit.INVALID:
+                break
+        assert done.returncode == Exit.INVALID
+
+
+# -- send, status, decide, redrive --
+
+
+def test_the_walk_of_a_held_payment(shell: Shell, author: Author) -> None:
+    """Sent, held, listed, cancelled, refused when it is too late, driven again, accepted, its answer printed."""
+    (shell.folder / "interlock.toml").write_text("[routes.default]\ndecision_above = { EUR = 1000000 }\n")
+    message = author.pacs008(author.transfer(amount=LARGE))
+    with shell.serving() as running:
+        caller = as_client(shell, running.url)
+        sent = caller.one("send", shell.write("a.xml", message), "--wait", "0", "--reference", "mine")
+        assert (sent["status"], sent["held"]) == ("PDNG", "decision")
+        listed = caller.lines("status", "--filter", "status=PDNG", "--filter", "reference=mine")
+        assert [one["transaction_id"] for one in listed] == [sent["transaction_id"]]
+        assert caller.run("status", sent["transaction_id"], "--answer").returncode == Exit.NOT_FOUND
+        assert caller.one("decide", sent["transaction_id"], "cancel")["status"] == "CANC"
+        assert caller.run("decide", sent["transaction_id"], "accept").returncode == Exit.CONFLICT
+        (dry,) = caller.lines("redrive", "--filter", "status=CANC", "--dry-run")
+        assert (dry["transaction_id"], dry["outcome"]) == (sent["transaction_id"], "drivable")
+        (driven,) = caller.lines("redrive", "--filter", "status=CANC")
+        assert driven["outcome"] == "redriven"
+        accepted = caller.one("decide", driven["redriven_as"], "accept", "--by", "alice")
+        assert (accepted["status"], accepted["attempt"]) == ("ACSC", 2)
+        answer = caller.run("status", driven["redriven_as"], "--answer")
+        assert (message.message_id or "").encode() in answer.stdout
+        shown = caller.run("status", driven["redriven_as"]).stdout.decode()
+        for word in ("ACSC", LARGE, "Accepted", "redrive of"):
+            assert word in shown
+        assert caller.run("status", UNKNOWN).returncode == Exit.NOT_FOUND
+        assert caller.run("redrive", driven["redriven_as"]).returncode == Exit.CONFLICT
+
+
+def test_send_tells_of_each_file(shell: Shell, author: Author) -> None:
+    """Good, rejected and missing files each have their outcome; the exit code says that not all went well."""
+    good = shell.write("good.xml", author.pacs008())
+    bad = shell.write("bad.xml", author.pacs008(author.transfer(creditor_iban=BAD_IBAN)))
+    empty = shell.write("empty.xml", b"")
+    with shell.serving() as running:
+        done = as_client(shell, running.url).run("send", good, bad, empty, "nowhere.xml", "--json")
+    assert done.returncode == Exit.INVALID
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(one["file"], one["status"]) for one in told] == [(good, "ACSC"), (bad, "RJCT")]
+    assert b"empty.xml" in done.stderr
+    assert b"nowhere.xml cannot be read" in done.stderr
+
+
+def test_no_server_is_told_soon(shell: Shell) -> None:
+    """A server that cannot be reached: exit code 5, within seconds, no traceback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {"INTERLOCK_CLIENT_ID": "c_1", "INTERLOCK_CLIENT_SECRET": "s"}
+    done = Shell(shell.folder, settings).run("status", "--url", f"http://127.0.0.1:{port}")
+    assert done.returncode == Exit.UNAVAILABLE
+    assert b"cannot be reached" in done.stderr
+
+
+# -- db, audit --
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a handful of transactions, whose server has ended."""
+    shell = Shell(tmp_path_factory.mktemp("ended"), {})
+    author = Author(datetime.now(UTC))
+    (shell.folder / "interlock.toml").write_text("[routes.default]\ndecision_above = { EUR = 1000000 }\n")
+    with shell.serving() as running:
+        caller = as_client(shell, running.url)
+        files = [shell.write(f"{number}.xml", author.pacs008()) for number in range(5)]
+        files.append(shell.write("bad.xml", b"<nonsense"))
+        caller.run("send", *files)
+        held = shell.write("held.xml", author.pacs008(author.transfer(amount=LARGE)))
+        sent = caller.one("send", held, "--wait", "0")
+        caller.one("decide", sent["transaction_id"], "cancel")
+        caller.one("redrive", sent["transaction_id"])
+        running.process.send_signal(signal.SIGTERM)
+        running.process.wait(20)
+    return shell.folder / "interlock-data"
+
+
+@pytest.fixture
+def copy(ended: Path, tmp_path: Path) -> Shell:
+    """A shell over a copy of that folder."""
+    shutil.copytree(ended, tmp_path / "interlock-data")
+    return Shell(tmp_path, {})
+
+
+def tamper(shell: Shell, statement: str, *bindings: Any) -> None:
+    """Change the store behind its back."""
+    with closing(apsw.Connection(str(shell.folder / "interlock-data" / "interlock.db"))) as db:
+        db.execute(statement, bindings)
+        assert db.changes() > 0
+
+
+def test_an_untouched_history_holds(copy: Shell) -> None:
+    """The store of an ordinary run has no fault, of file or of history; with the head noted down neither."""
+    assert copy.one("db", "check") == {"ok": True, "faults": []}
+    head = copy.one("audit", "head")
+    assert head["seq"] > 0
+    assert copy.one("audit", "verify", "--anchor", f"{head['seq']}:{head['hash']}") == {"ok": True, "faults": []}
+    info = copy.one("db", "info")
+    assert (info["events"], info["journal"], info["clients"]) == (head["seq"], head["journal"], 1)
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("UPDATE events SET content = replace(content, 'ACSC', 'RJCT') WHERE chain_seq = 3", "event 3 was altered"),
+        ("DELETE FROM events WHERE chain_seq = 4", "events 4 to 4 are missing"),
+        ("DELETE FROM events WHERE chain_seq = (SELECT max(chain_seq) FROM events)", "the end is missing"),
+        (
+            "UPDATE transactions SET state = 'end', status = 'ACSC', \"end\" = 'ACSC' WHERE status = 'PDNG'",
+            "its events say",
+        ),
+        ("UPDATE transactions SET version = version + 1 WHERE row = 1", "its version is"),
+        ("DELETE FROM bodies WHERE row = 2", "a message is not the one that event"),
+        ("UPDATE bodies SET content = x'00' WHERE row = 3", "a message is not the one that event"),
+        (
+            "INSERT INTO bodies SELECT 2 * row + 1, NULL, x'00', (SELECT content FROM bodies LIMIT 1) FROM transactions "
+            "WHERE status = 'PDNG'",
+            "added behind its back",
+        ),
+    ],
+)
+def test_tampering_is_found_and_named(copy: Shell, statement: str, says: str) -> None:
+    """Whatever is altered, removed or added behind the journal's back, `audit verify` says so: exit code 1."""
+    # A blob's text is replaced as text, and stays a blob for the column's sake.
+    tamper(copy, statement.replace("replace(content, 'ACSC', 'RJCT')", "CAST(content || ' ' AS BLOB)"))
+    done = copy.run("audit", "verify", "--json")
+    assert done.returncode == Exit.FAILED
+    told = json.loads(done.stdout)
+    assert told["ok"] is False
+    assert any(says in fault for fault in told["faults"]), told
+
+
+def test_an_exchanged_message_is_found(copy: Shell) -> None:
+    """A message that was exchanged together with its digest is found, for history names the digest too."""
+    other = zstandard.ZstdCompressor().compress(b"<Document/>")
+    tamper(copy, "UPDATE bodies SET content = ?, digest = x'00' WHERE row = 2", other)
+    done = copy.run("audit", "verify")
+    assert done.returncode == Exit.FAILED
+    assert b"is not the one that event" in done.stderr
+
+
+def test_a_rewritten_history_is_found_by_its_anchor(copy: Shell) -> None:
+    """A chain that was computed anew holds by itself; the head noted down elsewhere shows it."""
+    done = copy.run("audit", "verify", "--anchor", "3:" + "00" * 32)
+    assert done.returncode == Exit.FAILED
+    assert b"history was rewritten" in done.stderr
+    assert copy.run("audit", "verify", "--anchor", "nonsense").returncode == Exit.INVALID
+
+
+def test_a_backup_is_taken_and_restored(shell: Shell, author: Author) -> None:
+    """Taken while the server runs; refused to be restored under it; restored, it holds what it held, anew."""
+    with shell.serving() as running:
+        caller = as_client(shell, running.url)
+        kept = caller.one("send", shell.write("a.xml", author.pacs008()))
+        assert shell.run("db", "backup", "backup.db").returncode == Exit.OK
+        assert shell.run("db", "backup", "backup.db").returncode == Exit.INVALID
+        lost = caller.one("send", shell.write("b.xml", author.pacs008()))
+        assert shell.run("db", "restore", "backup.db", "--force").returncode == Exit.CONFLICT
+        running.process.send_signal(signal.SIGTERM)
+        running.process.wait(20)
+    assert shell.run("db", "restore", "backup.db").returncode == Exit.CONFLICT
+    before = shell.one("db", "info")["journal"]
+    assert shell.run("db", "restore", "backup.db", "--force").returncode == Exit.OK
+    assert shell.one("db", "info")["journal"] != before
+    assert list((shell.folder / "interlock-data").glob("interlock.db.2*"))
+    with shell.serving() as running:
+        caller = Shell(shell.folder, caller.settings | {"INTERLOCK_URL": running.url})
+        assert caller.one("status", kept["transaction_id"])["status"] == "ACSC"
+        assert caller.run("status", lost["transaction_id"]).returncode == Exit.NOT_FOUND
+        assert caller.one("send", shell.write("c.xml", author.pacs008()))["status"] == "ACSC"
+    assert shell.one("audit", "verify")["ok"] is True
+
+
+def test_only_a_backup_can_be_restored(shell: Shell, ended: Path) -> None:
+    """A file that is none, or is damaged, changes nothing."""
+    sound = (ended / "interlock.db").read_bytes()
+    (shell.folder / "nonsense.db").write_bytes(b"nonsense" * 1000)
+    (shell.folder / "damaged.db").write_bytes(sound[: len(sound) // 2])
+    with closing(apsw.Connection(str(shell.folder / "other.db"))) as other:
+        other.execute("CREATE TABLE t (x)")
+    for name in ("nonsense.db", "damaged.db", "other.db"):
+        assert shell.run("db", "restore", name).returncode == Exit.INVALID, name
+    assert shell.run("db", "restore", "nowhere.db").returncode == Exit.NOT_FOUND
+    assert not list((shell.folder / "interlock-data").glob("interlock.db*"))
+
+
+@pytest.mark.parametrize("command", [("db", "check"), ("db", "info"), ("audit", "verify"), ("audit", "head")])
+def test_looking_makes_nothing(shell: Shell, command: tuple[str, str]) -> None:
+    """A command that only looks does not make a store where there is none."""
+    assert shell.run(*command).returncode == Exit.NOT_FOUND
+    assert not list(shell.folder.iterdir())
+
+
+def test_migrate_says_where_it_stands(shell: Shell) -> None:
+    """A new store comes to the newest schema; a second time there is nothing to do."""
+    assert b"schema 0 is now schema" in shell.run("db", "migrate").stdout
+    assert b"is now" not in shell.run("db", "migrate").stdout

@@ -1,0 +1,657 @@
+"""Kills `interlock serve` at random moments under load, and holds it to what it has acknowledged.
+
+    python -m tests.acceptance.torture --rounds 300
+
+Knows Interlock by its command, its HTTP faces and its file only: nothing of it is imported. What was sent and what was
+acknowledged goes into a log of our own, synced line by line; `Audit` compares that log with the file by plain SQL.
+"""
+
+import argparse
+import asyncio
+import base64
+import hashlib
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import zstandard
+
+from tests.messages import Transfer, fresh_uetr, pacs008
+
+FINAL = {"ACSC", "RJCT", "CANC"}
+_ROUTES = """
+[routes.held]
+clients = ["{held}"]
+decision = "consumer"
+decide_within_seconds = 2.0
+[routes.default]
+sla_seconds = 2.0
+"""
+
+
+class Gone(Exception):  # noqa: N818 - what happened to the server
+    """The connection broke before the answer was whole: nobody can say what became of the call."""
+
+
+# -- the server -------------------------------------------------------------------------------------------------------
+
+
+class Server:
+    """`interlock serve` over a folder, as many times as it takes."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        """environment: settings, as INTERLOCK_* without the prefix."""
+        self.folder = folder
+        ours = {f"INTERLOCK_{name.upper()}": value for name, value in environment.items()}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("INTERLOCK_")}
+        self.environment = {**inherited, "INTERLOCK_DATA": str(folder), "INTERLOCK_PORT": "0", **ours}
+        self.errors = folder.with_name(folder.name + ".stderr")
+        self.process: subprocess.Popen[str] | None = None
+        self.url = ""
+
+    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run one of its other commands."""
+        whole = [sys.executable, "-m", "interlock.cli", *arguments]
+        return subprocess.run(whole, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
+
+    def add_client(self, name: str, *scopes: str) -> "Client":
+        """Register a client."""
+        options = [part for scope in scopes for part in ("--scope", scope)]
+        done = self.command("clients", "add", name, *options, "--json")
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        return Client(told["client_id"], told["client_secret"])
+
+    def spawn(self) -> "subprocess.Popen[str]":
+        """Begin to start it."""
+        assert self.process is None
+        # As most systems have it: 1,024 open files, which a process may raise for itself.
+        command = 'ulimit -S -n 1024; exec "$0" -m interlock.cli serve --json'
+        with self.errors.open("a") as errors:
+            self.process = subprocess.Popen(
+                ["/bin/sh", "-c", command, sys.executable],
+                env=self.environment, stdout=subprocess.PIPE, stderr=errors, text=True,
+            )  # fmt: skip
+        return self.process
+
+    def start(self, seconds: float = 30) -> Self:
+        """Start it, until it says where it listens."""
+        process = self.spawn()
+        assert process.stdout is not None
+        watch = threading.Timer(seconds, process.kill)
+        watch.start()
+        line = process.stdout.readline()
+        watch.cancel()
+        if not line:
+            code = process.wait()
+            self.process = None
+            raise AssertionError(f"it did not start ({code}): {self.errors.read_text()[-3000:]}")
+        self.url = json.loads(line)["url"]
+        return self
+
+    def kill(self) -> None:
+        """`kill -9`, and wait until it is dead."""
+        self._end(signal.SIGKILL)
+
+    def terminate(self) -> int:
+        """Ask it to stop in order; its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> int:
+        process, self.process = self.process, None
+        if process is None:
+            return 0
+        process.send_signal(number)
+        try:
+            return process.wait(40)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        finally:
+            if process.stdout is not None:
+                process.stdout.close()
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        parts = urllib.parse.urlsplit(self.url)
+        return parts.hostname or "", parts.port or 0
+
+
+@contextmanager
+def serving(folder: Path, **environment: str) -> Iterator[Server]:
+    """A server that is dead at the end, whatever happens."""
+    server = Server(folder, **environment)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+# -- HTTP -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+class Wire:
+    """One connection, kept alive; plain HTTP/1.1."""
+
+    def __init__(self, address: tuple[str, int], token: str = "") -> None:
+        self._address = address
+        self._token = token
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def call(self, method: str, path: str, body: bytes = b"", **headers: str) -> Reply:
+        """One call; raises Gone."""
+        named = {"host": "localhost", "content-length": str(len(body)), "content-type": "application/xml"}
+        if self._token:
+            named["authorization"] = f"Bearer {self._token}"
+        named |= {name.replace("_", "-"): value for name, value in headers.items()}
+        head = "".join(f"{name}: {value}\r\n" for name, value in named.items())
+        try:
+            if self._streams is None:
+                self._streams = await asyncio.open_connection(*self._address)
+            reader, writer = self._streams
+            writer.write(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body)
+            return await asyncio.wait_for(self._reply(reader), 30)
+        except (OSError, EOFError, asyncio.LimitOverrunError) as exc:
+            self.close()
+            raise Gone(str(exc)) from exc
+
+    async def _reply(self, reader: asyncio.StreamReader) -> Reply:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first, *lines = head.rstrip().split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        if headers.get("connection", "").lower() == "close":
+            self.close()
+        return Reply(int(first.split()[1]), headers, body)
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+
+@dataclass(frozen=True)
+class Client:
+    """Who calls."""
+
+    id: str
+    secret: str
+
+    async def wire(self, server: Server) -> Wire:
+        """A connection with a fresh token."""
+        basic = base64.b64encode(f"{self.id}:{self.secret}".encode()).decode()
+        form = b"grant_type=client_credentials"
+        reply = await Wire(server.address).call(
+            "POST",
+            "/oauth2/token",
+            form,
+            authorization=f"Basic {basic}",
+            content_type="application/x-www-form-urlencoded",
+        )
+        assert reply.status == 200, reply
+        return Wire(server.address, reply.json["access_token"])
+
+
+# -- our own log ------------------------------------------------------------------------------------------------------
+
+
+def sha(content: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+class Log:
+    """What we sent and what we were told, on disk before we go on."""
+
+    def __init__(self, path: Path) -> None:
+        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self.entries: list[dict[str, Any]] = []
+
+    def write(self, what: str, **particulars: Any) -> None:
+        """One line, synced."""
+        entry = {"what": what, **particulars}
+        os.write(self._handle, json.dumps(entry).encode() + b"\n")
+        os.fsync(self._handle)
+        self.entries.append(entry)
+
+    def of(self, what: str) -> list[dict[str, Any]]:
+        """All entries of one kind."""
+        return [entry for entry in self.entries if entry["what"] == what]
+
+    def close(self) -> None:
+        """No more is written."""
+        os.close(self._handle)
+
+
+# -- load -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Load:
+    """Clients of every kind, until the server dies under them."""
+
+    server: Server
+    plain: Client
+    held: Client
+    log: Log
+    luck: random.Random
+    #: Calls whose outcome nobody knows, to be repeated once the server is back: (client, call, body, headers).
+    unknown: list[tuple[Client, str, bytes, dict[str, str]]] = field(default_factory=list)
+    #: UETRs of payments that were sent, to be sent again as doubles.
+    uetrs: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    async def run(self, seconds: float, workers: int = 12) -> None:
+        """Load the server, kill it in the middle, and wait until all have noticed."""
+        kinds = [self._one_call, self._three_calls, self._decide, self._abandon]
+        tasks = [asyncio.create_task(self._forever(kinds[n % len(kinds)])) for n in range(workers)]
+        await asyncio.sleep(seconds)
+        # The moment is a thread's, so that it falls anywhere in what the server and our loop do.
+        await asyncio.to_thread(self.server.kill)
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(outcome, BaseException) and not isinstance(outcome, Gone):
+                raise outcome
+
+    async def _forever(self, kind: Any) -> None:
+        client = self.held if kind == self._decide else self.plain
+        wire = await client.wire(self.server)
+        try:
+            while True:
+                await kind(wire)
+        finally:
+            wire.close()
+
+    def _message(self) -> bytes:
+        """Good, double or bad, as luck will have it."""
+        if self.uetrs and self.luck.random() < 0.15:
+            transfers = [Transfer(uetr=self.luck.choice(self.uetrs)), Transfer()][: self.luck.randint(1, 2)]
+        else:
+            transfers = [Transfer(uetr=fresh_uetr()) for _ in range(self.luck.choice((1, 1, 1, 3)))]
+            self.uetrs += [transfer.uetr for transfer in transfers if transfer.uetr is not None]
+        return pacs008(*transfers, count=9 if self.luck.random() < 0.1 else None)
+
+    async def _one_call(self, wire: Wire) -> None:
+        await self.submit(wire, self.plain, self._message(), str(self.luck.random()))
+
+    async def submit(self, wire: Wire, client: Client, content: bytes, key: str) -> dict[str, Any]:
+        """`POST /v1/messages`, logged before and after; the transaction."""
+        self.log.write("sent", client=client.id, sha=sha(content), key=key)
+        try:
+            reply = await wire.call("POST", "/v1/messages", content, idempotency_key=key)
+        except Gone:
+            self.unknown.append((client, "/v1/messages", content, {"idempotency_key": key}))
+            raise
+        assert reply.status in (200, 202), reply
+        transaction: dict[str, Any] = reply.json
+        self.log.write("acked", client=client.id, id=transaction["transaction_id"], sha=sha(content), key=key)
+        self._told(transaction)
+        self.counts["acked"] += 1
+        if transaction["final"] and self.luck.random() < 0.5:
+            await self.collect(wire, transaction["transaction_id"])
+        return transaction
+
+    async def _three_calls(self, wire: Wire) -> None:
+        reply = await wire.call("GET", "/uuid")
+        assert reply.status == 200, reply
+        id_ = reply.json["transaction_id"]
+        self.log.write("issued", client=self.plain.id, id=id_)
+        self.counts["issued"] += 1
+        content = self._message()
+        self.log.write("sent", client=self.plain.id, sha=sha(content), id=id_)
+        try:
+            reply = await wire.call("POST", "/inbox", content, x_transaction_id=id_)
+        except Gone:
+            self.unknown.append((self.plain, "/inbox", content, {"x_transaction_id": id_}))
+            raise
+        assert reply.status == 200, reply
+        self.log.write("acked", client=self.plain.id, id=id_, sha=sha(content), key=None)
+        self.counts["acked"] += 1
+        reply = await wire.call("POST", "/outbox", x_transaction_id=id_)
+        assert reply.status == 200, reply
+        self.log.write("answer", id=id_, sha=sha(reply.body))
+
+    async def _abandon(self, wire: Wire) -> None:
+        """An id whose message never comes."""
+        reply = await wire.call("GET", "/uuid")
+        assert reply.status == 200, reply
+        self.log.write("issued", client=self.plain.id, id=reply.json["transaction_id"])
+        self.counts["issued"] += 1
+        await asyncio.sleep(0.02)
+
+    async def _decide(self, wire: Wire) -> None:
+        """A held message, decided by several at once or by nobody; what was cancelled may be driven again."""
+        transaction = await self.submit(wire, self.held, self._message(), str(self.luck.random()))
+        id_ = transaction["transaction_id"]
+        if transaction["final"] or self.luck.random() < 0.2:
+            return
+        rivals = [await self.held.wire(self.server) for _ in range(self.luck.choice((0, 0, 2)))]
+        try:
+            decisions = self.luck.sample(("accept", "reject", "cancel"), 1 + len(rivals))
+            await asyncio.gather(
+                *(self._say(way, id_, what) for way, what in zip((wire, *rivals), decisions, strict=True))
+            )
+        finally:
+            for rival in rivals:
+                rival.close()
+
+    async def _say(self, wire: Wire, id_: str, what: str) -> None:
+        body: dict[str, str] = {"decision": what} | ({"reason": "AC04"} if what == "reject" else {})
+        path = f"/v1/transactions/{id_}/decisions"
+        reply = await wire.call("POST", path, json.dumps(body).encode(), content_type="application/json")
+        assert reply.status in (200, 409), reply
+        if reply.status != 200:
+            return
+        self._told(reply.json)
+        self.counts["decided"] += 1
+        if what == "cancel" and self.luck.random() < 0.5:
+            reply = await wire.call("POST", path, b'{"decision":"redrive"}', content_type="application/json")
+            assert reply.status in (200, 201, 202, 409), reply
+            if reply.status != 409:
+                self.log.write("redriven", of=id_, id=reply.json["transaction_id"])
+                self._told(reply.json)
+                self.counts["redriven"] += 1
+
+    def _told(self, transaction: Mapping[str, Any]) -> None:
+        """An end that we were told stands for ever."""
+        if transaction["final"]:
+            self.log.write("end", id=transaction["transaction_id"], status=transaction["status"])
+
+    async def collect(self, wire: Wire, id_: str) -> None:
+        """Read the answer, and note what it is."""
+        reply = await wire.call("GET", f"/v1/transactions/{id_}/messages/outbox")
+        assert reply.status == 200, reply
+        self.log.write("answer", id=id_, sha=sha(reply.body))
+
+    # -- after the restart --
+
+    async def repeat(self) -> None:
+        """Send again, as a client would, what was never answered: each is taken, and none is taken for a double."""
+        unknown, self.unknown = self.unknown, []
+        for client, path, content, headers in unknown:
+            wire = await client.wire(self.server)
+            reply = await wire.call("POST", path, content, **headers)
+            wire.close()
+            if path == "/inbox" and reply.status == 400 and b"before a message came" in reply.body:
+                continue  # it never arrived, and its id has run out since
+            assert reply.status in (200, 202), (path, reply)
+            told = reply.json
+            if path == "/v1/messages":
+                assert told["reason"] != "DU01", f"its own first copy made it a double: {told}"
+                self._told(told)
+            id_ = told["transaction_id"]
+            key = headers.get("idempotency_key")
+            self.log.write("acked", client=client.id, id=id_, sha=sha(content), key=key)
+            self.counts["repeated"] += 1
+
+    async def verify(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """By HTTP, as its clients see it: what was acknowledged is there, what was told is still so."""
+        owners = {entry["id"]: entry["client"] for entry in self.log.entries if "id" in entry and "client" in entry}
+        wires = {client.id: await client.wire(self.server) for client in (self.plain, self.held)}
+        for entry in entries:
+            id_ = str(entry.get("id", ""))
+            if entry["what"] == "redriven":
+                owners[id_] = self.held.id
+            if id_ not in owners or entry["what"] == "sent":
+                continue
+            wire = wires[owners[id_]]
+            match entry["what"]:
+                case "acked":
+                    reply = await wire.call("GET", f"/v1/transactions/{id_}/messages/inbox")
+                    assert (reply.status, sha(reply.body)) == (200, entry["sha"]), f"{id_}: {reply}"
+                case "answer":
+                    reply = await wire.call("GET", f"/v1/transactions/{id_}/messages/outbox")
+                    assert (reply.status, sha(reply.body)) == (200, entry["sha"]), f"{id_}: {reply}"
+                case "end":
+                    reply = await wire.call("GET", f"/v1/transactions/{id_}")
+                    assert (reply.status, reply.json["status"]) == (200, entry["status"]), f"{id_}: {reply}"
+                case _:
+                    reply = await wire.call("GET", f"/v1/transactions/{id_}")
+                    assert reply.status == 200, f"{id_}: {reply}"
+        for wire in wires.values():
+            wire.close()
+
+
+# -- the audit --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[sqlite3.Connection]:
+    """The file, read-only, by the standard library."""
+    with closing(sqlite3.connect(f"file:{urllib.parse.quote(str(file))}?mode=ro", uri=True, timeout=10)) as db:
+        db.row_factory = sqlite3.Row
+        yield db
+
+
+def in_flight(file: Path) -> int:
+    """Transactions without an end."""
+    with opened(file) as db:
+        found: int = db.execute('SELECT count(*) FROM transactions WHERE "end" IS NULL').fetchone()[0]
+        return found
+
+
+def until_all_ended(file: Path, seconds: float = 20) -> None:
+    """Wait until the clocks have ended everything; fails where something stays."""
+    limit = time.monotonic() + seconds
+    while (left := in_flight(file)) and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert left == 0, f"{left} transactions have no end though their clocks ran out"
+
+
+class Audit:
+    """The file against our log, by plain SQL; `faults` is empty where every promise was kept."""
+
+    def __init__(self, file: Path, log: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.faults: list[str] = []
+        self._log = log
+        with opened(file) as db:
+            self._check_integrity(db)
+            self._check_chain(db)
+            self._check_transactions(db)
+            self._check_payments(db)
+            self._check_log(db)
+
+    def _require(self, holds: object, text: str) -> None:
+        if not holds:
+            self.faults.append(text)
+
+    def _check_integrity(self, db: sqlite3.Connection) -> None:
+        self._require(db.execute("PRAGMA integrity_check").fetchone()[0] == "ok", "the file is damaged")
+
+    def _check_chain(self, db: sqlite3.Connection) -> None:
+        """Each hash is SHA-256 of the one before and the content; the head is the last one."""
+        previous, number = bytes(32), 0
+        for seq, content, before, digest in db.execute(
+            "SELECT chain_seq, content, previous, hash FROM events ORDER BY chain_seq"
+        ):
+            number += 1
+            whole = (seq, before, digest) == (number, previous, hashlib.sha256(before + content).digest())
+            self._require(whole, f"the chain is broken at {seq}")
+            previous = digest
+        head = db.execute("SELECT chain_seq, chain_hash FROM writer").fetchone()
+        self._require(tuple(head) == (number, previous), "the chain does not end at its head")
+
+    def _check_transactions(self, db: sqlite3.Connection) -> None:
+        """One end, reached by the last event that moves; one answer where one is due."""
+        for row in db.execute("SELECT * FROM transactions"):
+            name = row["id"].hex()
+            query = "SELECT content FROM events WHERE tx = ? ORDER BY seq"
+            events = [json.loads(content) for (content,) in db.execute(query, (row["row"],))]
+            numbers = [event["seq"] for event in events]
+            self._require(numbers == list(range(1, row["version"] + 1)), f"{name}: its history has gaps: {numbers}")
+            self._require(all(event["tx"] == name for event in events), f"{name}: another's event")
+            ends = [event for event in events if event["kind"] == "Ended"]
+            self._require(len(ends) == 1, f"{name}: {len(ends)} ends")
+            last = events[-1]
+            shown = (row["state"], row["status"], row["end"])
+            self._require((last["state"], last.get("status"), last.get("end")) == shown, f"{name}: no fold: {shown}")
+            self._require(row["status"] == row["end"] and row["end"] in FINAL, f"{name}: not ended: {shown}")
+            after = [event for event in events if event["seq"] > ends[0]["seq"]] if ends else []
+            stays = all(event["end"] == row["end"] and event["state"] == "end" for event in after)
+            self._require(stays, f"{name}: moved after its end")
+            answer = db.execute("SELECT digest, content FROM bodies WHERE row = ?", (row["row"] * 2 + 1,)).fetchone()
+            self._require((answer is not None) == bool(row["answer_due"]), f"{name}: answer due and answer differ")
+            for body in db.execute("SELECT digest, content FROM bodies WHERE row / 2 = ?", (row["row"],)):
+                content = zstandard.ZstdDecompressor().decompress(body["content"])
+                self._require(hashlib.sha256(content).digest() == body["digest"], f"{name}: a body is not its digest")
+            self._require(row["due_at"] is None, f"{name}: ended, but a clock runs")
+
+    def _check_payments(self, db: sqlite3.Connection) -> None:
+        """Each has an end that fits its transaction's; no UETR settles twice; one attempt of a family settles."""
+        marks = ", ".join(f"'{status}'" for status in FINAL)
+        for (left,) in db.execute(f"SELECT count(*) FROM payments WHERE status NOT IN ({marks})"):  # noqa: S608
+            self._require(left == 0, f"{left} payments have no end")
+        twice = (
+            "SELECT t.client, p.uetr, count(*) FROM payments p JOIN transactions t ON t.row = p.tx "
+            "WHERE p.status = 'ACSC' AND p.uetr IS NOT NULL GROUP BY t.client, p.uetr HAVING count(*) > 1"
+        )
+        for row in db.execute(twice):
+            self._require(False, f"settled twice: {tuple(row)}")
+        odd = (
+            'SELECT hex(t.id), t."end", p.status FROM payments p JOIN transactions t ON t.row = p.tx '
+            "WHERE (p.status = 'ACSC') > (t.\"end\" = 'ACSC') OR (p.status = 'CANC') > (t.\"end\" = 'CANC')"
+        )
+        for row in db.execute(odd):
+            self._require(False, f"payment and transaction disagree: {tuple(row)}")
+        names = (
+            "SELECT client, message_id, count(*) FROM transactions WHERE redrive_of IS NULL AND message_id IS NOT NULL "
+            "AND reason IS NOT 'DU01' AND status = 'ACSC' GROUP BY client, message_id HAVING count(*) > 1"
+        )
+        for row in db.execute(names):
+            self._require(False, f"message taken twice: {tuple(row)}")
+        families = "SELECT redrive_of, count(*) FROM transactions GROUP BY redrive_of HAVING count(*) > 1"
+        for row in db.execute(families):
+            self._require(row[0] is None, f"driven again twice at once: {row[0]!r}")
+
+    def _check_log(self, db: sqlite3.Connection) -> None:
+        """What we were told is so, and nothing is there that nobody sent."""
+        rows = {str(_uuid(row["id"])): row for row in db.execute("SELECT * FROM transactions")}
+        bodies = {row["row"]: row["digest"].hex() for row in db.execute("SELECT row, digest FROM bodies")}
+        by_key: dict[tuple[str, str], set[str]] = {}
+        for entry in self._log:
+            id_ = str(entry.get("id", ""))
+            row = rows.get(id_)
+            if entry["what"] in ("acked", "issued", "answer", "end", "redriven"):
+                self._require(row is not None, f"acknowledged and lost: {dict(entry)}")
+            if row is None:
+                continue
+            match entry["what"]:
+                case "acked":
+                    self._require(row["client"] == entry["client"], f"{id_}: another client's")
+                    self._require(bodies.get(row["row"] * 2) == entry["sha"], f"{id_}: another message")
+                    if entry["key"] is not None:
+                        by_key.setdefault((entry["client"], entry["key"]), set()).add(id_)
+                case "answer":
+                    self._require(bodies.get(row["row"] * 2 + 1) == entry["sha"], f"{id_}: another answer")
+                case "end":
+                    self._require(row["end"] == entry["status"], f"{id_}: was {entry['status']}, is {row['end']}")
+        for key, ids in by_key.items():
+            self._require(len(ids) == 1, f"one idempotency key, {len(ids)} transactions: {key}")
+        sent = {(entry["client"], entry["sha"]) for entry in self._log if entry["what"] == "sent"}
+        if sent:
+            for id_, row in rows.items():
+                known = bodies.get(row["row"] * 2)
+                self._require(known is None or (row["client"], known) in sent, f"{id_}: nobody sent this")
+
+
+def _uuid(raw: bytes) -> str:
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+# -- rounds -----------------------------------------------------------------------------------------------------------
+
+
+def torture(folder: Path, rounds: int, seed: int, *, say: Any = None) -> Counter[str]:
+    """So many deaths under load, each followed by a look at what is left; then the audit. What was done, counted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = folder / "data"
+    luck = random.Random(seed)
+    config = folder / "interlock.toml"
+    config.write_text("")
+    log = Log(folder / "client.log")
+    with serving(data, config=str(config)) as server:
+        plain, held = server.add_client("plain"), server.add_client("held")
+        config.write_text(_ROUTES.format(held=held.id))
+        load = Load(server, plain, held, log, luck)
+        seen = 0
+        for number in range(rounds):
+            server.start()
+            fresh, seen = log.entries[seen:], len(log.entries)
+            asyncio.run(_round(load, fresh, luck.uniform(0.05, 0.7)))
+            if say is not None:
+                say(f"round {number + 1} of {rounds}: {dict(load.counts)}")
+        server.start()
+        asyncio.run(_round(load, log.entries, None))
+        until_all_ended(data / "interlock.db")
+        assert server.terminate() == 0
+    audit = Audit(data / "interlock.db", log.entries)
+    log.close()
+    assert audit.faults == [], f"seed {seed}: " + "\n".join(audit.faults[:20])
+    return load.counts
+
+
+async def _round(load: Load, fresh: Sequence[Mapping[str, Any]], seconds: float | None) -> None:
+    await load.repeat()
+    await load.verify(fresh)
+    if seconds is not None:
+        await load.run(seconds)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="kill -9 under load, again and again")
+    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--keep", type=Path, default=None, help="folder to leave behind")
+    given = parser.parse_args()
+    seed = given.seed if given.seed is not None else int.from_bytes(os.urandom(4), "big")
+
+    def say(text: str) -> None:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    say(f"seed {seed}")
+    with tempfile.TemporaryDirectory() as scratch, suppress(KeyboardInterrupt):
+        counts = torture(given.keep or Path(scratch) / "torture", given.rounds, seed, say=say)
+        say(f"torture: {given.rounds} deaths, every promise kept: {dict(counts)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""The parts of the command line that need neither files nor a server."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from interlock.cli import app
+from interlock.cli.excerpts import excerpt, places
+from interlock.cli.exits import MEANING, Exit, exit_of
+from interlock.cli.transactions import FILTERS, _filter
+from interlock.client import Filter
+from interlock.errors import (
+    ConfigError,
+    IllegalDecision,
+    InterlockError,
+    NoAnswer,
+    OutcomeUnknown,
+    RequestError,
+    StoreUnavailable,
+    Unauthorised,
+    UnknownTransaction,
+)
+from interlock.iso20022.findings import Finding, Severity
+
+HEAVY = {"apsw", "cryptography", "fastapi", "httpx", "lxml", "pydantic", "rich", "schwifty", "structlog", "uvicorn"}
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RequestError, Exit.INVALID),
+        (Unauthorised, Exit.INVALID),
+        (UnknownTransaction, Exit.NOT_FOUND),
+        (NoAnswer, Exit.NOT_FOUND),
+        (IllegalDecision, Exit.CONFLICT),
+        (StoreUnavailable, Exit.UNAVAILABLE),
+        (OutcomeUnknown, Exit.UNAVAILABLE),
+        (ConfigError, Exit.CONFIG),
+        (InterlockError, Exit.FAILED),
+    ],
+)
+def test_exit_code_says_who_must_act(error: type[InterlockError], code: Exit) -> None:
+    """Each kind of error has the exit code of whoever must act: caller, nobody, time, operator."""
+    assert exit_of(error("x")) is code
+
+
+def test_help_explains_every_exit_code() -> None:
+    """The table of exit codes stands under `--help`, each code with its meaning."""
+    shown = CliRunner().invoke(app, ["--help"]).output
+    for code, meaning in MEANING.items():
+        assert f"{code.value:>2}  {meaning}" in shown
+
+
+def test_summaries_fit_their_line() -> None:
+    """No command's summary is cut off in the list of commands."""
+    for group in ([], ["clients"], ["keys"], ["db"], ["audit"]):
+        shown = CliRunner().invoke(app, [*group, "--help"]).output
+        assert not [line for line in shown.splitlines()[1:] if line.endswith("...")]
+
+
+def test_wrong_usage_is_an_invalid_request() -> None:
+    """A command that there is not, and an option that there is not, end with exit code 2."""
+    assert CliRunner().invoke(app, ["nonsense"]).exit_code == Exit.INVALID
+    assert CliRunner().invoke(app, ["validate", "--nonsense", "x"]).exit_code == Exit.INVALID
+
+
+def test_starts_without_heavy_modules() -> None:
+    """`interlock --help` loads none of the modules that take long to import, so it answers at once."""
+    code = "import sys, interlock.cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not HEAVY & set(loaded)
+
+
+def test_missing_credentials_are_named_together() -> None:
+    """A command that needs a server names every setting that is missing, as a configuration fault."""
+    result = CliRunner().invoke(app, ["status"], env={"INTERLOCK_CLIENT_ID": "", "INTERLOCK_CLIENT_SECRET": ""})
+    assert result.exit_code == Exit.CONFIG
+    assert "INTERLOCK_CLIENT_ID, INTERLOCK_CLIENT_SECRET" in result.output
+
+
+def test_faults_of_the_configuration_are_told_all_at_once() -> None:
+    """Two wrong settings are both named, and the exit code is 78."""
+    result = CliRunner().invoke(app, ["config"], env={"INTERLOCK_PORT": "x", "INTERLOCK_REGION": ""})
+    assert result.exit_code == Exit.CONFIG
+    assert "port:" in result.output
+    assert "region:" in result.output
+
+
+@pytest.mark.parametrize("value", ["on", "nonsense"])
+def test_redrive_wants_an_id_or_a_filter(value: str) -> None:
+    """Neither, or both, of an id and a filter is an invalid request."""
+    given = ["redrive"] if value == "on" else ["redrive", "x", "--filter", "status=CANC"]
+    assert CliRunner().invoke(app, given).exit_code == Exit.INVALID
+
+
+# -- filters --
+
+
+def test_filters_are_those_of_the_client() -> None:
+    """What `--filter` takes is what the client library takes, but for paging."""
+    assert set(FILTERS) == set(Filter.__annotations__) - {"limit", "cursor"}
+
+
+def test_a_filter_is_read_from_name_and_value() -> None:
+    """Statuses may be several, joined by commas; a value may hold an equals sign."""
+    assert _filter(["status=RJCT,CANC", "reference=a=b"]) == {"status": ["RJCT", "CANC"], "reference": "a=b"}
+
+
+@pytest.mark.parametrize("typed", ["status", "nonsense=1", "=1"])
+def test_an_unknown_filter_is_refused(typed: str) -> None:
+    """A misspelt filter is not ignored, for it would match everything."""
+    with pytest.raises(RequestError):
+        _filter([typed])
+
+
+# -- excerpts --
+
+
+def finding(xpath: str, line: int | None = None, text: str = "x") -> Finding:
+    return Finding(severity=Severity.ERROR, rule="r", reason="FF01", xpath=xpath, line=line, text=text)
+
+
+def test_places_tell_elements_of_one_name_apart() -> None:
+    """The second of two elements is found, in a message of a single line, whatever the prefixes."""
+    content = b'<p:A xmlns:p="u"><p:B>1</p:B><p:B><p:C>2</p:C></p:B></p:A>'
+    assert places(content, ["/A/B[2]/C"]) == {"/A/B[2]/C": content.index(b"<p:C>")}
+
+
+def test_places_of_an_attribute_are_its_elements() -> None:
+    """A finding about an attribute points to the element that has it."""
+    assert places(b'<A><B Ccy="EUR">1</B></A>', ["/A/B/@Ccy"]) == {"/A/B/@Ccy": 3}
+
+
+def test_places_expand_nothing() -> None:
+    """A message with a DOCTYPE is not looked into."""
+    assert places(b'<!DOCTYPE A [<!ENTITY x "y">]><A><B>&x;</B></A>', ["/A/B"]) == {}
+
+
+def test_the_mark_stands_under_the_element() -> None:
+    """The caret's place and length are those of the element with its value."""
+    content = b"<A>\n  <B>value</B>\n</A>"
+    piece = excerpt(content, finding("/A/B", 2), content.index(b"<B>"))
+    assert piece is not None
+    assert piece.line == 2
+    assert piece.text[piece.indent : piece.indent + piece.length] == "<B>value</B>"
+
+
+def test_a_long_line_is_cut_around_the_mark() -> None:
+    """In a message of one long line the piece shown holds the element."""
+    content = b"<A>" + b"<X>1</X>" * 500 + b"<B>value</B>" + b"<X>1</X>" * 500 + b"</A>"
+    piece = excerpt(content, finding("/A/B", 1), content.index(b"<B>"))
+    assert piece is not None
+    assert len(piece.text) < 110
+    assert piece.text[piece.indent :].startswith("<B>value</B>")
+
+
+def test_xml_that_ends_too_soon_is_marked_at_its_end() -> None:
+    """Where libxml2 names the line after the last, the end of the last is shown."""
+    piece = excerpt(b"<A><B>\n", finding("/", 2, "not well-formed at line 2, column 1."), None)
+    assert piece is not None
+    assert (piece.line, piece.indent) == (1, 6)
+
+
+def test_no_line_no_excerpt() -> None:
+    """A finding about the whole message shows no line; nor does one about a line that is not there."""
+    assert excerpt(b"<A/>", finding("/"), None) is None
+    assert excerpt(b"<A/>", finding("/", 77), None) is None
