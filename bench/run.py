@@ -302,7 +302,7 @@ def shares(stacks: Iterable[str], most: int = 40) -> list[Share]:
     found = [
         Share(function=name, whole=round(count / total, 4), own=round(own[name] / total, 4))
         for name, count in whole.most_common()
-        if "(interlock/" in name or own[name] > total / 100
+        if ("(interlock/" in name and "(interlock/cli/" not in name) or own[name] > total / 100
     ]
     return found[:most]
 

@@ -37,6 +37,8 @@ def open_store(config: Config) -> SqliteStore:
     """The store that the configuration names, made or migrated as needed. Raises ConfigError, StoreUnavailable."""
     try:
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # It holds signing keys and other people's payments; SQLite gives its log the same mode.
+        config.file.touch(mode=0o600)
     except OSError as exc:
         raise ConfigError(f"data: the folder {config.data} cannot be made: {exc.strerror}") from exc
     return SqliteStore(config.file, region=config.region_number)
@@ -50,10 +52,15 @@ def open_catalogue(config: Config | None) -> Catalogue:
     return Catalogue(cache=config.data / "schemas", user=config.schemas)
 
 
-def server_key(folder: Path) -> bytes:
-    """The key under which client secrets are kept; made at first use, readable by the owner alone."""
+def server_key(folder: Path, store: Store | None = None) -> bytes:
+    """The key under which client secrets are kept; made at first use, readable by the owner alone.
+
+    Raises ConfigError where it is damaged, or missing though the store holds clients: none of them could log in.
+    """
     path = folder / "server.key"
     if not path.exists():
+        if store is not None and store.clients():
+            raise ConfigError(f"{path} is missing, and without it no client can log in; restore it from a backup")
         # Whole or not at all, and of two processes at once one wins: written beside, then linked into place.
         part = folder / f"server.key.{os.getpid()}"
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
@@ -122,7 +129,7 @@ class Interlock:
             new_id=id_maker(self.clock, config.region_number),
         )
         self.authority = Authority(
-            self.store, self.journal, server_key(config.data), issuer=config.issuer,
+            self.store, self.journal, server_key(config.data, self.store), issuer=config.issuer,
             token_seconds=config.token_seconds, now=self.clock,
         )  # fmt: skip
         self.deadlines = Deadlines(self.store, self.journal, self.workflow, self.clock, self.clock.slew)

@@ -205,5 +205,8 @@ def _faults(exc: ValidationError) -> str:
     lines = []
     for error in exc.errors():
         where = ".".join(str(part) for part in error["loc"]) or "settings"
-        lines.append(f"{where}: {error['msg'].removeprefix('Value error, ')}")
+        said = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "extra_forbidden":
+            said = f"there is no such setting (in the environment: {ENVIRONMENT_PREFIX}{where.upper()})"
+        lines.append(f"{where}: {said}")
     return "the configuration has faults:\n  " + "\n  ".join(lines)

@@ -45,7 +45,7 @@ _EVENT = {
     DecisionKind.RETRY: EventKind.RETRIED,
 }
 #: Cancelled by customer: what a cancel without a reason of its own carries.
-_CANCEL_REASON = "DS02"
+_CANCEL_REASON = reasons.reason_for("cancelled_by_consumer")
 
 
 def checked(decision: Decision) -> Decision:
@@ -80,7 +80,7 @@ def event_for(transaction: Transaction, decision: Decision, route: Route, histor
         return None
     if judge(transaction.standing, kind) is not None:
         return kind
-    if any(kind in (event.kind, event.because) for event in history):
+    if any(kind in (event.kind, event.because) and event.reason == decision.reason for event in history):
         return None
     raise IllegalDecision(_too_late(transaction, decision))
 

@@ -107,8 +107,9 @@ class Server:
     def run(self, *arguments: str) -> dict[str, Any]:
         """Another `interlock` command over the same folder; what it prints with --json."""
         done = subprocess.run(
-            command(*arguments), env=dict(self.settings), capture_output=True, text=True, check=True, timeout=60
+            command(*arguments), env=dict(self.settings), capture_output=True, text=True, check=False, timeout=60
         )
+        assert done.returncode == 0, done.stderr
         printed: dict[str, Any] = json.loads(done.stdout)
         return printed
 

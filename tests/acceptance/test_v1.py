@@ -361,7 +361,13 @@ def test_redriving_many(server: Server) -> None:
         assert "settled" in done[3]["detail"]
         assert set(found_ids(caller, {"status": "PDNG"})) == {result["redriven_as"] for result in done[:3]}
         assert caller.call("POST", "/v1/redrives", json={"filter": {}}).json()["results"] == []
-        for wrong in ({}, {**ids, "filter": {}}, {"transaction_ids": []}, {"filter": {"status": ["ACSC"]}}):
+        mistakes: list[dict[str, Any]] = [
+            {},
+            {**ids, "filter": {}},
+            {"transaction_ids": []},
+            {"filter": {"status": ["ACSC"]}},
+        ]
+        for wrong in mistakes:
             assert_problem(caller.call("POST", "/v1/redrives", json=wrong), 400, "invalid_request")
 
 
@@ -697,10 +703,9 @@ def test_endless_headers_are_given_up(server: Server) -> None:
     """Headers without end are cut off before they fill the memory."""
     with raw(server) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nX-Long: ")
+        connection.settimeout(5)
         with pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):
-            for _ in range(200):
-                connection.sendall(b"x" * 65536)
-                time.sleep(0.005)
+            connection.sendall(b"x" * 100_000_000)
 
 
 def test_a_client_that_vanishes_leaves_nothing(server: Server) -> None:

@@ -171,14 +171,14 @@ class Wire:
 
     def __init__(self, address: tuple[str, int], token: str = "") -> None:
         self._address = address
-        self._token = token
+        self.token = token
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def call(self, method: str, path: str, body: bytes = b"", **headers: str) -> Reply:
         """One call; raises Gone."""
         named = {"host": "localhost", "content-length": str(len(body)), "content-type": "application/xml"}
-        if self._token:
-            named["authorization"] = f"Bearer {self._token}"
+        if self.token:
+            named["authorization"] = f"Bearer {self.token}"
         named |= {name.replace("_", "-"): value for name, value in headers.items()}
         head = "".join(f"{name}: {value}\r\n" for name, value in named.items())
         try:
@@ -206,6 +206,14 @@ class Wire:
             self._streams[1].close()
             self._streams = None
 
+    async def __aenter__(self) -> Self:
+        """Nothing is opened before the first call."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Hang up."""
+        self.close()
+
 
 @dataclass(frozen=True)
 class Client:
@@ -218,13 +226,9 @@ class Client:
         """A connection with a fresh token."""
         basic = base64.b64encode(f"{self.id}:{self.secret}".encode()).decode()
         form = b"grant_type=client_credentials"
-        reply = await Wire(server.address).call(
-            "POST",
-            "/oauth2/token",
-            form,
-            authorization=f"Basic {basic}",
-            content_type="application/x-www-form-urlencoded",
-        )
+        headers = {"authorization": f"Basic {basic}", "content_type": "application/x-www-form-urlencoded"}
+        async with Wire(server.address) as wire:
+            reply = await wire.call("POST", "/oauth2/token", form, **headers)
         assert reply.status == 200, reply
         return Wire(server.address, reply.json["access_token"])
 
@@ -291,12 +295,9 @@ class Load:
 
     async def _forever(self, kind: Any) -> None:
         client = self.held if kind == self._decide else self.plain
-        wire = await client.wire(self.server)
-        try:
+        async with await client.wire(self.server) as wire:
             while True:
                 await kind(wire)
-        finally:
-            wire.close()
 
     def _message(self) -> bytes:
         """Good, double or bad, as luck will have it."""
@@ -361,15 +362,15 @@ class Load:
         id_ = transaction["transaction_id"]
         if transaction["final"] or self.luck.random() < 0.2:
             return
-        rivals = [await self.held.wire(self.server) for _ in range(self.luck.choice((0, 0, 2)))]
-        try:
-            decisions = self.luck.sample(("accept", "reject", "cancel"), 1 + len(rivals))
-            await asyncio.gather(
-                *(self._say(way, id_, what) for way, what in zip((wire, *rivals), decisions, strict=True))
-            )
-        finally:
-            for rival in rivals:
-                rival.close()
+        rivals = [Wire(self.server.address, wire.token) for _ in range(self.luck.choice((0, 0, 2)))]
+        decisions = self.luck.sample(("accept", "reject", "cancel"), 1 + len(rivals))
+        calls = [self._say(way, id_, what) for way, what in zip((wire, *rivals), decisions, strict=True)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        for rival in rivals:
+            rival.close()
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
 
     async def _say(self, wire: Wire, id_: str, what: str) -> None:
         body: dict[str, str] = {"decision": what} | ({"reason": "AC04"} if what == "reject" else {})
@@ -405,9 +406,8 @@ class Load:
         """Send again, as a client would, what was never answered: each is taken, and none is taken for a double."""
         unknown, self.unknown = self.unknown, []
         for client, path, content, headers in unknown:
-            wire = await client.wire(self.server)
-            reply = await wire.call("POST", path, content, **headers)
-            wire.close()
+            async with await client.wire(self.server) as wire:
+                reply = await wire.call("POST", path, content, **headers)
             if path == "/inbox" and reply.status == 400 and b"before a message came" in reply.body:
                 continue  # it never arrived, and its id has run out since
             assert reply.status in (200, 202), (path, reply)
@@ -423,7 +423,12 @@ class Load:
     async def verify(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """By HTTP, as its clients see it: what was acknowledged is there, what was told is still so."""
         owners = {entry["id"]: entry["client"] for entry in self.log.entries if "id" in entry and "client" in entry}
-        wires = {client.id: await client.wire(self.server) for client in (self.plain, self.held)}
+        async with await self.plain.wire(self.server) as plain, await self.held.wire(self.server) as held:
+            await self._verify(entries, owners, {self.plain.id: plain, self.held.id: held})
+
+    async def _verify(
+        self, entries: Sequence[Mapping[str, Any]], owners: dict[str, str], wires: Mapping[str, Wire]
+    ) -> None:
         for entry in entries:
             id_ = str(entry.get("id", ""))
             if entry["what"] == "redriven":
@@ -444,8 +449,6 @@ class Load:
                 case _:
                     reply = await wire.call("GET", f"/v1/transactions/{id_}")
                     assert reply.status == 200, f"{id_}: {reply}"
-        for wire in wires.values():
-            wire.close()
 
 
 # -- the audit --------------------------------------------------------------------------------------------------------

@@ -56,6 +56,9 @@ class Metrics:
         for (status_ended, reason), number in self._workflow.memory.ends.items():
             ends.add_metric((status_ended, reason), number)
         yield ends
+        yield CounterMetricFamily(
+            "interlock_parked", "Transactions that tripped over a mistake of ours.", value=self._workflow.parked
+        )
         yield CounterMetricFamily("interlock_deadlines_fired", "Deadlines fired.", value=self._deadlines.fired)
         yield _quantiles(
             "interlock_deadline_lateness_seconds", "How late recent deadlines fired.", self._deadlines.lateness

@@ -1,6 +1,7 @@
 """Finding transactions: the filter that lists and bulk redrives share."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import Field
@@ -13,6 +14,9 @@ from interlock.iso20022.codes import HeldCause, Status
 from interlock.ports import Page, Query
 from interlock.transaction import KeyKind, Transaction
 from interlock.workflow import Workflow
+
+_EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class Names(Input):
@@ -73,8 +77,8 @@ async def find(
             statuses=statuses,
             cause=held,
             key=keys[0] if keys else None,
-            since=names.since,
-            until=names.until,
+            since=_within_reach(names.since),
+            until=_within_reach(names.until),
             after=names.cursor,
             limit=limit,
         )
@@ -84,6 +88,11 @@ async def find(
     # The store looks one name up; the others are compared with what that found, which is little.
     matching = [found for found in page.transactions if await _holds(workflow, found, keys[1:])]
     return Page(tuple(matching), page.next)
+
+
+def _within_reach(moment: datetime | None) -> datetime | None:
+    """The moment, or the nearest that can be reckoned with: nothing of ours is older or younger."""
+    return None if moment is None else min(max(moment, _EARLIEST), _LATEST)
 
 
 async def _holds(workflow: Workflow, found: Transaction, keys: list[tuple[KeyKind, str]]) -> bool:

@@ -1,5 +1,6 @@
 """The wide v1 surface, on FastAPI: what it is made of, and how its errors are told."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,16 +9,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.requests import Request as FastRequest
 from fastapi.responses import Response as FastResponse
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
 from interlock import __version__
 from interlock.api import administration, problems, redrives, transactions
 from interlock.api.access import Access
 from interlock.api.exchange import Request, Response
 from interlock.api.messages import Patience
+from interlock.api.openapi import document_of
 from interlock.api.views import Views
 from interlock.app import Interlock
-from interlock.errors import InterlockError, RequestError
+from interlock.errors import InterlockError
 
 #: Where the dispatcher leaves its own view of the request.
 REQUEST = "interlock.request"
@@ -87,19 +88,21 @@ async def _of_framework(request: FastRequest, exc: Exception) -> FastResponse:
         case 404:
             return told(request, problems.NotFound("there is nothing at this path"))
         case 405:
-            allowed = ", ".join(_methods(request))
+            allowed = _methods(request, (exc.headers or {}).get("Allow", ""))
             response = told(request, problems.MethodNotAllowed(f"this path takes {allowed}"))
             response.headers["allow"] = allowed
             return response
         case _:
-            return told(request, RequestError("the request cannot be read"))
+            return told(request, problems.InvalidRequest("the request cannot be read"))
 
 
-def _methods(request: FastRequest) -> Sequence[str]:
+def _methods(request: FastRequest, told_by_framework: str) -> str:
     """All that the path takes; the framework itself tells those of one of its routes only."""
-    app: FastAPI = request.app
-    matching = (route for route in app.router.routes if route.matches(request.scope)[0] is not Match.NONE)
-    return sorted({method for route in matching for method in getattr(route, "methods", None) or ()})
+    path: str = request.scope["path"]
+    for template, operations in document_of(request.app)["paths"].items():
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path):
+            return ", ".join(sorted(method.upper() for method in operations))
+    return told_by_framework
 
 
 async def _unexpected(request: FastRequest, _: Exception) -> FastResponse:

@@ -82,7 +82,7 @@ def add_client(
         from interlock.app import server_key
         from interlock.auth import new_client
 
-        client, secret = new_client(name, scopes, server_key(settings.data), now())
+        client, secret = new_client(name, scopes, server_key(settings.data, store), now())
         write(store, client)
     shown = {"client_id": client.id, "client_secret": secret, "name": client.name, "scopes": sorted(client.scopes)}
     if as_json:

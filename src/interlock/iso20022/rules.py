@@ -24,6 +24,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from iso4217 import Currency
 from schwifty import BIC, IBAN
 from schwifty.exceptions import InvalidCountryCode, SchwiftyException
+from stdnum import lei
+from stdnum.iso7064 import mod_97_10
 
 from interlock.iso20022.envelopes import Agent, Header, Original, OriginalPayment, to_decimal
 from interlock.iso20022.findings import Finding, Severity
@@ -141,17 +143,10 @@ def _is_iban(text: str) -> bool:
     try:
         IBAN(text)
     except InvalidCountryCode:
-        return len(text) <= 34 and _mod97(text[4:] + text[:4]) == 1
+        return len(text) <= 34 and text.isascii() and mod_97_10.is_valid(text[4:] + text[:4])
     except SchwiftyException:
         return False
     return text.isalnum()  # schwifty forgives spaces, ISO 20022 does not
-
-
-def _mod97(text: str) -> int | None:
-    """Remainder of ISO 7064 MOD 97-10, letters read as 10 to 35; None for other characters."""
-    if not (text.isascii() and text.isalnum()):
-        return None
-    return int("".join(str(int(character, 36)) for character in text)) % 97
 
 
 def _debtor_agent_bic(payment: OriginalPayment, _today: date) -> str | None:
@@ -207,7 +202,7 @@ def _lei(payment: OriginalPayment, _today: date) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _is_lei(text: str) -> bool:
-    return len(text) == 20 and _mod97(text) == 1
+    return text.isascii() and text.isalnum() and lei.is_valid(text)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

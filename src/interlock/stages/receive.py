@@ -9,15 +9,21 @@ from uuid import UUID
 
 from interlock.iso20022.envelopes import Agent, Original, OriginalPayment
 from interlock.iso20022.findings import Finding, Severity
+from interlock.iso20022.reasons import reason_for
 from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Passed, Refusal
 from interlock.transaction import QUALIFIER, Key, KeyKind
 
-_MESSAGE_DUPLICATE = Refusal(reason="DU01", note="the message identification was used before")
+_MESSAGE_DUPLICATE = Refusal(reason=reason_for("duplicate_message"), note="the message identification was used before")
 _HEADER_DUPLICATE = Refusal(
-    reason="DU01", note="the business message identifier was used before by this sender", untreatable=True
+    reason=reason_for("duplicate_message"),
+    note="the business message identifier was used before by this sender",
+    untreatable=True,
 )
-_PAYMENT_DUPLICATE = ("AM05", "this payment was sent before: its identification belongs to another transaction")
+_PAYMENT_DUPLICATE = (
+    reason_for("duplicate"),
+    "this payment was sent before: its identification belongs to another transaction",
+)
 
 
 def run(inspection: Inspection, taken: Mapping[Key, UUID]) -> Passed | Refusal:

@@ -306,6 +306,7 @@ class SqliteStore:
         """A consistent, compact copy of one moment while others write; in place only once it is whole and on disk."""
         part = target.with_name(target.name + ".part")
         part.unlink(missing_ok=True)
+        part.touch(mode=0o600)
         with _translated():
             self._reader().execute("VACUUM INTO ?", (str(part),))
         with part.open("rb") as copy:
