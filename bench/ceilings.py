@@ -32,6 +32,7 @@ import apsw
 import msgspec
 from lxml import etree
 
+from bench.load import machine_seconds
 from bench.message import Identity, Messages, identities
 from interlock.app import Interlock
 from interlock.chain import GENESIS, micros
@@ -301,9 +302,9 @@ class Copier:
     """Makes copies of a sample, with the chain of their events."""
 
     def __init__(self, sample: Sample, *, first_row: int, chain_seq: int, chain_hash: bytes, total: int) -> None:
-        """chain_seq, chain_hash: the event before the first copy's. total: copies in all; the last is as new as the
+        """chain_seq, chain_hash: of the event before the first copy's.
 
-        sample, the first that many milliseconds older.
+        total: copies in all; the last is a millisecond older than the sample, the first that many milliseconds.
         """
         self._sample = sample
         self._row = first_row
@@ -369,6 +370,40 @@ class Rate(msgspec.Struct, kw_only=True, frozen=True):
     #: CPU of the process, all threads.
     user_us: float
     system_us: float
+    #: Share of the machine's CPU time that went to other processes.
+    others_share: float
+
+
+class _Clock:
+    """Adds up what the timed sections take: time, our CPU, everybody's."""
+
+    def __init__(self) -> None:
+        self._used = [0.0] * 4
+
+    def __enter__(self) -> None:
+        self._began = self._now()
+
+    def __exit__(self, *_: object) -> None:
+        now = self._now()
+        self._used = [used + end - began for used, end, began in zip(self._used, now, self._began, strict=True)]
+
+    @staticmethod
+    def _now() -> tuple[float, float, float, float]:
+        own = os.times()
+        return time.perf_counter(), own.user, own.system, machine_seconds()
+
+    def rate(self, count: int) -> Rate:
+        """So many transactions were done in it."""
+        taken, user, system, all_ = self._used
+        each = 1e6 / max(1, count)
+        return Rate(
+            transactions=count,
+            seconds=round(taken, 3),
+            per_second=round(count / taken, 1),
+            user_us=round(user * each, 1),
+            system_us=round(system * each, 1),
+            others_share=round(max(0.0, all_ - user - system) / (taken * (os.cpu_count() or 1)), 3),
+        )
 
 
 def write_rows(sample: Sample, pragmas: list[str], path: Path, commits: int, each: int = 1_000) -> Rate:
@@ -381,27 +416,16 @@ def write_rows(sample: Sample, pragmas: list[str], path: Path, commits: int, eac
     for pragma in pragmas:
         database.execute(pragma)
     copier = Copier(sample, first_row=1, chain_seq=0, chain_hash=GENESIS, total=commits * each)
-    taken = user = system = 0.0
+    clock = _Clock()
     for _ in range(commits):
         batch = copier.batch(each)
-        cpu, started = os.times(), time.perf_counter()
-        database.execute("BEGIN IMMEDIATE")
-        for sql, rows in batch:
-            database.executemany(sql, rows)
-        database.execute("COMMIT")
-        taken += time.perf_counter() - started
-        now = os.times()
-        user += now.user - cpu.user
-        system += now.system - cpu.system
+        with clock:
+            database.execute("BEGIN IMMEDIATE")
+            for sql, rows in batch:
+                database.executemany(sql, rows)
+            database.execute("COMMIT")
     database.close()
-    count = commits * each
-    return Rate(
-        transactions=count,
-        seconds=round(taken, 3),
-        per_second=round(count / taken, 1),
-        user_us=round(user * 1e6 / count, 1),
-        system_us=round(system * 1e6 / count, 1),
-    )
+    return clock.rate(commits * each)
 
 
 def prefill(sample: Sample, path: Path, count: int, progress: Callable[[int], None], each: int = 10_000) -> None:
@@ -429,6 +453,8 @@ def prefill(sample: Sample, path: Path, count: int, progress: Callable[[int], No
         progress(done)
     database.execute("UPDATE writer SET chain_seq = ?, chain_hash = ?", (copier.last_seq, copier.chain_hash))
     database.close()
+    with path.open("rb") as file:
+        os.fsync(file.fileno())  # or the kernel would write it while others are measured
 
 
 # -- the same message without Interlock, and Interlock's pieces -------------------------------------------------------
@@ -597,18 +623,11 @@ def dbos_rate(folder: Path, seconds: float, callers: int = 4) -> Rate:
     with ThreadPoolExecutor(callers) as threads:
         list(threads.map(call, range(callers), [time.perf_counter() + min(2.0, seconds)] * callers))  # warm-up
         done[:] = [0] * callers
-        cpu, started = os.times(), time.perf_counter()
-        list(threads.map(call, range(callers), [started + seconds] * callers))
-        taken, now = time.perf_counter() - started, os.times()
+        clock = _Clock()
+        with clock:
+            list(threads.map(call, range(callers), [time.perf_counter() + seconds] * callers))
     dbos.destroy()
-    count = max(1, sum(done))
-    return Rate(
-        transactions=count,
-        seconds=round(taken, 3),
-        per_second=round(count / taken, 1),
-        user_us=round((now.user - cpu.user) * 1e6 / count, 1),
-        system_us=round((now.system - cpu.system) * 1e6 / count, 1),
-    )
+    return clock.rate(sum(done))
 
 
 def main() -> None:

@@ -449,9 +449,13 @@ def _cpu(pid: int) -> tuple[float, float, float, float, float]:
     """Seconds of CPU used so far: the server's user and system, our user and system, everybody's."""
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
     own = resource.getrusage(resource.RUSAGE_SELF)
-    machine = [int(field) for field in Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:]]
-    all_ = sum(machine[:3] + machine[5:8]) / _TICK  # all but idle and waiting for disks; with what a hypervisor took
-    return int(fields[11]) / _TICK, int(fields[12]) / _TICK, own.ru_utime, own.ru_stime, all_
+    return int(fields[11]) / _TICK, int(fields[12]) / _TICK, own.ru_utime, own.ru_stime, machine_seconds()
+
+
+def machine_seconds() -> float:
+    """Seconds of CPU that everybody on this machine has used so far, and what a hypervisor took away."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:]]
+    return sum(ticks[:3] + ticks[5:8]) / _TICK  # the others are idle, waiting for disks, and guests counted already
 
 
 def _memory(pid: int) -> float:

@@ -33,7 +33,7 @@ from bench.ceilings import Cost, Machine, Rate, Sample
 from bench.load import Measured, Plan
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("receive", "ceiling", "reference", "v1", "dbos", "store", "memory")
+PARTS = ("receive", "ceiling", "dbos", "reference", "v1", "store", "memory")
 _LEVELS = (1, 16, 64, 256)
 #: The level that our figures are about.
 _MAIN = 64
@@ -425,7 +425,8 @@ class Bench:
         self._say(
             what,
             f"{found.per_second:,.0f}/s, p50 {found.answer_ms.p50:.1f} ms, p99 {found.answer_ms.p99:.1f} ms, "
-            f"server {found.server_us:.0f} us, generator {found.generator_us:.0f} us{failures}",
+            f"server {found.server_us:.0f} us, generator {found.generator_us:.0f} us, "
+            f"others {found.others_share:.0%}{failures}",
         )
         return found
 
@@ -485,8 +486,13 @@ class Bench:
             ],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
-        load(plan)
-        _, err = spy.communicate(timeout=60)
+        try:
+            load(plan)
+            _, err = spy.communicate(timeout=60)
+        finally:
+            if spy.poll() is None:
+                spy.kill()
+                spy.wait()
         if spy.returncode:
             raise RuntimeError(f"py-spy failed: {err.decode(errors='replace')[-500:]}")
         self.report.profile[face] = shares(raw.read_text().splitlines())
@@ -554,7 +560,7 @@ class Bench:
 
 
 def _told(rate: Rate) -> str:
-    return f"{rate.per_second:,.0f}/s, CPU {rate.user_us + rate.system_us:.0f} us each"
+    return f"{rate.per_second:,.0f}/s, CPU {rate.user_us + rate.system_us:.0f} us each, others {rate.others_share:.0%}"
 
 
 # -- the command ------------------------------------------------------------------------------------------------------

@@ -155,17 +155,16 @@ def test_a_death_at_the_start_leaves_a_folder_that_starts(tmp_path: Path) -> Non
         assert asyncio.run(_one(server, client)).json["status"] == "ACSC"
 
 
-@pytest.mark.parametrize("content", [None, b"", b"half of it"], ids=["none", "empty", "half"])
-def test_a_key_that_was_never_finished_is_made_again(tmp_path: Path, content: bytes | None) -> None:
-    """What a death between making the server's key and writing it leaves is no reason never to start again.
-
-    Only while there is no client whose secret hangs on it.
-    """
+def test_a_damaged_key_is_told_and_never_replaced(tmp_path: Path) -> None:
+    """Another key would lock every client out: it does not start, and leaves what is there."""
     server = Server(tmp_path / "data")
-    server.folder.mkdir()
-    if content is not None:
-        (server.folder / "server.key").write_bytes(content)
     server.add_client("c")
+    key = server.folder / "server.key"
+    key.write_bytes(b"half of it")
+    assert server.spawn().wait(30) == 78
+    server.kill()
+    assert key.read_bytes() == b"half of it"
+    assert "server.key" in server.errors.read_text()
 
 
 async def _one(server: Server, client: Client, content: bytes | None = None) -> Reply:

@@ -1,5 +1,6 @@
 """The v1 surface over HTTP: what it gives, what it refuses and how it says so, and how it bears bad clients."""
 
+import gzip
 import json
 import re
 import signal
@@ -166,6 +167,11 @@ def test_what_is_no_message_is_refused(alice: Caller, body: bytes, media: str, s
     before = alice.call("GET", "/v1/transactions", params={"limit": 1}).json()
     assert_problem(alice.submit(body, Content_Type=media), status, code)
     assert alice.call("GET", "/v1/transactions", params={"limit": 1}).json() == before
+
+
+def test_a_compressed_body_is_refused(alice: Caller) -> None:
+    """What we would not decompress is refused, not taken for a message that makes no sense."""
+    assert_problem(alice.submit(gzip.compress(pacs008()), Content_Encoding="gzip"), 415, "not_xml")
 
 
 @pytest.mark.parametrize("media", ["text/xml; charset=utf-8", "application/iso20022+xml", "application/octet-stream"])

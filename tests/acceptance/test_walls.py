@@ -4,7 +4,7 @@ Only what the caller itself sent (the id) and what differs from call to call (ti
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from uuid import UUID, uuid4
 
 import httpx
@@ -33,7 +33,7 @@ def never_issued(like: str) -> str:
     return str(UUID(int=value))
 
 
-# -- transactions of alice's, in every state that a stranger might tell apart -------------------------------------------
+# -- transactions of alice's, in every state that a stranger might tell apart ------------------------------------------
 
 
 def issued(alice: Caller) -> str:
@@ -146,13 +146,13 @@ def test_the_attempts_are_real(alice: Caller) -> None:
 
 
 @pytest.fixture(scope="module")
-def named(alice: Caller) -> Iterator[dict[str, str]]:
+def named(alice: Caller) -> dict[str, str]:
     """What one of alice's messages is known by."""
     transfer, message_id, reference = Transfer(), fresh(), fresh()
     message = pacs008(transfer, message_id=message_id)
     made = alice.submit(message, X_Client_Reference=reference, Idempotency_Key=reference)
     assert made.json()["status"] == "ACSC"
-    yield {
+    return {
         "uetr": str(transfer.uetr),
         "message_id": message_id,
         "end_to_end_id": transfer.end_to_end_id,
@@ -185,10 +185,11 @@ def test_a_list_is_ones_own(alice: Caller, bob: Caller) -> None:
     settled(bob)
     shown = bob.call("GET", "/v1/transactions", params={"limit": 500}).json()["transactions"]
     assert {transaction["client_id"] for transaction in shown} == {bob.client_id}
-    for call in (
+    calls: list[Callable[[str], httpx.Response]] = [
         lambda client: bob.call("GET", "/v1/transactions", params={"client": client}),
         lambda client: bob.call("POST", "/v1/redrives", json={"filter": {"client": client}, "dry_run": True}),
-    ):
+    ]
+    for call in calls:
         foreign, unknown = call(alice.client_id), call("c_0123456789abcdef")
         assert foreign.status_code == 403
         assert seen(foreign) == seen(unknown)

@@ -154,7 +154,7 @@ def measured(per_second: float, server_us: float, *, callers: int = 64, rate: fl
 
 
 def rate(per_second: float) -> Rate:
-    return Rate(transactions=1, seconds=1, per_second=per_second, user_us=1, system_us=1)
+    return Rate(transactions=1, seconds=1, per_second=per_second, user_us=1, system_us=1, others_share=0)
 
 
 def report() -> Report:

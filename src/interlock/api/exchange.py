@@ -146,7 +146,9 @@ class Intake:
         self.bytes -= request.body_bytes
 
     async def read(self, request: Request) -> bytes:
-        """The whole body. Raises BodyTooLarge, TooSlow, Overloaded, ClientGone."""
+        """The whole body. Raises NotXml (it is compressed), BodyTooLarge, TooSlow, Overloaded, ClientGone."""
+        if request.headers.get(b"content-encoding", b"identity") != b"identity":
+            raise NotXml("the body is compressed; send it as it is, without Content-Encoding")
         request.half_read = True
         length = request.headers.get(b"content-length", b"")
         if length.isdigit():

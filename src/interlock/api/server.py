@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import structlog
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from interlock.api import logs
 from interlock.api.asgi import Faces
@@ -28,6 +28,37 @@ _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 75
 #: Time that requests in progress have to finish once the server is to stop.
 _FINISH_SECONDS = 20
+
+
+class _OneWrite:
+    """A transport for one response that sends its head and the beginning of its body with one call of the system's."""
+
+    __slots__ = ("_cycle", "_head", "_transport")
+
+    def __init__(self, cycle: RequestResponseCycle, transport: asyncio.Transport) -> None:
+        self._cycle = cycle
+        self._transport = transport
+        self._head: bytes | None = b""
+
+    def write(self, piece: bytes) -> None:
+        """Hold the head back until the body comes; `100 Continue` goes before the response and at once."""
+        if self._head is None or not self._cycle.response_started:
+            self._transport.write(piece)
+        elif not self._head:
+            self._head = piece
+        else:
+            head, self._head = self._head, None
+            self._transport.write(head + piece)
+
+    def close(self) -> None:
+        """Send what is held, then close."""
+        if self._head:
+            self._transport.write(self._head)
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether it is closing."""
+        return self._transport.is_closing()
 
 
 class Protocol(HttpToolsProtocol):
@@ -49,6 +80,8 @@ class Protocol(HttpToolsProtocol):
         """From here on the application keeps the time."""
         self.stalled_since = None
         super().on_headers_complete()
+        if self.scope["method"] != "HEAD":  # its response has no body that would take the head along
+            self.cycle.transport = _OneWrite(self.cycle, self.transport)  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Count what comes before the headers are whole."""

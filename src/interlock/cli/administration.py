@@ -138,7 +138,7 @@ def disable_client(
 
 @keys.command("list")
 def list_keys(*, data: DataFolder = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Show the signing keys, oldest first; the private parts stay where they are."""
+    """Show the signing keys, oldest first."""
     with opened(effective(config, data=data)) as store:
         shown = [
             {
@@ -164,9 +164,9 @@ def rotate_keys(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sign with a new key from now on; tokens of the old ones stay good until they run out.
+    """Sign with a new key from now on.
 
-    A running server takes the new key up within seconds.
+    Tokens of the old ones stay good until they run out. A running server takes the new key up within seconds.
     """
     with opened(effective(config, data=data)) as store:
         from interlock.auth import new_signing_key
