@@ -70,6 +70,7 @@ def server_key(folder: Path, store: Store | None = None) -> bytes:
         with contextlib.suppress(FileExistsError):
             os.link(part, path)
         part.unlink()
+        _sync(folder)
     key = path.read_bytes()
     if len(key) != 32:
         raise ConfigError(
@@ -78,10 +79,23 @@ def server_key(folder: Path, store: Store | None = None) -> bytes:
     return key
 
 
+def _sync(folder: Path) -> None:
+    """Make the folder's entries durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextlib.contextmanager
 def sole_server(folder: Path) -> Iterator[None]:
     """Holds the folder for this server; raises ConfigError where another one serves it."""
-    with (folder / "server.lock").open("w") as lock:
+    try:
+        lock = (folder / "server.lock").open("w")
+    except OSError as exc:
+        raise ConfigError(f"data: {folder} cannot be written to: {exc.strerror}") from exc
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:

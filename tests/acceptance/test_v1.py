@@ -17,6 +17,7 @@ import httpx
 import pytest
 from lxml import etree
 
+from interlock.stores.sqlite import SqliteStore
 from tests.acceptance.conftest import LARGE, START_SECONDS, Caller, Server, command
 from tests.messages import Transfer, fresh, pacs002, pacs008
 
@@ -501,12 +502,14 @@ def test_tokens_are_asked_for(alice: Caller) -> None:
             assert response.headers["www-authenticate"].startswith("Bearer")
 
 
+#: An id that nobody was given.
+NOBODYS = UUID("01a202dd-8cbf-7f50-96f6-dea2ab081700")
 CALLS = [
     ("GET", "/v1/transactions", {"rp2/read", "interlock/operate"}),
-    ("GET", f"/v1/transactions/{uuid4()}", {"rp2/read", "interlock/operate"}),
-    ("GET", f"/v1/transactions/{uuid4()}/events", {"rp2/read", "interlock/operate"}),
-    ("GET", f"/v1/transactions/{uuid4()}/messages/inbox", {"rp2/read", "interlock/operate"}),
-    ("POST", f"/v1/transactions/{uuid4()}/decisions", {"rp2/write", "interlock/operate"}),
+    ("GET", f"/v1/transactions/{NOBODYS}", {"rp2/read", "interlock/operate"}),
+    ("GET", f"/v1/transactions/{NOBODYS}/events", {"rp2/read", "interlock/operate"}),
+    ("GET", f"/v1/transactions/{NOBODYS}/messages/inbox", {"rp2/read", "interlock/operate"}),
+    ("POST", f"/v1/transactions/{NOBODYS}/decisions", {"rp2/write", "interlock/operate"}),
     ("POST", "/v1/messages", {"rp2/write"}),
     ("POST", "/v1/redrives", {"rp2/write", "interlock/operate"}),
     ("POST", "/v1/validations", {"rp2/read", "rp2/write", "interlock/operate"}),
@@ -735,8 +738,9 @@ def test_too_many_bytes_at_once(servers: Callable[..., Server]) -> None:
     with caller.http, raw(server) as first:
         first.sendall(head(caller, "/v1/messages", "Content-Length: 900000") + b"<a>" + b"x" * 600_000)
         end = time.monotonic() + 10
-        while (refusal := caller.submit(b"<a>" + b"x" * 600_000)).status_code == 200:
+        while "interlock_request_bytes_now 600003.0" not in httpx.get(f"{server.url}/metrics").text:
             assert time.monotonic() < end
+        refusal = caller.submit(b"<a>" + b"x" * 600_000)
         assert_problem(refusal, 503, "overloaded")
         assert int(refusal.headers["retry-after"]) > 0
         first.sendall(b"x" * (900_000 - 600_003))
@@ -817,3 +821,30 @@ def test_a_taken_port_is_a_fault_of_the_settings(server: Server, servers: Callab
     )
     assert refused.returncode == 78
     assert str(server.port) in refused.stderr
+
+
+def test_one_server_a_folder(servers: Callable[..., Server]) -> None:
+    """A second server on the same folder does not start, and the first one does not notice."""
+    server = servers()
+    refused = subprocess.run(
+        command("serve"), env=dict(server.settings), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert refused.returncode == 78
+    assert str(server.data) in refused.stderr
+    caller = server.add("only")
+    with caller.http:
+        assert caller.submit(pacs008()).json()["status"] == "ACSC"
+
+
+def test_a_server_that_was_replaced_stops(servers: Callable[..., Server]) -> None:
+    """Once another process writes to the store, this one acknowledges nothing more, and ends by itself."""
+    server = servers()
+    caller = server.add("last")
+    with caller.http:
+        assert caller.submit(pacs008()).status_code == 200
+        other = SqliteStore(server.data / "interlock.db")
+        other.register(datetime.now(UTC))
+        other.close()
+        refusal = caller.submit(pacs008())
+        assert_problem(refusal, 503, "lease_lost")
+    assert server.process.wait(START_SECONDS) not in (0, 78)

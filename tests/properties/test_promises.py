@@ -1,6 +1,6 @@
 """Random interleavings of everything that can happen, against the real store, compared with a model of a few lines.
 
-INTERLOCK_EXAMPLES (default 12) and INTERLOCK_STEPS (default 30) make it longer.
+INTERLOCK_EXAMPLES (default 80) and INTERLOCK_STEPS (default 30) make it longer.
 """
 
 import asyncio
@@ -300,7 +300,7 @@ async def _gathered(*calls: Coroutine[Any, Any, Transaction]) -> list[object]:
 
 TestPromises = Promises.TestCase
 TestPromises.settings = settings(
-    max_examples=int(os.environ.get("INTERLOCK_EXAMPLES", "12")),
+    max_examples=int(os.environ.get("INTERLOCK_EXAMPLES", "80")),
     stateful_step_count=int(os.environ.get("INTERLOCK_STEPS", "30")),
     deadline=None,
     suppress_health_check=list(HealthCheck),

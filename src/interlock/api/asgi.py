@@ -13,7 +13,6 @@ from interlock.api import openapi, problems, reference, tokens
 from interlock.api.access import Access
 from interlock.api.exchange import (
     JSON,
-    App,
     ClientGone,
     Intake,
     Message,
@@ -180,12 +179,3 @@ def _replay(request: Request, body: bytes) -> Receive:
             return {"type": "http.disconnect"}
 
     return receive
-
-
-def make_app(interlock: Interlock, *, endpoint: str | None = None) -> App:
-    """The application over running parts.
-
-    endpoint: host name, and port where it matters, that clients reach this region by; by default what is configured.
-    """
-    config = interlock.config
-    return Faces(interlock, endpoint=endpoint or config.api_endpoint or f"{config.host}:{config.port}")

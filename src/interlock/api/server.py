@@ -5,6 +5,8 @@ Owns: the socket, signals, the order of starting and stopping. Must not know: wh
 
 import asyncio
 import contextlib
+import gc
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -28,6 +30,8 @@ _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 75
 #: Time that requests in progress have to finish once the server is to stop.
 _FINISH_SECONDS = 20
+#: Open files, that is connections, that we ask for where the system's hard limit allows it.
+_FILES_MAX = 65_536
 
 
 class _OneWrite:
@@ -165,11 +169,28 @@ def run(config: Config, on_ready: Callable[[Interlock, str], None]) -> None:
     is taken), LeaseLost.
     """
     logs.configure(config.log_level, config.log_format)
-    config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(f"data: the folder {config.data} cannot be made: {exc.strerror}") from exc
     # Before the parts are made: to open the store for writing would fence off the server that has the folder.
     with sole_server(config.data), asyncio.Runner(loop_factory=_new_loop) as runner:
         interlock = Interlock(config)
+        _tune_process()
         runner.run(serve(interlock, config, lambda url: on_ready(interlock, url)))
+
+
+def _tune_process() -> None:
+    """Room for thousands of connections, and a collector that does not look at everything again and again.
+
+    What is loaded by now lives as long as the process; requests leave few cycles behind.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_MAX)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from interlock import __version__
-from interlock.cli import administration, demonstration, service, transactions, upkeep, validation
+from interlock.cli import administration, benchmark, demonstration, service, transactions, upkeep, validation
 from interlock.cli.exits import epilog, exit_of
 from interlock.cli.printing import complain
 from interlock.errors import InterlockError
@@ -66,6 +66,7 @@ for command in (
     transactions.redrive,
     validation.validate,
     service.config,
+    benchmark.bench,
 ):
     app.command()(command)
 app.add_typer(administration.clients, name="clients")
