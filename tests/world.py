@@ -89,7 +89,6 @@ class World:
 
     async def close(self) -> None:
         """The end of all of them."""
-        await self.workflow.stop()
         for store, journal in self._opened:
             await journal.stop()
             store.close()

@@ -169,6 +169,5 @@ class Interlock:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.workflow.stop()
         await self.journal.stop()
         self.store.close()

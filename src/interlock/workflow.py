@@ -126,7 +126,6 @@ class Workflow:
         self._new_id = new_id
         self.memory = Memory()
         self._controls: dict[tuple[ControlScope, str], Control] = {}
-        self._background: set[asyncio.Task[None]] = set()
         #: Transactions that tripped over a mistake of ours since the start.
         self.parked = 0
         #: Called with each deadline that a commit has set.
@@ -540,21 +539,8 @@ class Workflow:
             update = DeliveryUpdate(
                 transaction=transaction_id, channel=deliver.OUTBOX, state=DeliveryState.CONFIRMED, at=self.now()
             )
-            self._in_background(self._record(update))
+            self._journal.note(update, failed=lambda: self.memory.uncollect(transaction_id))
         return Answered(transaction, body)
-
-    async def _record(self, update: DeliveryUpdate) -> None:
-        try:
-            await self._journal.commit(update)
-        except InterlockError as exc:
-            # The client has its answer; only the note of it is missing, and the next read writes it.
-            self.memory.uncollect(update.transaction)
-            _log.warning("delivery not recorded", transaction=str(update.transaction), error=str(exc))
-
-    def _in_background(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
 
     async def until_end(self, transaction: Transaction, seconds: float) -> Transaction:
         """The transaction once it has ended, or as it stands when the time is up."""
@@ -565,8 +551,3 @@ class Workflow:
             if not present.standing.is_final:
                 await asyncio.wait([ended], timeout=seconds)
         return await self._own(None, transaction.id)
-
-    async def stop(self) -> None:
-        """Finish what runs in the background."""
-        while self._background:
-            await asyncio.wait(self._background)

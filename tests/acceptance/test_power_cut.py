@@ -1,4 +1,4 @@
-"""Power loss at any moment: `kill -9` leaves what was written with the operating system, a power cut only what was synced.
+"""Power loss at any moment: `kill -9` leaves what was written with the operating system, a power cut what was synced.
 
 A layer under SQLite notes every write and sync. From these notes the disk is made again as it could be after a power
 cut at each of them: what was synced is there; of what was not, nothing, everything, or any part of it, torn anywhere.

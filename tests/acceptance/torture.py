@@ -43,7 +43,7 @@ sla_seconds = 2.0
 """
 
 
-class Gone(Exception):  # noqa: N818 - what happened to the server
+class Gone(Exception):
     """The connection broke before the answer was whole: nobody can say what became of the call."""
 
 
@@ -530,7 +530,8 @@ class Audit:
             self._require(stays, f"{name}: moved after its end")
             answer = db.execute("SELECT digest, content FROM bodies WHERE row = ?", (row["row"] * 2 + 1,)).fetchone()
             self._require((answer is not None) == bool(row["answer_due"]), f"{name}: answer due and answer differ")
-            for body in db.execute("SELECT digest, content FROM bodies WHERE row / 2 = ?", (row["row"],)):
+            both = (row["row"] * 2, row["row"] * 2 + 1)
+            for body in db.execute("SELECT digest, content FROM bodies WHERE row IN (?, ?)", both):
                 content = zstandard.ZstdDecompressor().decompress(body["content"])
                 self._require(hashlib.sha256(content).digest() == body["digest"], f"{name}: a body is not its digest")
             self._require(row["due_at"] is None, f"{name}: ended, but a clock runs")
@@ -564,33 +565,37 @@ class Audit:
 
     def _check_log(self, db: sqlite3.Connection) -> None:
         """What we were told is so, and nothing is there that nobody sent."""
-        rows = {str(_uuid(row["id"])): row for row in db.execute("SELECT * FROM transactions")}
+        rows = {_uuid(row["id"]): row for row in db.execute("SELECT * FROM transactions")}
         bodies = {row["row"]: row["digest"].hex() for row in db.execute("SELECT row, digest FROM bodies")}
         by_key: dict[tuple[str, str], set[str]] = {}
         for entry in self._log:
-            id_ = str(entry.get("id", ""))
-            row = rows.get(id_)
-            if entry["what"] in ("acked", "issued", "answer", "end", "redriven"):
-                self._require(row is not None, f"acknowledged and lost: {dict(entry)}")
-            if row is None:
+            if entry["what"] == "sent":
                 continue
-            match entry["what"]:
-                case "acked":
-                    self._require(row["client"] == entry["client"], f"{id_}: another client's")
-                    self._require(bodies.get(row["row"] * 2) == entry["sha"], f"{id_}: another message")
-                    if entry["key"] is not None:
-                        by_key.setdefault((entry["client"], entry["key"]), set()).add(id_)
-                case "answer":
-                    self._require(bodies.get(row["row"] * 2 + 1) == entry["sha"], f"{id_}: another answer")
-                case "end":
-                    self._require(row["end"] == entry["status"], f"{id_}: was {entry['status']}, is {row['end']}")
+            row = rows.get(entry["id"])
+            if row is None:
+                self._require(False, f"acknowledged and lost: {dict(entry)}")
+                continue
+            self._check_entry(entry, row, bodies)
+            if entry.get("key") is not None:
+                by_key.setdefault((entry["client"], entry["key"]), set()).add(entry["id"])
         for key, ids in by_key.items():
             self._require(len(ids) == 1, f"one idempotency key, {len(ids)} transactions: {key}")
         sent = {(entry["client"], entry["sha"]) for entry in self._log if entry["what"] == "sent"}
-        if sent:
-            for id_, row in rows.items():
-                known = bodies.get(row["row"] * 2)
-                self._require(known is None or (row["client"], known) in sent, f"{id_}: nobody sent this")
+        for id_, row in rows.items() if sent else ():
+            known = bodies.get(row["row"] * 2)
+            self._require(known is None or (row["client"], known) in sent, f"{id_}: nobody sent this")
+
+    def _check_entry(self, entry: Mapping[str, Any], row: sqlite3.Row, bodies: Mapping[int, str]) -> None:
+        """One line of the log against one transaction."""
+        id_ = entry["id"]
+        match entry["what"]:
+            case "acked":
+                self._require(row["client"] == entry["client"], f"{id_}: another client's")
+                self._require(bodies.get(row["row"] * 2) == entry["sha"], f"{id_}: another message")
+            case "answer":
+                self._require(bodies.get(row["row"] * 2 + 1) == entry["sha"], f"{id_}: another answer")
+            case "end":
+                self._require(row["end"] == entry["status"], f"{id_}: was {entry['status']}, is {row['end']}")
 
 
 def _uuid(raw: bytes) -> str:

@@ -1,6 +1,6 @@
 """Random interleavings of everything that can happen, against the real store, compared with a model of a few lines.
 
-INTERLOCK_EXAMPLES (default 80) and INTERLOCK_STEPS (default 30) make it longer.
+INTERLOCK_EXAMPLES (default 200) and INTERLOCK_STEPS (default 30) make it longer.
 """
 
 import asyncio
@@ -149,7 +149,9 @@ class Promises(RuleBasedStateMachine):
         """One decision."""
         self._decided(id_, [kind], self._run(_gathered(self.world.decide(self.world.stored(id_), kind))))
 
-    @rule(id_=ids, kinds=st.lists(st.sampled_from((ACCEPT, REJECT, CANCEL)), min_size=2, max_size=4), clock=st.booleans())
+    @rule(
+        id_=ids, kinds=st.lists(st.sampled_from((ACCEPT, REJECT, CANCEL)), min_size=2, max_size=4), clock=st.booleans()
+    )
     def race(self, id_: UUID, kinds: list[DecisionKind], clock: bool) -> None:  # noqa: FBT001
         """Several decisions at one moment, maybe the very moment at which its clock runs out."""
         transaction, model = self.world.stored(id_), self.model[id_]
@@ -197,9 +199,7 @@ class Promises(RuleBasedStateMachine):
         newest = self._newest(id_)
         model = self.model[newest]
         reason = model.reason or self.world.stored(newest).reason
-        legal = model.uetr is not None and (
-            model.end is Status.CANC or (model.end is Status.RJCT and reason == "AB06")
-        )
+        legal = model.uetr is not None and (model.end is Status.CANC or (model.end is Status.RJCT and reason == "AB06"))
         outcomes = self._run(_gathered(*(self.world.workflow.redrive(client, id_, client) for _ in range(times))))
         born = [outcome for outcome in outcomes if isinstance(outcome, Transaction)]
         assert all(isinstance(outcome, IllegalDecision) for outcome in outcomes if outcome not in born)
@@ -236,7 +236,7 @@ class Promises(RuleBasedStateMachine):
         """The timer looks: what is due ends, and nothing else."""
         due = {id_ for id_, model in self.model.items() if model.end is None and model.due <= self._now}
         assert self._run(self.world.fire()) >= len(due)
-        for id_, model in self.model.items():
+        for model in self.model.values():
             if model.end is None and model.due <= self._now:
                 model.end, model.reason = Status.RJCT, "AB06"
 
@@ -300,7 +300,7 @@ async def _gathered(*calls: Coroutine[Any, Any, Transaction]) -> list[object]:
 
 TestPromises = Promises.TestCase
 TestPromises.settings = settings(
-    max_examples=int(os.environ.get("INTERLOCK_EXAMPLES", "80")),
+    max_examples=int(os.environ.get("INTERLOCK_EXAMPLES", "200")),
     stateful_step_count=int(os.environ.get("INTERLOCK_STEPS", "30")),
     deadline=None,
     suppress_health_check=list(HealthCheck),

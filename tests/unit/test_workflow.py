@@ -931,7 +931,6 @@ async def test_a_caller_that_goes_leaves_the_books_right(tmp_path: Path) -> None
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         await world.workflow.submit(ALICE, pacs008())  # the commits of those who went are behind this one
-        await world.workflow.stop()
         for client in (ALICE, BOB):
             stored = sum(world.store.counts(client).values())
             assert world.workflow.memory.in_flight[client] == stored
@@ -974,7 +973,6 @@ async def test_an_answer_is_collected_again_and_again(tmp_path: Path) -> None:
         assert world.store.delivery(done.id, "outbox") is DeliveryState.PENDING
         first = await world.workflow.collect(ALICE, done.id)
         assert first.answer is not None
-        await world.workflow.stop()
         assert world.store.delivery(done.id, "outbox") is DeliveryState.CONFIRMED
         await world.restart()
         again = await world.workflow.collect(ALICE, done.id)
@@ -992,6 +990,24 @@ async def test_a_payment_that_is_open_shows_the_transactions_status(tmp_path: Pa
         held = await world.workflow.submit(ALICE, pacs008(Transfer(), known))
         shown = [payment.status for payment in await world.workflow.payments(ALICE, held.id)]
         assert shown == [Status.PDNG, Status.RJCT]
+
+
+async def test_a_payment_is_found_by_every_name_its_sender_knows(tmp_path: Path) -> None:
+    """UETR, TxId, EndToEndId, MsgId and the call's reference; of a rejected message too; each as it was written."""
+    async with a_world(tmp_path) as world:
+        for number, count in enumerate((None, 9)):
+            transfer = Transfer(end_to_end_id=f"E{number}", transaction_id=f"T{number}")
+            content = pacs008(transfer, message_id=f"M{number}", count=count)
+            done = await world.workflow.submit(ALICE, content, reference=f"R{number}")
+            names = [
+                (KeyKind.UETR, transfer.uetr or ""),
+                (KeyKind.TRANSACTION, f"T{number}"),
+                (KeyKind.END_TO_END, f"E{number}"),
+                (KeyKind.MESSAGE, f"M{number}"),
+                (KeyKind.REFERENCE, f"R{number}"),
+            ]
+            found = [await world.workflow.find(Query(client=ALICE, key=name)) for name in names]
+            assert {page.transactions for page in found} == {(done,)}, [len(page.transactions) for page in found]
 
 
 async def test_only_known_errors_come_out(tmp_path: Path) -> None:

@@ -87,21 +87,27 @@ def payment_keys(original: Original, payment: OriginalPayment) -> tuple[Key, ...
 
     The UETR is qualified by the business function, for a cover pacs.009 carries that of its pacs.008 by rule.
     """
-    function = original.definition[:8]
     if payment.uetr:
-        return (Key(kind=KeyKind.UETR, value=f"{payment.uetr}{QUALIFIER}{function}", payment=payment.ordinal),)
+        value = f"{payment.uetr}{QUALIFIER}{original.definition[:8]}"
+        return (Key(kind=KeyKind.UETR, value=value, payment=payment.ordinal),)
+    return _transaction_key(original, payment)
+
+
+def _transaction_key(original: Original, payment: OriginalPayment) -> tuple[Key, ...]:
     if payment.transaction_id:
+        function = original.definition[:8]
         agent = _named(payment.instructing_agent or original.instructing_agent or payment.debtor_agent)
         value = f"{payment.transaction_id}{QUALIFIER}{agent}{QUALIFIER}{function}"
         return (Key(kind=KeyKind.TRANSACTION, value=value, payment=payment.ordinal),)
     return ()
 
 
-def finding_keys(payment: OriginalPayment) -> tuple[Key, ...]:
-    """Names that find a payment but that many may share: EndToEndId."""
-    if not payment.end_to_end_id or payment.end_to_end_id == "NOTPROVIDED":
-        return ()
-    return (Key(kind=KeyKind.END_TO_END, value=payment.end_to_end_id, payment=payment.ordinal),)
+def finding_keys(original: Original, payment: OriginalPayment) -> tuple[Key, ...]:
+    """Names that find a payment but refuse no other: EndToEndId, and TxId where the UETR is what makes it unique."""
+    names = _transaction_key(original, payment) if payment.uetr else ()
+    if payment.end_to_end_id and payment.end_to_end_id != "NOTPROVIDED":
+        names += (Key(kind=KeyKind.END_TO_END, value=payment.end_to_end_id, payment=payment.ordinal),)
+    return names
 
 
 def _named(agent: Agent | None) -> str:

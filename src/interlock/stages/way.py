@@ -297,7 +297,7 @@ def _keys(
             keys += (Key(kind=KeyKind.ATTEMPT, value=value, payment=payment.ordinal),)
         lives = entered and not ended and payment.ordinal not in refused
         (kept if lives else names).extend(keys)
-        names.extend(receive.finding_keys(payment))
+        names.extend(receive.finding_keys(original, payment))
     return tuple(kept), tuple(names)
 
 
