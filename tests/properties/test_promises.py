@@ -235,7 +235,7 @@ class Promises(RuleBasedStateMachine):
     def fire(self) -> None:
         """The timer looks: what is due ends, and nothing else."""
         due = {id_ for id_, model in self.model.items() if model.end is None and model.due <= self._now}
-        assert self._run(self.world.fire()) >= len(due)
+        assert self._run(self.world.fire()) == len(due)
         for model in self.model.values():
             if model.end is None and model.due <= self._now:
                 model.end, model.reason = Status.RJCT, "AB06"
@@ -255,7 +255,7 @@ class Promises(RuleBasedStateMachine):
             assert (present.client, present.standing.end) == (model.client, model.end)
             if model.end is None:
                 assert present.deadline is not None
-                assert abs(present.deadline.at - model.due) < timedelta(milliseconds=1)
+                assert present.deadline.at == model.due
                 continue
             if model.end is Status.RJCT and model.reason is not None:
                 assert present.reason == model.reason
