@@ -18,9 +18,9 @@ if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
 fi
 
 # uv resolves in seconds what takes pip a minute; it is itself an ordinary package.
-if .venv/bin/python -m pip install --quiet --disable-pip-version-check uv 2>/dev/null && .venv/bin/uv --version >/dev/null 2>&1; then
-  .venv/bin/uv pip install --quiet --python .venv/bin/python --editable '.[dev]'
-else
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-fi
+# Where it cannot be had, or does not know this machine's index or certificates as pip does, pip does the work.
+pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check)
+"${pip[@]}" uv 2>/dev/null || true
+.venv/bin/uv pip install --quiet --python .venv/bin/python --editable '.[dev]' 2>/dev/null \
+  || { echo "setup: installing with pip, which takes a minute" >&2; "${pip[@]}" --editable '.[dev]'; }
 .venv/bin/python -c 'import interlock; print("setup: interlock", interlock.__version__, "is ready in .venv")'

@@ -161,10 +161,9 @@ class Journal:
         self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], results: "list[Outcome | BaseException]"
     ) -> None:
         for (_, future, then, failed), result in zip(batch, results, strict=True):
-            if then is not None and isinstance(result, Won):
-                then()
-            if failed is not None and isinstance(result, BaseException):
-                failed()
+            follows = failed if isinstance(result, BaseException) else then if isinstance(result, Won) else None
+            if follows is not None:
+                _call(loop, follows)
             if future is None:
                 continue
             if future.done():  # its caller has gone; what was written stays written
@@ -219,3 +218,11 @@ class Journal:
                 "whether this was committed cannot be read back now; ask for the transaction by its id or key, "
                 "do not send it again under another"
             ) from exc
+
+
+def _call(loop: asyncio.AbstractEventLoop, follows: _Then) -> None:
+    """A mistake in what follows one write must not keep its neighbours from hearing of theirs."""
+    try:
+        follows()
+    except Exception as exc:  # noqa: BLE001 - told to the loop, as a callback's always is
+        loop.call_exception_handler({"message": "what follows a commit failed", "exception": exc})

@@ -292,6 +292,21 @@ async def test_a_caller_that_goes_before_its_turn_fails_nobody(store: ScriptedSt
     await journal.stop()
 
 
+async def test_a_mistake_in_what_follows_a_commit_holds_nobody_up(store: ScriptedStore, journal: Journal) -> None:
+    """Whoever shared the batch hears its outcome all the same, and the journal goes on."""
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # that it is told somewhere is enough
+
+    def trip() -> None:
+        raise ZeroDivisionError("a mistake of ours")
+
+    calls = [journal.commit(a_write("a")), journal.commit(a_write("b"), trip), journal.commit(a_write("c"))]
+    outcomes = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 2)
+    assert outcomes[0] == outcomes[2] == Won()
+    assert await asyncio.wait_for(journal.commit(a_write("d")), 2) == Won()
+    assert store.durable == ["a", "b", "c", "d"]
+    await journal.stop()
+
+
 # -- bounds -----------------------------------------------------------------------------------------------------------
 
 

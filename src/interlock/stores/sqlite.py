@@ -5,10 +5,10 @@ One connection writes, used by the journal's thread alone; each other thread tha
 readers never wait for the writer. SQLite comes with apsw, because older ones can corrupt a WAL file (before 3.51.3).
 """
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
@@ -85,7 +85,7 @@ def migrations() -> list[tuple[int, str]]:
     return sorted((int(entry.name[:4]), entry.read_text(encoding="utf-8")) for entry in found)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _translated() -> Iterator[None]:
     """Turns what SQLite says about disks and files into our own words."""
     try:
@@ -202,8 +202,18 @@ class SqliteStore:
             row = self._one("writer")
         self._load()
         if row is None or row[3] != batch:
+            self._void()
             return None
         return mapping.unpack_outcomes(row[4])
+
+    def _void(self) -> None:
+        """Make sure that a commit which has failed stays so.
+
+        Where only the sync failed, its frames are in the log with their commit mark, and would be replayed after a
+        crash. Any commit after it that writes a page (so the value must change) overwrites them. Raises StoreUnavailable: then nobody can say what will be.
+        """
+        with _translated():
+            self._writer.execute("BEGIN IMMEDIATE; UPDATE writer SET token_at = token_at + 1; COMMIT")
 
     # -- reading --
 
@@ -320,7 +330,8 @@ class SqliteStore:
 
     def close(self) -> None:
         for db in [*self._readers, self._writer]:
-            db.close()
+            with contextlib.suppress(apsw.Error):  # what is committed is committed; the others must close too
+                db.close()
         self._readers.clear()
 
 
