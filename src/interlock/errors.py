@@ -35,7 +35,7 @@ class EmptyBody(RequestError):
 
 
 class NotXml(RequestError):
-    """The body is JSON or of a media type that cannot hold an ISO 20022 XML message."""
+    """The body is JSON; an ISO 20022 message is wanted as XML."""
 
     code = "not_xml"
 

@@ -105,7 +105,7 @@ def test_each_event_in_each_state_does_what_the_design_says(kind: EventKind, sta
 
 @pytest.mark.parametrize(("kind", "state"), [(k, s) for k in EventKind for s in State if s is not State.END], ids=str)
 def test_where_a_peer_can_take_over_an_end_is_first_an_intent(kind: EventKind, state: State) -> None:
-    """Not alone, no event but Ended (or a takeover of an intent) reaches the end; it shows its former status till then."""
+    """Not alone, only Ended (or a takeover of an intent) reaches the end; till then the former status is shown."""
     before = standing(state)
     if lifecycle.judge(before, kind) is None:
         return

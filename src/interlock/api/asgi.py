@@ -60,7 +60,9 @@ class Faces:
         health = Health(interlock.journal, interlock.clock)
         health.is_stopping = self.patience.stopping.is_set
         throttle = Throttle(config.token_calls_per_minute, interlock.clock)
-        self.metrics = Metrics(interlock.store, interlock.journal, workflow, interlock.deadlines, self.intake, access)
+        self.metrics = Metrics(
+            interlock.store, interlock.journal, workflow, interlock.deadlines, interlock.clock, self.intake, access
+        )
         face = Reference(
             workflow, access, self.intake, health,
             region=config.region, endpoint=endpoint, doubly_encoded=config.outbox_format == "reference",

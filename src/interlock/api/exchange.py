@@ -12,6 +12,7 @@ import uuid_utils
 
 from interlock.config import Config
 from interlock.errors import BodyTooLarge, EmptyBody, NotXml, Overloaded, RequestError
+from interlock.iso20022.envelopes import is_json
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -31,7 +32,6 @@ _UNREAD_BYTES = 16_384
 #: answer only when they have sent everything, and a reset would take it away from them.
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 8_388_608
-_XML_TYPES = ("application/xml", "text/xml", "application/octet-stream", "text/plain")
 
 
 class TooSlow(RequestError):
@@ -185,17 +185,13 @@ class Intake:
             raise Overloaded("too much is being sent at once; nothing was stored, try again shortly")
 
 
-def refuse_unless_message(body: bytes, content_type: str | None = None) -> None:
+def refuse_unless_message(body: bytes) -> None:
     """Raise EmptyBody or NotXml where a body cannot be an ISO 20022 XML message; all else is judged by the stages.
 
-    content_type: where the caller's word counts. The reference's clients say `application/json` and send XML.
+    The content type does not count: the reference's clients say `application/json` and send XML, curl says what it
+    likes, and what is refused must be the same on every face.
     """
     if not body:
         raise EmptyBody("the body is empty; send the ISO 20022 message as XML")
-    if body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+    if is_json(body):
         raise NotXml("the body is JSON; send the ISO 20022 message as XML")
-    if content_type is None:
-        return
-    media = content_type.partition(";")[0].strip().lower()
-    if media and media not in _XML_TYPES and not media.endswith("+xml"):
-        raise NotXml("send the message with Content-Type: application/xml")

@@ -70,7 +70,7 @@ class Messages:
         """200 with the transaction once it has ended, 202 while it has not; refused messages are RJCT, not errors."""
         identity = await self._access.require(request, Scope.WRITE)
         content = await self._intake.read(request)
-        refuse_unless_message(content, request.header(b"content-type") or "")
+        refuse_unless_message(content)
         transaction = await self._workflow.submit(
             identity.client_id,
             content,

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from interlock.api.access import Access
 from interlock.api.exchange import Intake, Request, Response
 from interlock.auth import Scope
+from interlock.clock import SteadyClock
 from interlock.iso20022.codes import HeldCause, Status
 from interlock.journal import Journal
 from interlock.ports import Store
@@ -27,12 +28,20 @@ class Metrics:
     """Counts requests, and gathers what the other parts count."""
 
     def __init__(
-        self, store: Store, journal: Journal, workflow: Workflow, deadlines: Deadlines, intake: Intake, access: Access
+        self,
+        store: Store,
+        journal: Journal,
+        workflow: Workflow,
+        deadlines: Deadlines,
+        clock: SteadyClock,
+        intake: Intake,
+        access: Access,
     ) -> None:
         self._store = store
         self._journal = journal
         self._workflow = workflow
         self._deadlines = deadlines
+        self._clock = clock
         self._intake = intake
         self._access = access
         #: Requests so far, by method, route and status.
@@ -83,6 +92,8 @@ class Metrics:
     def _process(self) -> Iterator[Metric]:
         used = resource.getrusage(resource.RUSAGE_SELF)
         yield CounterMetricFamily("process_cpu_seconds", "CPU time used.", value=used.ru_utime + used.ru_stime)
+        ahead = self._clock.ahead.total_seconds()
+        yield GaugeMetricFamily("interlock_clock_ahead_seconds", "Our clock before the system's.", value=ahead)
         yield GaugeMetricFamily("process_resident_memory_bytes", "Memory in use.", value=_resident_bytes())
 
 

@@ -33,16 +33,12 @@ from interlock.app import Interlock
 from interlock.auth import Identity, Scope
 from interlock.decisions import Decision, DecisionKind
 from interlock.errors import Forbidden, IllegalDecision
-from interlock.inspection import inspect
 from interlock.iso20022 import answers
-from interlock.iso20022.envelopes import Limits
 from interlock.stages import deliver
 from interlock.transaction import BodyKind, Transaction
 
 XML = "application/xml"
 VALIDATORS = (Scope.READ, Scope.WRITE, Scope.OPERATE)
-#: A larger message is validated beside the event loop, so that it does not hold the others up.
-_LARGE_BYTES = 65_536
 
 _XML_CONTENT = {"content": {XML: {"schema": {"type": "string"}}}}
 
@@ -241,7 +237,7 @@ def _asking(routes: APIRouter, interlock: Interlock, access: Access) -> None:
     ) -> ValidationView:
         """All that is wrong with a message; nothing is stored."""
         content = await request.body()
-        refuse_unless_message(content, request.headers.get("content-type") or "")
+        refuse_unless_message(content)
         return await _validation(interlock, content, schema_only=schema_only)
 
     @routes.get("/definitions", tags=["validation"], dependencies=[anybody], openapi_extra=opened_by(*Scope))
@@ -289,13 +285,6 @@ async def _decide(
 
 
 async def _validation(interlock: Interlock, content: bytes, *, schema_only: bool) -> ValidationView:
-    config = interlock.config
-    limits = Limits(bytes_max=config.body_bytes_max, depth_max=config.xml_depth_max, nodes_max=config.xml_nodes_max)
-    today = interlock.clock().date()
-
-    def look() -> ValidationView:
-        found = inspect(content, interlock.catalogue, limits=limits, today=today, schema_only=schema_only)
-        findings = tuple(finding_view(finding) for finding in found.findings)
-        return ValidationView.model_construct(valid=found.valid, definitions=found.definitions, findings=findings)
-
-    return look() if len(content) <= _LARGE_BYTES else await asyncio.to_thread(look)
+    found = await interlock.workflow.inspector.inspect(content, interlock.clock().date(), schema_only=schema_only)
+    findings = tuple(finding_view(finding) for finding in found.findings)
+    return ValidationView.model_construct(valid=found.valid, definitions=found.definitions, findings=findings)

@@ -91,6 +91,7 @@ class TransactionView(View):
     replicated: bool = Field(description="Whether another region has it durably.")
     fencing: Literal["strict", "lease"]
     consistency: Literal["local"] = Field(description="What its durability means: on disk in this region.")
+    approved: bool = Field(description="The first of four eyes has accepted; another must.")
     flagged: bool = Field(description="Something late or contradictory was recorded.")
 
 
@@ -319,6 +320,7 @@ class Views:
             "replicated": False,
             "fencing": "strict",
             "consistency": "local",
+            "approved": t.approved_by is not None and not standing.is_final,
             "flagged": t.flagged,
         }
 

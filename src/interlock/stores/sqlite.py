@@ -210,7 +210,8 @@ class SqliteStore:
         """Make sure that a commit which has failed stays so.
 
         Where only the sync failed, its frames are in the log with their commit mark, and would be replayed after a
-        crash. Any commit after it that writes a page (so the value must change) overwrites them. Raises StoreUnavailable: then nobody can say what will be.
+        crash. Any commit after it that writes a page (so the value must change) overwrites them. Raises
+        StoreUnavailable: then nobody can say what will be.
         """
         with _translated():
             self._writer.execute("BEGIN IMMEDIATE; UPDATE writer SET token_at = token_at + 1; COMMIT")
