@@ -38,7 +38,7 @@ from interlock.app import Interlock
 from interlock.chain import GENESIS, micros
 from interlock.config import Config
 from interlock.inspection import inspect
-from interlock.iso20022 import envelopes, rules
+from interlock.iso20022 import envelopes, fields, rules
 from interlock.iso20022.codes import Status
 from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.schemas import Catalogue
@@ -538,7 +538,7 @@ def pieces(schemas: Path, rounds: int, calls: int = 200) -> list[Cost]:
         cost("bare: both", bare_both),
         cost("read", partial(envelopes.read, content, limits)),
         cost("validate", validate),
-        cost("extract", partial(envelopes.extract, envelope)),
+        cost("extract", partial(fields.extract, envelope)),
         cost("receive stage", stage),
         cost("rules", partial(rules.check, original, today=now.date())),
         cost("inspect, whole", partial(inspect, content, catalogue, limits=limits, today=now.date())),

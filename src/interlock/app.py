@@ -26,6 +26,7 @@ from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.schemas import Catalogue
 from interlock.journal import Journal
 from interlock.ports import Store
+from interlock.stores.files import sync_folder
 from interlock.stores.sqlite import SqliteStore
 from interlock.worker import Deadlines
 from interlock.workflow import Settings, Workflow
@@ -70,22 +71,13 @@ def server_key(folder: Path, store: Store | None = None) -> bytes:
         with contextlib.suppress(FileExistsError):
             os.link(part, path)
         part.unlink()
-        _sync(folder)
+        sync_folder(folder)
     key = path.read_bytes()
     if len(key) != 32:
         raise ConfigError(
             f"{path} is damaged: it must hold 32 bytes; restore it from a backup, or no client can log in"
         )
     return key
-
-
-def _sync(folder: Path) -> None:
-    """Make the folder's entries durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

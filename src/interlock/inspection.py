@@ -13,7 +13,7 @@ from hashlib import sha256
 import structlog
 from lxml import etree
 
-from interlock.iso20022 import answers, envelopes, rules
+from interlock.iso20022 import answers, envelopes, fields, rules
 from interlock.iso20022.envelopes import Envelope, Limits
 from interlock.iso20022.findings import Finding, Severity
 from interlock.iso20022.schemas import Catalogue
@@ -102,7 +102,7 @@ def inspect(
     """Read, validate and check a message; never raises for what the bytes hold."""
     envelope = envelopes.read(content, limits, parser=parser)
     technical, judged = _technical(envelope, catalogue)
-    original = None if envelope.document is None or envelope.definition is None else envelopes.extract(envelope)
+    original = None if envelope.document is None or envelope.definition is None else fields.extract(envelope)
     sound = original is not None and not any(finding.severity is Severity.ERROR for finding in technical)
     business: tuple[Finding, ...] = ()
     if original is not None and sound and not schema_only:

@@ -3,7 +3,6 @@
 The only commands that know that the store is an SQLite file; where it is another one they have nothing to do.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,6 +17,7 @@ from interlock.cli.options import AsJson, ConfigFile, DataFolder
 from interlock.cli.printing import complain, emit, fields, say
 from interlock.cli.service import effective
 from interlock.errors import ConfigError, ConflictError, RequestError
+from interlock.stores.files import sync_folder
 
 if TYPE_CHECKING:
     from interlock.config import Config
@@ -108,7 +108,7 @@ def restore(
             fresh.replace(settings.file)
         finally:
             fresh.unlink(missing_ok=True)
-        _make_durable(settings.data)
+        sync_folder(settings.data)
     if kept is not None:
         say(f"The former store is kept as {kept}")
     say(f"{settings.file} is restored from {source}")
@@ -139,15 +139,6 @@ def _renew(file: Path) -> None:
             connection.execute("UPDATE writer SET incarnation = incarnation + 1")
         except apsw.Error as exc:
             raise RequestError(f"the backup is damaged: {exc}") from exc
-
-
-def _make_durable(folder: Path) -> None:
-    """Have the names in a folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _set_aside(file: Path) -> Path | None:

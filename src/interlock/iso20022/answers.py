@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Final
 
 from interlock.iso20022.codes import Status
-from interlock.iso20022.envelopes import Agent, Header, Original, OriginalPayment, PaymentGroup
+from interlock.iso20022.original import Agent, Header, Original, OriginalPayment, PaymentGroup
 from interlock.iso20022.reasons import is_status_reason
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -27,8 +27,8 @@ from schwifty.exceptions import InvalidCountryCode, SchwiftyException
 from stdnum import lei
 from stdnum.iso7064 import mod_97_10
 
-from interlock.iso20022.envelopes import Agent, Header, Original, OriginalPayment, to_decimal
 from interlock.iso20022.findings import Finding, Severity
+from interlock.iso20022.original import Agent, Header, Original, OriginalPayment, to_decimal
 
 
 class Place(NamedTuple):

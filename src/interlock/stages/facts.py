@@ -2,8 +2,8 @@
 
 from msgspec import Struct
 
-from interlock.iso20022.envelopes import Original
 from interlock.iso20022.findings import Finding, Severity
+from interlock.iso20022.original import Original
 
 
 class Inspection(Struct, frozen=True, kw_only=True):

@@ -7,8 +7,8 @@ faults gets the same reason everywhere.
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from interlock.iso20022.envelopes import Agent, Original, OriginalPayment
 from interlock.iso20022.findings import Finding, Severity
+from interlock.iso20022.original import Agent, Original, OriginalPayment
 from interlock.iso20022.reasons import reason_for
 from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Passed, Refusal

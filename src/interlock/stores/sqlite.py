@@ -36,6 +36,7 @@ from interlock.ports import (
     Write,
 )
 from interlock.stores import sqlite_rows as mapping
+from interlock.stores.files import sync_folder
 from interlock.transaction import (
     Body,
     BodyKind,
@@ -323,11 +324,7 @@ class SqliteStore:
         with part.open("rb") as copy:
             os.fsync(copy.fileno())
         part.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(target.parent)
 
     def close(self) -> None:
         for db in [*self._readers, self._writer]:

@@ -23,7 +23,9 @@ from interlock.iso20022.answers import (
     is_answer,
 )
 from interlock.iso20022.codes import Status
-from interlock.iso20022.envelopes import Agent, Header, Limits, Original, OriginalPayment, extract, read
+from interlock.iso20022.envelopes import Limits, read
+from interlock.iso20022.fields import extract
+from interlock.iso20022.original import Agent, Header, Original, OriginalPayment
 from interlock.iso20022.schemas import Catalogue
 
 SAMPLES: Final = Path(__file__).parents[2] / "samples"

@@ -7,18 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.iso20022.envelopes import (
-    Agent,
-    Envelope,
-    Limits,
-    Original,
-    extract,
-    is_json,
-    pinpoint,
-    read,
-    to_decimal,
-)
+from interlock.iso20022.envelopes import Envelope, Limits, is_json, pinpoint, read
+from interlock.iso20022.fields import extract
 from interlock.iso20022.findings import Finding, Severity
+from interlock.iso20022.original import Agent, Original, to_decimal
 
 SAMPLES: Final = Path(__file__).parents[2] / "samples"
 ORACLE: Final = Path(__file__).parents[3].parent / "shared" / "iso20022"

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from interlock.iso20022.envelopes import Agent, Original, extract, read
+from interlock.iso20022.envelopes import read
+from interlock.iso20022.fields import extract
 from interlock.iso20022.findings import Severity
+from interlock.iso20022.original import Agent, Original
 from interlock.iso20022.reasons import is_status_reason
 from interlock.iso20022.rules import RULES, Rule, check
 
