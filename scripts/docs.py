@@ -499,10 +499,18 @@ def _schema_findings() -> str:
     return ", ".join(f"`{rule}`" for rule in schema_findings())
 
 
-def _answers() -> str:
+def answers_made() -> dict[str, list[str]]:
+    """The answers that can come, and to which messages: those that a schema is here for."""
     from interlock.iso20022.answers import SHAPES
+    from interlock.iso20022.schemas import Catalogue
 
-    rows = ((f"`{name}`", ", ".join(f"`{request}`" for request in shape.requests)) for name, shape in SHAPES.items())
+    knows = Catalogue().knows
+    served = {name: [request for request in shape.requests if knows(request)] for name, shape in SHAPES.items()}
+    return {name: requests for name, requests in served.items() if requests}
+
+
+def _answers() -> str:
+    rows = ((f"`{name}`", ", ".join(f"`{one}`" for one in requests)) for name, requests in answers_made().items())
     return table(("answer", "to these messages"), rows)
 
 

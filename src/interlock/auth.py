@@ -68,8 +68,15 @@ _TOKEN_CHARS_MAX = 4_096
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
+#: Characters of a client's name.
+_NAME_MAX = 100
+
+
 def new_client(name: str, scopes: Iterable[str], server_key: bytes, now: datetime) -> tuple[Client, str]:
     """A client to be written to the store, and its secret, which is kept nowhere else. Raises RequestError."""
+    # It is shown on terminals and in one line of the log: no control characters, nothing that wraps.
+    if not name.strip() or not name.isprintable() or len(name) > _NAME_MAX:
+        raise RequestError(f"name must be 1 to {_NAME_MAX} printable characters")
     wanted = frozenset(scopes)
     if not wanted or not wanted <= set(Scope):
         raise RequestError(f"scopes must be one or more of {', '.join(Scope)}")

@@ -50,12 +50,12 @@ _CANCEL_REASON = reasons.reason_for("cancelled_by_consumer")
 
 def checked(decision: Decision) -> Decision:
     """The decision with its reason filled in; raises RequestError where the reason is missing or none of ISO's."""
-    reason = decision.reason
+    reason, note = decision.reason, (decision.note or "").strip() or None
     match decision.kind:
         case DecisionKind.ACCEPT | DecisionKind.RETRY:
             if reason is not None:
                 raise RequestError(f"{decision.kind} takes no reason; leave it out")
-            return decision
+            return Decision(kind=decision.kind, actor=decision.actor, note=note)
         case DecisionKind.CANCEL:
             reason = reason or _CANCEL_REASON
         case DecisionKind.REJECT:
@@ -63,9 +63,9 @@ def checked(decision: Decision) -> Decision:
                 raise RequestError("reject needs a reason: an ISO ExternalStatusReason1Code such as AC04 or FRAD")
     if not reasons.is_status_reason(reason):
         raise RequestError("reason is not an ISO ExternalStatusReason1Code")
-    if reason == "NARR" and not decision.note:
+    if reason == "NARR" and note is None:
         raise RequestError("reason NARR says that a note explains it; give a note")
-    return Decision(kind=decision.kind, actor=decision.actor, reason=reason, note=decision.note)
+    return Decision(kind=decision.kind, actor=decision.actor, reason=reason, note=note)
 
 
 def event_for(transaction: Transaction, decision: Decision, route: Route, history: Sequence[Event]) -> EventKind | None:

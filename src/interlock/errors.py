@@ -64,6 +64,12 @@ class DuplicateMismatch(RequestError):
     code = "duplicate_mismatch"
 
 
+class EndedBefore(RequestError):
+    """The transaction had ended before its message came; a new id is wanted."""
+
+    code = "ended_before"
+
+
 class Unauthorised(RequestError):
     """No token, or one that does not verify."""
 

@@ -24,6 +24,7 @@ from interlock.decisions import Decision, DecisionKind
 from interlock.errors import (
     DependencyError,
     DuplicateMismatch,
+    EndedBefore,
     IllegalDecision,
     InterlockError,
     NoAnswer,
@@ -205,7 +206,8 @@ class Workflow:
             return await self._pursue(transaction, self._repeated(content))
         inspection = await self._inspect(content)
         route = self._routes.choose(client, inspection.definition)
-        arrival = Arrival(inspection=inspection, route=route, stopped=self._held_back(client, route))
+        self._refuse_if_stopped(client, route)
+        arrival = Arrival(inspection=inspection, route=route, stopped=self._stop(client, route))
 
         async def decide(present: Transaction, taken: _Taken) -> Change | None:
             if present.standing.state is not State.ACCP:
@@ -220,7 +222,9 @@ class Workflow:
 
         async def decide(present: Transaction, _: _Taken) -> Change | None:
             if present.digest is None:
-                raise DuplicateMismatch(f"{present.id} ended as {present.standing.status} before a message came")
+                raise EndedBefore(
+                    f"{present.id} ended as {present.standing.status} before a message came; ask for a new id"
+                )
             if present.digest != digest:
                 raise DuplicateMismatch(f"{present.id} already has another message; ask for a new id")
             steps = Steps(present, self.now())
@@ -253,7 +257,7 @@ class Workflow:
                 raise
             return await self._again(client, used, claim)
         newborn = self._newborn(client, route, reference=reference)
-        arrival = Arrival(inspection=inspection, route=route, stopped=self._held_back(client, route), idempotency=claim)
+        arrival = Arrival(inspection=inspection, route=route, stopped=self._stop(client, route), idempotency=claim)
         outcome = await self._bear(newborn, arrival)
         if isinstance(outcome, IdempotencyTaken):
             assert claim is not None  # only a claim can be taken
@@ -276,6 +280,9 @@ class Workflow:
             match outcome:
                 case Won():
                     return change.after
+                case KeysTaken() if arrival.root is not None:
+                    holder = outcome.taken[0][1]
+                    raise IllegalDecision(f"a payment in it was sent again as {holder}; nothing was driven")
                 case KeysTaken():
                     taken = {**taken, **dict(outcome.taken)}
                 case IdempotencyTaken():
@@ -329,14 +336,13 @@ class Workflow:
 
     def _admit(self, client: str, route: Route) -> None:
         """Refuse new work before it costs anything: stopped, or too much in flight."""
-        if self._stop(client, route) and route.when_stopped is WhenStopped.REFUSE:
-            raise Stopped("an operator has stopped this route or client; nothing was stored, try again later")
+        self._refuse_if_stopped(client, route)
         if self.memory.in_flight[client] >= self._settings.in_flight_max:
             raise TooManyInFlight(f"{self._settings.in_flight_max} transactions are in flight; wait for some to end")
 
-    def _held_back(self, client: str, route: Route) -> bool:
-        """Whether a message that is received now must wait for an operator."""
-        return self._stop(client, route)
+    def _refuse_if_stopped(self, client: str, route: Route) -> None:
+        if self._stop(client, route) and route.when_stopped is WhenStopped.REFUSE:
+            raise Stopped("an operator has stopped this route or client; nothing was stored, try again later")
 
     def _stop(self, client: str, route: Route) -> bool:
         orders = (
@@ -404,7 +410,7 @@ class Workflow:
         arrival = Arrival(
             inspection=inspection,
             route=route,
-            stopped=self._held_back(original.client, route),
+            stopped=self._stop(original.client, route),
             root=root,
             original=Change(after=told.transaction, events=told.events, read=told.read),
         )

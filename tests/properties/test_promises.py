@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from interlock.decisions import DecisionKind
-from interlock.errors import ConflictError, DuplicateMismatch, IllegalDecision, UnknownTransaction
+from interlock.errors import ConflictError, DuplicateMismatch, EndedBefore, IllegalDecision, UnknownTransaction
 from interlock.iso20022.codes import Status
 from interlock.routes import DecisionRule, Route
 from interlock.transaction import BodyKind, Transaction
@@ -139,7 +139,7 @@ class Promises(RuleBasedStateMachine):
         calls = [self.world.workflow.receive(model.client, id_, content) for _ in range(times)]
         outcomes = self._run(_gathered(*calls))
         if model.end is not None:
-            assert all(isinstance(outcome, DuplicateMismatch) for outcome in outcomes)
+            assert all(isinstance(outcome, EndedBefore) for outcome in outcomes)
             return
         assert all(isinstance(outcome, Transaction) for outcome in outcomes)
         model.arrived(uetr, self._now, double=double)

@@ -14,6 +14,7 @@ from interlock.decisions import Decision, DecisionKind
 from interlock.errors import (
     ConflictError,
     DuplicateMismatch,
+    EndedBefore,
     IllegalDecision,
     InterlockError,
     LeaseLost,
@@ -176,7 +177,7 @@ async def test_a_message_for_an_id_that_has_ended_is_refused(tmp_path: Path) -> 
         world.hand.go(SLA)
         await world.fire()
         for id_, end in ((late.id, Status.RJCT), (cancelled.id, Status.CANC)):
-            with pytest.raises(DuplicateMismatch, match=end):
+            with pytest.raises(EndedBefore, match=end):
                 await world.workflow.receive(ALICE, id_, pacs008())
             ended = world.verify(id_)
             assert (ended.standing.status, ended.answer) == (end, "admi.002.001.01")
@@ -628,21 +629,26 @@ async def test_of_many_redrives_at_once_one_lives(tmp_path: Path) -> None:
 
 
 async def test_a_redrive_and_a_new_message_for_one_payment_do_not_both_live(tmp_path: Path) -> None:
-    """Whichever comes first holds the UETR; the other is rejected as a duplicate."""
+    """Whichever comes first holds the UETR: a message that comes later is a duplicate, a redrive is refused."""
     async with a_world(tmp_path, CONSUMER) as world:
         for redrive_first in (True, False):
             transfer = Transfer()
             first = await world.workflow.submit(ALICE, pacs008(transfer))
             await world.decide(first, CANCEL)
-            calls = [
-                world.workflow.redrive(ALICE, first.id, "c_alice"),
-                world.workflow.submit(ALICE, pacs008(transfer)),
-            ]
-            both = await asyncio.gather(*(calls if redrive_first else reversed(calls)))
-            assert sorted(transaction.standing.is_final for transaction in both) == [False, True]
-            (lost,) = (transaction for transaction in both if transaction.standing.is_final)
-            assert (lost.standing.status, lost.reason) == (Status.RJCT, "AM05")
-            for transaction in (first, *both):
+            sent: Transaction | BaseException
+            if redrive_first:
+                driven = await world.workflow.redrive(ALICE, first.id, "c_alice")
+                sent = await world.workflow.submit(ALICE, pacs008(transfer))
+                assert not driven.standing.is_final
+                assert (sent.standing.status, sent.reason) == (Status.RJCT, "AM05")
+                continue
+            sent = await world.workflow.submit(ALICE, pacs008(transfer))
+            with pytest.raises(IllegalDecision, match=str(sent.id)):
+                await world.workflow.redrive(ALICE, first.id, "c_alice")
+            await world.decide(sent, CANCEL)  # and once that came to nothing, it may be driven after all
+            driven = await world.workflow.redrive(ALICE, first.id, "c_alice")
+            assert (driven.redrive_of, driven.standing.is_final) == (first.id, False)
+            for transaction in (first, sent, driven):
                 world.verify(transaction.id)
 
 
@@ -1022,3 +1028,39 @@ async def test_only_known_errors_come_out(tmp_path: Path) -> None:
         ):
             with pytest.raises(InterlockError):
                 await call
+
+
+# -- what hostile senders try -------------------------------------------------------------------------------------------
+
+
+async def test_a_payment_sent_again_without_its_uetr_is_a_duplicate(tmp_path: Path) -> None:
+    """Dropping the UETR, or making a new one, does not make another payment of the same TxId."""
+    async with a_world(tmp_path) as world:
+        first = await world.workflow.submit(ALICE, pacs008(Transfer(uetr=None, transaction_id="T1")))
+        assert first.standing.status is Status.ACSC
+        for uetr in (fresh_uetr(), None, fresh_uetr()):
+            again = await world.workflow.submit(ALICE, pacs008(Transfer(uetr=uetr, transaction_id="T1")))
+            assert (again.standing.status, again.reason) == (Status.RJCT, "AM05")
+
+
+async def test_an_identification_that_does_not_fit_names_no_other_message(tmp_path: Path) -> None:
+    """Cut to 35 characters, a MsgId would be another message's: the rejection is an admi.002 instead."""
+    async with a_world(tmp_path) as world:
+        content = pacs008(message_id="M" * 36)
+        refused = await world.workflow.submit(ALICE, content)
+        assert (refused.standing.status, refused.answer) == (Status.RJCT, "admi.002.001.01")
+        answer = await world.workflow.message(ALICE, refused.id, BodyKind.OUTBOX)
+        assert b"M" * 35 not in answer.content
+
+
+async def test_a_stop_that_refuses_also_refuses_messages_for_ids_given_before(tmp_path: Path) -> None:
+    """Nothing is stored; once resumed, the same message for the same id is taken."""
+    async with a_world(tmp_path) as world:
+        issued = await world.workflow.issue(ALICE)
+        await world.control(ControlScope.CLIENT, ALICE, stopped=True)
+        content = pacs008()
+        with pytest.raises(Stopped):
+            await world.workflow.receive(ALICE, issued.id, content)
+        assert world.store.message(issued.id, BodyKind.INBOX) is None
+        await world.control(ControlScope.CLIENT, ALICE, stopped=False)
+        assert (await world.workflow.receive(ALICE, issued.id, content)).standing.status is Status.ACSC

@@ -74,7 +74,12 @@ class Request:
     def header(self, name: bytes) -> str | None:
         """A header as text; None where it is absent."""
         value = self.headers.get(name)
-        return None if value is None else value.decode("latin-1")
+        if value is None:
+            return None
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:  # what RFC 9110 calls obs-text; it means something to the client only
+            return value.decode("latin-1")
 
     @property
     def has_body(self) -> bool:

@@ -78,6 +78,7 @@ TABLE: Mapping[type[errors.InterlockError], Kind] = MappingProxyType(
         MethodNotAllowed: Kind(405, "Method not allowed"),
         TooSlow: Kind(408, "Request timeout"),
         errors.ConflictError: Kind(409, "Conflict"),
+        errors.EndedBefore: Kind(409, "Ended before the message came"),
         errors.IllegalDecision: Kind(409, "Illegal decision"),
         errors.BodyTooLarge: Kind(413, "Body too large"),
         errors.NotXml: Kind(415, "Not XML"),

@@ -102,6 +102,7 @@ def restore(
     with _unserved(settings.data):
         fresh = settings.file.with_name(settings.file.name + ".restored")
         try:
+            fresh.touch(mode=0o600)  # it holds signing keys and other people's payments
             shutil.copyfile(source, fresh)
             _renew(fresh)
             kept = _set_aside(settings.file)

@@ -87,6 +87,8 @@ class Shape:
         return self.root == self.definition
 
 
+#: Characters of a Max35Text, which most identifications are.
+_ID_MAX: Final = 35
 _NAMESPACE: Final = "urn:iso:std:iso:20022:tech:xsd:"
 #: The namespaces of 2005 had no `tech`.
 _NAMESPACE_2005: Final = "urn:iso:std:iso:20022:xsd:"
@@ -135,7 +137,7 @@ def is_answer(definition: str) -> bool:
 
 def has_usable_original(original: Original) -> bool:
     """True where a status report can be written: its kind is known, and the request names itself."""
-    return original.definition in _ANSWER_OF and bool(original.message_id)
+    return original.definition in _ANSWER_OF and 0 < len(original.message_id or "") <= _ID_MAX
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -148,14 +150,14 @@ def build(
 ) -> Answer:
     """The status report on a request: pacs.002, pain.002 or pain.014, with a header where the request had one.
 
-    original: must have a usable original (`has_usable_original`); what in it does not fit the answer's types is cut or
-    left out, so that the answer is valid even if the request was not.
+    original: must have a usable original (`has_usable_original`); what in it does not fit the answer's types is left
+    out, so that the answer is valid even if the request was not.
     answer_id: MsgId and BizMsgIdr, 1 to 35 characters; now: aware.
     definition: the version that a profile names, in place of the one published with the request.
     Raises ValueError for what only a caller can get wrong: no usable original, unknown definition, no id, naive time.
     """
     shape = SHAPES.get(definition or answer_definition(original.definition) or "")
-    if shape is None or not original.message_id:
+    if shape is None or not 0 < len(original.message_id or "") <= _ID_MAX:
         raise ValueError("no status report can be written for this message; use build_admi002")
     created_at = _timestamp(now)
     message_id = _required_text(answer_id)
@@ -335,7 +337,7 @@ def _reason(shape: Shape, status: Status, verdict: PaymentVerdict) -> str:
     texts = "".join(_element(text_name, piece) for piece in _narrative_pieces(narrative))
     known = code in shape.reasons if shape.reasons else code is not None and is_status_reason(code)
     # A code that the version does not know can still be said, as a proprietary one.
-    choice = _element("Cd" if known else "Prtry", _text(code))
+    choice = _element("Cd" if known else "Prtry", _cut(code, _ID_MAX))
     content = (choice and f"<{name}>{choice}</{name}>") + texts
     return content and f"<StsRsnInf>{content}</StsRsnInf>"
 
@@ -391,9 +393,10 @@ def build_admi002(
     document = (
         f'<Document xmlns="{_NAMESPACE}{_REJECTION}"><{_REJECTION}>'
         f"<RltdRef><Ref>{_text(reference) or _NOT_PROVIDED}</Ref></RltdRef>"
-        f"<Rsn><RjctgPtyRsn>{_text(reason) or _UNSPECIFIED}</RjctgPtyRsn><RjctnDtTm>{_timestamp(now)}</RjctnDtTm>"
-        f"{_element('ErrLctn', _text(location, 350))}{_element('RsnDesc', _text(narrative, 350))}"
-        f"{_element('AddtlData', _text(narrative, 20_000)) if len(narrative) > 350 else ''}"
+        f"<Rsn><RjctgPtyRsn>{_cut(reason, _ID_MAX) or _UNSPECIFIED}</RjctgPtyRsn>"
+        f"<RjctnDtTm>{_timestamp(now)}</RjctnDtTm>"
+        f"{_element('ErrLctn', _cut(location, 350))}{_element('RsnDesc', _cut(narrative, 350))}"
+        f"{_element('AddtlData', _cut(narrative, 20_000)) if len(narrative) > 350 else ''}"
         f"</Rsn></{_REJECTION}></Document>"
     )
     if original is None:
@@ -437,15 +440,20 @@ def _enveloped(
     return f"{_DECLARATION}<{start}>{_header(header, definition, message_id, now)}{document}</{name}>".encode()
 
 
+#: The versions there are; a header of any other is answered with the one most in use.
+_HEADERS: Final = ("head.001.001.01", "head.001.001.02", "head.001.001.03", "head.001.001.04")
+
+
 def _header(header: Header, definition: str, message_id: str, now: datetime) -> str:
     """AppHdr of the answer: the version of the request's, sender and receiver swapped, the request's related."""
-    is_first = header.definition == "head.001.001.01"
+    version = header.definition if header.definition in _HEADERS else _HEADERS[1]
+    is_first = version == _HEADERS[0]
     created_at = _timestamp(now)
     if is_first:  # Its type wants Z; later versions, and CBPR+, an offset.
         created_at = created_at.replace("+00:00", "Z")
     service = _element("BizSvc", _text(header.business_service))
     return (
-        f'<AppHdr xmlns="{_NAMESPACE}{header.definition}">'
+        f'<AppHdr xmlns="{_NAMESPACE}{version}">'
         f"<Fr>{_party(header.receiver, is_first)}</Fr><To>{_party(header.sender, is_first)}</To>"
         f"<BizMsgIdr>{message_id}</BizMsgIdr><MsgDefIdr>{definition}</MsgDefIdr>{service}"
         f"<CreDt>{created_at}</CreDt>{_related(header, is_first, service)}</AppHdr>"
@@ -521,15 +529,20 @@ def _attribute(text: str) -> str:
     return _escape(text).replace('"', "&quot;").replace("\n", "&#10;").replace("\t", "&#9;")
 
 
-def _text(text: str | None, characters_max: int = 35) -> str:
-    """A Max35Text: cut where longer, empty (to be left out) where there is none."""
+def _text(text: str | None) -> str:
+    """A Max35Text; empty (to be left out) where there is none, or one that is longer: cut it would name another."""
+    return _escape(text) if text and len(text) <= _ID_MAX else ""
+
+
+def _cut(text: str | None, characters_max: int) -> str:
+    """Words, which may be cut."""
     return _escape(text[:characters_max]) if text else ""
 
 
 def _required_text(text: str) -> str:
     if not text:
         raise ValueError("an answer needs an id of its own")
-    return _text(_ILLEGAL.sub("?", text))
+    return _cut(_ILLEGAL.sub("?", text), _ID_MAX)
 
 
 def _timestamp(now: datetime) -> str:
@@ -595,7 +608,7 @@ def _named_agent(has: frozenset[str], name: str, agent: Agent) -> str:
     if "lei" in has and agent.lei and _LEI.match(agent.lei):
         names += _element("LEI", agent.lei)
     if "member" in has and not names and agent.other:
-        names = f"<Othr><Id>{_text(agent.other)}</Id></Othr>"
+        names = _element("Othr", _element("Id", _text(agent.other)))
     return names and f"<{name}><FinInstnId>{names}</FinInstnId></{name}>"
 
 

@@ -68,7 +68,8 @@ _PLAIN: Final = re.compile(
     rb"|(?:\xef\xbb\xbf)?<\?xml\s[^>]{0,200}?encoding\s{0,9}=\s{0,9}[\"'](?:" + _ASCII_ENCODINGS + rb")[\"']",
     re.IGNORECASE,
 )
-_NAMESPACE: Final = re.compile(r"urn:iso:std:iso:20022:(?:tech:)?xsd:([a-z]{4}\.\d{3}\.\d{3}\.\d{2})\Z")
+#: Also where the version is left out: then it is one that nobody has a schema for, which is not the same as invalid.
+_NAMESPACE: Final = re.compile(r"urn:iso:std:iso:20022:(?:tech:)?xsd:([a-z]{4}(?:\.\d{3}){0,2}(?:\.\d{2})?)\Z")
 _CHUNK_BYTES: Final = 4096
 
 

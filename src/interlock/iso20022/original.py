@@ -53,6 +53,8 @@ class OriginalPayment(Struct, frozen=True, kw_only=True):
     end_to_end_id: str | None
     #: TxId; in a return or reversal OrgnlTxId, or for want of it the id of the return or reversal itself.
     transaction_id: str | None
+    #: RtrId or RvslId of a return or reversal, whose other ids are those of the payment that it undoes.
+    own_id: str | None = None
     uetr: str | None
     amount: str | None
     currency: str | None

@@ -83,31 +83,39 @@ def message_keys(original: Original) -> tuple[Key, ...]:
 
 
 def payment_keys(original: Original, payment: OriginalPayment) -> tuple[Key, ...]:
-    """The keys that make a payment unique: its UETR; where it has none, TxId with the instructing agent.
+    """The keys that make a payment unique: its UETR, and its TxId with the instructing agent.
 
-    The UETR is qualified by the business function, for a cover pacs.009 carries that of its pacs.008 by rule.
+    Both, so that a payment which is sent again without its UETR, or with another, is still a duplicate. They are
+    qualified by the business function: a cover pacs.009 carries the UETR of its pacs.008 by rule. A return or reversal
+    is known by its own id, for one payment may be returned in several parts; the original's ids only find it.
     """
-    if payment.uetr:
-        value = f"{payment.uetr}{QUALIFIER}{original.definition[:8]}"
-        return (Key(kind=KeyKind.UETR, value=value, payment=payment.ordinal),)
-    return _transaction_key(original, payment)
-
-
-def _transaction_key(original: Original, payment: OriginalPayment) -> tuple[Key, ...]:
-    if payment.transaction_id:
-        function = original.definition[:8]
-        agent = _named(payment.instructing_agent or original.instructing_agent or payment.debtor_agent)
-        value = f"{payment.transaction_id}{QUALIFIER}{agent}{QUALIFIER}{function}"
-        return (Key(kind=KeyKind.TRANSACTION, value=value, payment=payment.ordinal),)
-    return ()
+    if payment.own_id:
+        return (_transaction_key(original, payment, payment.own_id),)
+    return _carried_keys(original, payment)
 
 
 def finding_keys(original: Original, payment: OriginalPayment) -> tuple[Key, ...]:
-    """Names that find a payment but refuse no other: EndToEndId, and TxId where the UETR is what makes it unique."""
-    names = _transaction_key(original, payment) if payment.uetr else ()
+    """Names that find a payment but refuse no other: EndToEndId, and what a return says of its original."""
+    names = _carried_keys(original, payment) if payment.own_id else ()
     if payment.end_to_end_id and payment.end_to_end_id != "NOTPROVIDED":
         names += (Key(kind=KeyKind.END_TO_END, value=payment.end_to_end_id, payment=payment.ordinal),)
     return names
+
+
+def _carried_keys(original: Original, payment: OriginalPayment) -> tuple[Key, ...]:
+    keys: tuple[Key, ...] = ()
+    if payment.uetr:
+        value = f"{payment.uetr}{QUALIFIER}{original.definition[:8]}"
+        keys += (Key(kind=KeyKind.UETR, value=value, payment=payment.ordinal),)
+    if payment.transaction_id:
+        keys += (_transaction_key(original, payment, payment.transaction_id),)
+    return keys
+
+
+def _transaction_key(original: Original, payment: OriginalPayment, identification: str) -> Key:
+    agent = _named(payment.instructing_agent or original.instructing_agent or payment.debtor_agent)
+    value = f"{identification}{QUALIFIER}{agent}{QUALIFIER}{original.definition[:8]}"
+    return Key(kind=KeyKind.TRANSACTION, value=value, payment=payment.ordinal)
 
 
 def _named(agent: Agent | None) -> str:

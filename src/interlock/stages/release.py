@@ -9,6 +9,9 @@ from interlock.iso20022.codes import Status
 from interlock.stages.facts import Inspection
 from interlock.transaction import Deadline, Transaction
 
+#: Characters that a reference in admi.002 can have; cut, it would name another message.
+_REFERENCE_MAX = 35
+
 
 def is_late(deadline: Deadline | None, now: datetime) -> bool:
     """Nothing is released at or after its deadline, even if the timer is late."""
@@ -61,9 +64,6 @@ def answer(
 def _reference(transaction: Transaction, inspection: Inspection | None) -> str:
     """What admi.002 refers to: the original's own identification where it can be read, else our id of it."""
     original = None if inspection is None else inspection.original
-    if original is not None:
-        if original.header is not None and original.header.business_message_id:
-            return original.header.business_message_id
-        if original.message_id:
-            return original.message_id
-    return transaction.id.hex
+    header = None if original is None else original.header
+    names = (header and header.business_message_id, original and original.message_id)
+    return next((name for name in names if name and len(name) <= _REFERENCE_MAX), transaction.id.hex)

@@ -497,10 +497,15 @@ def test_broken_requests_get_valid_answers(
         header=header,
         payments=tuple(replace(payment, ordinal=place) for place, payment in enumerate(payments, 1)),
     )
-    one = answer(original, Verdict(status=Status.RJCT, reason=reason, narrative=narrative), definition=definition)
+    verdict = Verdict(status=Status.RJCT, reason=reason, narrative=narrative)
+    if not has_usable_original(original):  # cut to fit, its name would be another message's
+        with pytest.raises(ValueError, match="build_admi002"):
+            answer(original, verdict, definition=definition)
+        return
+    one = answer(original, verdict, definition=definition)
     assert faults(one) == []
     name = "GrpId" if definition == "pain.002.001.01" else "OrgnlMsgId"
-    assert texts(one, name) == [message_id[:35]]
+    assert texts(one, name) == [message_id]
 
 
 def test_many_payments() -> None:

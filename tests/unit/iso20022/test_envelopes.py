@@ -297,7 +297,8 @@ def test_returns() -> None:
       <RtrdIntrBkSttlmAmt Ccy="EUR">7</RtrdIntrBkSttlmAmt></TxInf><TxInf><RtrId>Y</RtrId></TxInf></PmtRtr>"""
     message = original(body, "pacs.004.001.09")
     assert (message.total_amount, message.total_currency) == ("7", "EUR")
-    assert [payment.transaction_id for payment in message.payments] == ["T", "Y"]
+    assert [payment.transaction_id for payment in message.payments] == ["T", None]
+    assert [payment.own_id for payment in message.payments] == ["X", "Y"]
     assert (message.payments[0].end_to_end_id, message.payments[0].amount) == ("E", "7")
 
 
@@ -447,8 +448,8 @@ def test_real_messages_are_recognised() -> None:
         seen = "+".join(filter(None, (envelope.header_definition, envelope.definition)))
         if row["expected"] == "malformed":
             good = rules(envelope) == ["xml.malformed"]
-        elif "." not in row["msgid"]:  # a namespace of its publisher's own
-            good = rules(envelope) == ["envelope.namespace"]
+        elif "." not in row["msgid"]:  # a namespace without its version: read, for no schema to judge
+            good = seen == row["msgid"] and not envelope.findings
         elif row["msgid"].count("+") > 1:
             good = "envelope.many" in rules(envelope)
         elif row["msgid"].startswith("head.") and "+" not in row["msgid"]:
