@@ -9,9 +9,12 @@ import pytest
 
 from interlock import chain
 from interlock.errors import ConfigError, LeaseLost, StoreUnavailable
+from interlock.iso20022.codes import Status
 from interlock.lifecycle import EventKind
-from interlock.ports import Store
+from interlock.ports import Query, Store
+from interlock.stores import sqlite_rows
 from interlock.stores.sqlite import SqliteStore
+from interlock.transaction import KeyKind
 from tests.contracts.store import Backend, StoreContract, Writer, birth, body, settled, step, uetr, verified
 
 
@@ -243,3 +246,17 @@ def test_keys_of_a_take_over_are_one_row(backend: SqliteBackend) -> None:
     held = db.execute("SELECT count(*) FROM keys WHERE kind = 'uetr' AND freed = 0").fetchall()
     db.close()
     assert held == [(1,)]
+
+
+@pytest.mark.parametrize("client", ["alice", None])
+def test_a_name_is_looked_up_by_its_key(tmp_path: Path, client: str | None) -> None:
+    """Neither all of a client's transactions nor all of its keys are read: the cost does not grow with the store."""
+    sql, bindings = sqlite_rows.where(Query(client=client, key=(KeyKind.UETR, "u"), statuses=frozenset({Status.RJCT})))
+    SqliteStore(tmp_path / "interlock.db").close()
+    db = apsw.Connection(str(tmp_path / "interlock.db"))
+    plan = [str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", bindings)]
+    assert plan[0] == "SEARCH transactions USING INTEGER PRIMARY KEY (rowid=?)"
+    looked_up = [step for step in plan if step.startswith("SEARCH k ")]
+    assert looked_up
+    assert all("value" in step for step in looked_up)
+    db.close()

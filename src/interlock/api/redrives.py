@@ -61,9 +61,7 @@ def router(interlock: Interlock, access: Access) -> APIRouter:
     ) -> RedrivesView:
         """Drive many again; each is told for itself, with the reason where it must not be."""
         if isinstance(wanted, ByFilter) and not wanted.dry_run and wanted.filter.model_fields_set <= {"limit"}:
-            raise InvalidRequest(
-                "filter: name a criterion, or the ids; a dry run shows what would be driven"
-            )
+            raise InvalidRequest("filter: name a criterion, or the ids; a dry run shows what would be driven")
         if isinstance(wanted, ByIds):
             ids, after = list(dict.fromkeys(wanted.transaction_ids)), None
         else:

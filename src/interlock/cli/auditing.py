@@ -57,9 +57,10 @@ def faults(store: Store, anchor: tuple[int, bytes] | None = None) -> Iterator[st
         born = _born(link)
         if born is not None:
             seen += sum(1 for _ in _bodies(store, born))
-            if not _is_readable(store, born):
+            unlike = _unlike_history(store, born)
+            if unlike and not _is_readable(store, born):
                 spoilt.append(born)
-            yield from _unlike_history(store, born)
+            yield from unlike
     yield from _without_history(store, spoilt)
     if head is not None and store.head() == head and seen > named:
         yield f"there are {seen} messages, and history names {named}: some were added behind its back"
@@ -294,15 +295,17 @@ def _parsed(content: bytes, *, alone: bool = False) -> _Message:
 # -- one transaction --------------------------------------------------------------------------------------------------
 
 
-def _unlike_history(store: Store, id_: UUID) -> Iterator[str]:
-    """Faults of one transaction's state; anew where it moved on while we looked."""
-    found: list[str] = []
+def _unlike_history(store: Store, id_: UUID) -> list[str]:
+    """Faults of one transaction's state; anew where it may have moved on while we looked."""
+    found = list(_unlike(store, id_))
     for _ in range(_TRIES):
+        if not found:
+            break
         before = _version(store, id_)
         found = list(_unlike(store, id_))
-        if not found or _version(store, id_) == before:
+        if _version(store, id_) == before:
             break
-    yield from (f"transaction {id_}: {fault}" for fault in found)
+    return [f"transaction {id_}: {fault}" for fault in found]
 
 
 def _version(store: Store, id_: UUID) -> int | None:
@@ -337,6 +340,9 @@ def _unlike(store: Store, id_: UUID) -> Iterator[str]:
     message = _Message()
     if inbox is not None and not told.limited:
         message = _read(inbox.content, known=told.entered)
+    if transaction.digest != (None if inbox is None else sha256(inbox.content).digest()):
+        yield "its message is not the one that it was received with"
+        return  # all that follows would be said of another message
     yield from _unlike_message(transaction, told, inbox, message)
     yield from _unlike_answer(transaction, told, outbox, message)
     try:
@@ -421,9 +427,8 @@ def _relative(store: Store, id_: UUID) -> Transaction | None:
 
 
 def _unlike_message(transaction: Transaction, told: _Told, inbox: Body | None, message: _Message) -> Iterator[str]:
-    digest = None if inbox is None else sha256(inbox.content).digest()
-    if transaction.digest != digest or (inbox is not None and inbox.digest != digest):
-        yield "its digest is not that of the message received"
+    if inbox is not None and inbox.digest != transaction.digest:
+        yield "its message is stored under another digest than its own"
     # Where a stage has failed, the definition may not have been read.
     known = {message.definition, None} if told.faulted or not told.placed else {message.definition}
     if inbox is not None and inbox.definition not in known:
@@ -431,9 +436,9 @@ def _unlike_message(transaction: Transaction, told: _Told, inbox: Body | None, m
     if transaction.definition not in known:
         yield f"its definition is {_said(transaction.definition)}, its message is {_said(message.definition)}"
     original = message.original
-    blank, full = (None, 0, True), (None, 0, not message.is_answer)
-    if original is not None:
-        full = (original.message_id, len(original.payments), not message.is_answer)
+    message_id = None if original is None else original.message_id
+    blank: tuple[str | None, int, bool] = (None, 0, True)
+    full = (message_id, len(message.payments), not message.is_answer)
     allowed = {None: (blank, full), False: (blank,), True: (full,)}[told.placed]
     present = (transaction.message_id, transaction.payments, transaction.answer_due)
     if present not in allowed:
