@@ -1030,7 +1030,7 @@ async def test_only_known_errors_come_out(tmp_path: Path) -> None:
                 await call
 
 
-# -- what hostile senders try -------------------------------------------------------------------------------------------
+# -- what hostile senders try ---------------------------------------------------------------------------------------
 
 
 async def test_a_payment_sent_again_without_its_uetr_is_a_duplicate(tmp_path: Path) -> None:
