@@ -8,6 +8,7 @@ Owns: what makes a token good. Must not know: HTTP, or what a scope allows on wh
 """
 
 import hmac
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -68,15 +69,15 @@ _TOKEN_CHARS_MAX = 4_096
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-#: Characters of a client's name.
-_NAME_MAX = 100
+#: A client's name is shown on terminals and in one line of the log: nothing in it may move the cursor.
+NAME_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]+$"
+NAME_MAX = 140
 
 
 def new_client(name: str, scopes: Iterable[str], server_key: bytes, now: datetime) -> tuple[Client, str]:
     """A client to be written to the store, and its secret, which is kept nowhere else. Raises RequestError."""
-    # It is shown on terminals and in one line of the log: no control characters, nothing that wraps.
-    if not name.strip() or not name.isprintable() or len(name) > _NAME_MAX:
-        raise RequestError(f"name must be 1 to {_NAME_MAX} printable characters")
+    if re.fullmatch(NAME_PATTERN, name) is None or len(name) > NAME_MAX:
+        raise RequestError(f"name must be 1 to {NAME_MAX} characters, none of them a control character")
     wanted = frozenset(scopes)
     if not wanted or not wanted <= set(Scope):
         raise RequestError(f"scopes must be one or more of {', '.join(Scope)}")

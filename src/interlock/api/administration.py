@@ -19,7 +19,7 @@ from interlock.api.views import (
     control_view,
 )
 from interlock.app import Interlock
-from interlock.auth import Identity, Scope
+from interlock.auth import NAME_MAX, NAME_PATTERN, Identity, Scope
 from interlock.ports import Control, ControlScope
 
 
@@ -36,7 +36,7 @@ class Order(Input):
 class NewClient(Input):
     """A client to be registered."""
 
-    name: Annotated[str, Field(min_length=1, max_length=140)]
+    name: Annotated[str, Field(min_length=1, max_length=NAME_MAX, pattern=NAME_PATTERN)]
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=len(Scope))] = (Scope.READ, Scope.WRITE)
 
 

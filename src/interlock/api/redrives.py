@@ -10,7 +10,6 @@ from pydantic import Field
 from interlock import redrive
 from interlock.api.access import Access, actor_of, view_of
 from interlock.api.calls import DECIDERS, By, Input, ReasonCode, caller, cursor, opened_by
-from interlock.api.problems import InvalidRequest
 from interlock.api.search import Names, find
 from interlock.api.views import RedriveResultView, RedrivesView
 from interlock.app import Interlock
@@ -60,8 +59,6 @@ def router(interlock: Interlock, access: Access) -> APIRouter:
         identity: Annotated[Identity, caller(access, *DECIDERS)], wanted: Annotated[ByIds | ByFilter, Body()]
     ) -> RedrivesView:
         """Drive many again; each is told for itself, with the reason where it must not be."""
-        if isinstance(wanted, ByFilter) and not wanted.dry_run and wanted.filter.model_fields_set <= {"limit"}:
-            raise InvalidRequest("filter: name a criterion, or the ids; a dry run shows what would be driven")
         if isinstance(wanted, ByIds):
             ids, after = list(dict.fromkeys(wanted.transaction_ids)), None
         else:
