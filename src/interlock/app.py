@@ -45,11 +45,8 @@ def open_store(config: Config) -> SqliteStore:
     return SqliteStore(config.file, region=config.region_number)
 
 
-def open_catalogue(config: Config | None) -> Catalogue:
-    """The schemas: the operator's own first; compiled ones are cached in the data folder, or per user without one."""
-    if config is None:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return Catalogue(cache=base / "interlock" / "schemas")
+def open_catalogue(config: Config) -> Catalogue:
+    """The schemas: the operator's own first; compiled ones are cached in the data folder."""
     return Catalogue(cache=config.data / "schemas", user=config.schemas)
 
 

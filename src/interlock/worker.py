@@ -7,6 +7,7 @@ all the same, for a deadline may be set by another process.)
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import structlog
 
@@ -25,6 +26,8 @@ _BATCH = 256
 _NAP = timedelta(seconds=1)
 #: Wait after the store was unavailable.
 _PAUSE_SECONDS = 0.5
+#: How long one that tripped over a mistake of ours is left alone before its clock is tried again.
+_LEFT_ALONE = timedelta(minutes=1)
 
 
 class Deadlines:
@@ -39,6 +42,7 @@ class Deadlines:
         self._slew = slew
         self._next: datetime | None = None
         self._earlier = asyncio.Event()
+        self._left_alone: dict[UUID, datetime] = {}
         #: How late deadlines fired, in seconds, newest last; for metrics.
         self.lateness: list[float] = []
         self.fired = 0
@@ -75,6 +79,8 @@ class Deadlines:
         return bool(due)
 
     async def _fire(self, transaction: Transaction) -> bool:
+        if self._left_alone.get(transaction.id, self._now()) > self._now():
+            return False
         try:
             await self._workflow.expire(transaction)
         except InterlockError as exc:
@@ -82,6 +88,8 @@ class Deadlines:
             return False
         except Exception as exc:  # noqa: BLE001 - one that fails must not hold the others up
             await self._workflow.park(transaction, exc)
+            self._left_alone = {id_: until for id_, until in self._left_alone.items() if until > self._now()}
+            self._left_alone[transaction.id] = self._now() + _LEFT_ALONE
             return False
         self.fired += 1
         if transaction.deadline is not None:

@@ -10,7 +10,6 @@ Owns: the order of reading, deciding and committing. Must not know: HTTP, SQL, o
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from hashlib import sha256
 from typing import NamedTuple
 from uuid import UUID
@@ -77,8 +76,6 @@ _log = structlog.get_logger()
 
 #: How often a step is decided anew after losing a race; each loss means that somebody else got on.
 _TRIES = 8
-#: How long a transaction that trips over our own mistake is left alone before its clock fires again.
-_PARKED_FOR = timedelta(minutes=1)
 
 _Taken = dict[Key, UUID]
 #: Decides on the present transaction and the keys known to be taken; None: there is nothing to do.
@@ -168,7 +165,10 @@ class Workflow:
         return True
 
     async def park(self, transaction: Transaction, exc: Exception) -> None:
-        """Our own mistake keeps this one from going on: record it, alert, and leave it alone for a while."""
+        """Our own mistake keeps this one from going on: record it and alert.
+
+        Its deadline stays: moved, it would let a later retry release what is already too late.
+        """
         _log.error("parked", transaction=str(transaction.id), exc_info=exc)
         self.parked += 1
 
@@ -176,8 +176,7 @@ class Workflow:
             if judge(present.standing, EventKind.STAGE_FAULT) is None or present.deadline is None:
                 return None
             steps = Steps(present, self.now())
-            later = Deadline(clock=present.deadline.clock, at=max(present.deadline.at, steps.now + _PARKED_FOR))
-            steps.take(EventKind.STAGE_FAULT, note=f"failed: {type(exc).__name__}", deadline=later, flagged=True)
+            steps.take(EventKind.STAGE_FAULT, note=f"failed: {type(exc).__name__}", flagged=True)
             return Change(after=steps.transaction, events=steps.events, read=steps.read)
 
         try:

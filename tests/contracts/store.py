@@ -206,7 +206,7 @@ class StoreContract:
 
     @pytest.fixture
     def backend(self, tmp_path: Path) -> Backend:
-        """The back end's own."""
+        """Abstract: each back end's test class brings its own; the contract by itself is never run."""
         raise NotImplementedError
 
     @pytest.fixture

@@ -1064,3 +1064,14 @@ async def test_a_stop_that_refuses_also_refuses_messages_for_ids_given_before(tm
         assert world.store.message(issued.id, BodyKind.INBOX) is None
         await world.control(ControlScope.CLIENT, ALICE, stopped=False)
         assert (await world.workflow.receive(ALICE, issued.id, content)).standing.status is Status.ACSC
+
+
+async def test_what_is_parked_keeps_its_deadline(tmp_path: Path) -> None:
+    """Our own mistake gives nobody more time: what is retried after its deadline is not released."""
+    async with a_world(tmp_path, HOLDING) as world:
+        await world.control(ControlScope.ROUTE, HOLDING.name, stopped=True)
+        held = await world.workflow.submit(ALICE, pacs008())
+        assert held.standing.state is State.ACTC
+        await world.workflow.park(held, ZeroDivisionError())
+        parked = await world.workflow.get(ALICE, held.id)
+        assert (parked.standing.state, parked.deadline, parked.flagged) == (State.HELD_FAULT, held.deadline, True)
