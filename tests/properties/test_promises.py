@@ -199,7 +199,9 @@ class Promises(RuleBasedStateMachine):
         newest = self._newest(id_)
         model = self.model[newest]
         reason = model.reason or self.world.stored(newest).reason
-        legal = model.uetr is not None and (model.end is Status.CANC or (model.end is Status.RJCT and reason == "AB06"))
+        came_to_nothing = model.end is Status.CANC or (model.end is Status.RJCT and reason == "AB06")
+        # Where the payment was sent again meanwhile, and lives or was settled, a redrive would be a second one.
+        legal = came_to_nothing and model.uetr is not None and not self._is_double(client, model.uetr)
         outcomes = self._run(_gathered(*(self.world.workflow.redrive(client, id_, client) for _ in range(times))))
         born = [outcome for outcome in outcomes if isinstance(outcome, Transaction)]
         assert all(isinstance(outcome, IllegalDecision) for outcome in outcomes if outcome not in born)
