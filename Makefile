@@ -6,6 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 PYTEST := $(BIN)/pytest
 ROUNDS ?= 300
+STORE ?= sqlite
 SEED ?=
 
 .PHONY: help
@@ -20,8 +21,8 @@ $(STAMP): pyproject.toml scripts/setup.sh
 setup: $(STAMP) ## prepare .venv (uv where it can be had, else pip)
 
 .PHONY: demo
-demo: $(STAMP) ## do the main job once, on an embedded store: KEEP=1 keeps it up
-	@$(BIN)/interlock demo $(if $(KEEP),--keep)
+demo: $(STAMP) ## do the main job once; STORE=postgres: on two processes and a PostgreSQL; KEEP=1 keeps it up
+	@$(if $(filter postgres,$(STORE)),scripts/postgres.sh &&) $(BIN)/interlock demo --store $(STORE) $(if $(KEEP),--keep)
 
 .PHONY: check
 check: $(STAMP) ## format, lint, types, import rules, unit tests
@@ -48,12 +49,12 @@ docs: $(STAMP) ## write the generated parts of the docs
 	$(BIN)/python scripts/docs.py
 
 .PHONY: bench
-bench: $(STAMP) ## measure; results as JSON in bench/results
-	$(BIN)/python -m bench.run
+bench: $(STAMP) ## measure (STORE=postgres: there); results as JSON in bench/results
+	$(BIN)/python -m bench.run --store $(STORE)
 
 .PHONY: torture
 torture: $(STAMP) ## kill -9 under load, ROUNDS=300 times
-	$(BIN)/python -m tests.acceptance.torture --rounds $(ROUNDS)
+	$(BIN)/python -m tests.acceptance.$(if $(filter postgres,$(STORE)),postgres_)torture --rounds $(ROUNDS)
 
 .PHONY: fix
 fix: $(STAMP) ## format, and mend what the linter can

@@ -32,8 +32,8 @@ import apsw
 import msgspec
 from lxml import etree
 
-from bench.load import machine_seconds
 from bench.message import Identity, Messages, identities
+from bench.usage import machine_seconds, snapshot
 from interlock.app import Interlock
 from interlock.chain import GENESIS, micros
 from interlock.config import Config
@@ -266,7 +266,7 @@ def take_sample(client: str, folder: Path) -> tuple[Sample, list[str]]:
     The note that the answer was fetched is left out: it follows later, beside the way.
     """
     config = Config(data=folder, log_level="warning")
-    asyncio.run(_one_transaction(config, client, identities(1)[0]))
+    asyncio.run(one_transaction(config, client, identities(1)[0]))
     database = apsw.Connection(str(config.file))
     database.execute("UPDATE transactions SET row = ?", (_ROW - 1,))
     database.execute("UPDATE writer SET chain_seq = ?", (_CHAIN - 1,))
@@ -274,7 +274,7 @@ def take_sample(client: str, folder: Path) -> tuple[Sample, list[str]]:
     heard: list[tuple[str, Row]] = []
     identity = identities(1)[0]
     with _listening(heard):
-        transaction = asyncio.run(_one_transaction(config, client, identity))
+        transaction = asyncio.run(one_transaction(config, client, identity))
     pragmas = [sql for sql, _ in heard if re.fullmatch(r"PRAGMA \w+ = .*", sql) and "user_version" not in sql]
     changes = [(sql, values) for sql, values in heard if _CHANGE.match(sql)]
     if not any("INTO events" in sql for sql, _ in changes):
@@ -282,7 +282,7 @@ def take_sample(client: str, folder: Path) -> tuple[Sample, list[str]]:
     return Sample(changes, transaction, identity, micros(transaction.updated_at)), list(dict.fromkeys(pragmas))
 
 
-async def _one_transaction(config: Config, client: str, identity: Identity) -> Transaction:
+async def one_transaction(config: Config, client: str, identity: Identity) -> Transaction:
     interlock = Interlock(config)
     await interlock.start()
     try:
@@ -370,8 +370,14 @@ class Rate(msgspec.Struct, kw_only=True, frozen=True):
     #: CPU of the process, all threads.
     user_us: float
     system_us: float
+    #: And of PostgreSQL's processes.
+    postgres_us: float = 0
     #: Share of the machine's CPU time that went to other processes.
     others_share: float
+    #: Transactions a commit, by so many at once; and how long a commit took them, where that was told.
+    each: int = 1
+    callers: int = 1
+    commit_ms: float | None = None
 
 
 class _Clock:
@@ -392,8 +398,8 @@ class _Clock:
         own = os.times()
         return time.perf_counter(), own.user, own.system, machine_seconds()
 
-    def rate(self, count: int) -> Rate:
-        """So many transactions were done in it."""
+    def rate(self, count: int, postgres: float = 0) -> Rate:
+        """So many transactions were done in it. postgres: seconds of CPU that its processes used meanwhile."""
         taken, user, system, all_ = self._used
         each = 1e6 / max(1, count)
         return Rate(
@@ -402,7 +408,8 @@ class _Clock:
             per_second=round(count / taken, 1),
             user_us=round(user * each, 1),
             system_us=round(system * each, 1),
-            others_share=round(max(0.0, all_ - user - system) / (taken * (os.cpu_count() or 1)), 3),
+            postgres_us=round(postgres * each, 1),
+            others_share=round(max(0.0, all_ - user - system - postgres) / (taken * (os.cpu_count() or 1)), 3),
         )
 
 
@@ -556,7 +563,7 @@ def _ended() -> Transaction:
     """A settled transaction to be answered."""
     with tempfile.TemporaryDirectory(prefix="interlock-bench-") as folder:
         config = Config(data=Path(folder), log_level="warning")
-        return asyncio.run(_one_transaction(config, "c_bench", identities(1)[0]))
+        return asyncio.run(one_transaction(config, "c_bench", identities(1)[0]))
 
 
 # -- the same steps elsewhere -----------------------------------------------------------------------------------------
@@ -567,21 +574,19 @@ def has_dbos() -> bool:
     return importlib.util.find_spec("dbos") is not None
 
 
-def dbos_rate(folder: Path, seconds: float, callers: int = 4) -> Rate:
-    """The lifecycle as a DBOS workflow of four durable steps on SQLite, without HTTP; the work inside is Interlock's.
+def dbos_rate(folder: Path, seconds: float, url: str | None = None, postmaster: int | None = None) -> Rate:
+    """The lifecycle as a DBOS workflow of four durable steps, without HTTP; the work inside is Interlock's.
 
-    The write-ahead log is switched on for it, which is not its default.
+    url: of a PostgreSQL database, whose first process is given with it; without one SQLite is used, with the
+    write-ahead log, which is not DBOS's default.
     """
+    callers = 4 if url is None else 16
     dbos = importlib.import_module("dbos").DBOS
     step: Callable[[_F], _F] = dbos.step()
     workflow: Callable[[_F], _F] = dbos.workflow()
     catalogue = Catalogue(cache=folder / "schemas")
     limits = Limits(bytes_max=1_048_576, depth_max=64, nodes_max=200_000)
     transaction = _ended()
-    file = folder / "dbos.sqlite"
-    database = apsw.Connection(str(file))
-    database.execute("PRAGMA journal_mode = WAL")
-    database.close()
 
     def look(text: str) -> Inspection:
         return inspect(text.encode(), catalogue, limits=limits, today=datetime.now(UTC).date())
@@ -608,7 +613,7 @@ def dbos_rate(folder: Path, seconds: float, callers: int = 4) -> Rate:
         issue()
         return decide(accept(text)) + answer(text)
 
-    dbos(config={"name": "interlock-bench", "system_database_url": f"sqlite:///{file}", "log_level": "ERROR"})
+    dbos(config={"name": "interlock-bench", "system_database_url": url or _sqlite_url(folder), "log_level": "ERROR"})
     dbos.launch()
     messages = Messages()
     done = [0] * callers
@@ -624,15 +629,27 @@ def dbos_rate(folder: Path, seconds: float, callers: int = 4) -> Rate:
         list(threads.map(call, range(callers), [time.perf_counter() + min(2.0, seconds)] * callers))  # warm-up
         done[:] = [0] * callers
         clock = _Clock()
+        before = snapshot([], postmaster)
         with clock:
             list(threads.map(call, range(callers), [time.perf_counter() + seconds] * callers))
+        used = (snapshot([], postmaster).postgres - before.postgres).all
     dbos.destroy()
-    return clock.rate(sum(done))
+    return msgspec.structs.replace(clock.rate(sum(done), used), callers=callers)
+
+
+def _sqlite_url(folder: Path) -> str:
+    file = folder / "dbos.sqlite"
+    database = apsw.Connection(str(file))
+    database.execute("PRAGMA journal_mode = WAL")
+    database.close()
+    return f"sqlite:///{file}"
 
 
 def main() -> None:
-    """`python -m bench.ceilings FOLDER SECONDS`: the DBOS measurement alone, in a process of its own; JSON."""
-    rate = dbos_rate(Path(sys.argv[1]), float(sys.argv[2]))
+    """`python -m bench.ceilings FOLDER SECONDS [URL PID]`: the DBOS measurement, in a process of its own; JSON."""
+    folder, seconds, *database = sys.argv[1:]
+    url, pid = database or (None, None)
+    rate = dbos_rate(Path(folder), float(seconds), url, None if pid is None else int(pid))
     sys.stdout.buffer.write(msgspec.json.encode(rate))
 
 

@@ -15,20 +15,20 @@ import http.client
 import math
 import os
 import random
-import resource
 import sys
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator
-from itertools import chain
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, cycle
 from typing import Any, NoReturn, cast
 
 import msgspec
 import uvloop
 
+from bench import usage
 from bench.message import Identity, Messages, identities
+from bench.usage import Cpu, Log, Snapshot
 
 #: The longest that a transaction may take before the run is given up.
 _PATIENCE_SECONDS = 60.0
@@ -46,11 +46,15 @@ class Plan(msgspec.Struct, kw_only=True, frozen=True):
     """What to do."""
 
     host: str
-    port: int
+    #: One for each process of the server; connections are spread over them evenly.
+    ports: list[int]
     client_id: str
     client_secret: str
-    #: The server's process, whose CPU time and memory are read.
-    pid: int
+    #: The server's processes, whose CPU time and memory are read.
+    pids: list[int]
+    #: PostgreSQL's first process, whose family's CPU time is read, and a superuser's URL for its statistics.
+    postmaster: int | None = None
+    statistics: str | None = None
     #: `reference` (/uuid, /inbox, /outbox) or `v1` (POST /v1/messages).
     face: str
     #: Connections.
@@ -76,10 +80,43 @@ class Spread(msgspec.Struct, kw_only=True, frozen=True):
     max: float
 
 
+class Busy(msgspec.Struct, kw_only=True, frozen=True):
+    """What was busy for which share of the time; the first that comes near 1 is the limit."""
+
+    #: All cores, whoever used them.
+    machine: float
+    #: The busiest process of the server (Python runs on one core at a time), and of it the event loop's thread.
+    server: float
+    loop: float
+    #: All of PostgreSQL, in cores, and its busiest process.
+    postgres: float = 0
+    backend: float = 0
+    #: Forcing PostgreSQL's log to the disk.
+    sync: float = 0
+
+    @property
+    def limit(self) -> str:
+        """In words: what was used up, or that nothing was."""
+        shares = {
+            "server process": self.server,
+            "PostgreSQL process": self.backend,
+            "disk": self.sync,
+            "all cores": self.machine,
+        }
+        name, most = max(shares.items(), key=lambda item: item[1])
+        return f"{name} {most:.0%}" if most >= _USED_UP else f"turns ({name} {most:.0%})"
+
+
+#: Share of the time from which something counts as used up; below it callers wait for each other's commits.
+_USED_UP = 0.8
+
+
 class Measured(msgspec.Struct, kw_only=True, frozen=True):
     """What was seen between the end of the warm-up and the end."""
 
     face: str
+    #: Of the server.
+    processes: int = 1
     callers: int
     #: Transactions begun a second, in an open loop.
     rate: float | None
@@ -97,19 +134,31 @@ class Measured(msgspec.Struct, kw_only=True, frozen=True):
     whole_ms: Spread
     #: Open loop: from when it should have begun to when it was. Much of it: the server, or we, did not keep up.
     late_ms: Spread | None
-    #: CPU microseconds a transaction, of all of the process's threads.
+    #: CPU microseconds a transaction, of all threads of the server's processes.
     server_user_us: float
     server_system_us: float
     generator_user_us: float
     generator_system_us: float
-    #: Share of the machine's CPU time that went to neither of the two; much of it: another's work disturbed this one.
+    #: Of PostgreSQL's processes.
+    postgres_user_us: float = 0
+    postgres_system_us: float = 0
+    #: Share of the machine's CPU time that went to none of these; much of it: another's work disturbed this one.
     others_share: float
+    busy: Busy | None = None
+    #: PostgreSQL's, a transaction; and the milliseconds that a sync of its log took.
+    commits: float = 0
+    log_bytes: float = 0
+    sync_ms: float = 0
     #: Transactions done when, and the server's resident memory then, in MB.
     memory: list[tuple[int, float]]
 
     @property
     def server_us(self) -> float:
         return self.server_user_us + self.server_system_us
+
+    @property
+    def postgres_us(self) -> float:
+        return self.postgres_user_us + self.postgres_system_us
 
     @property
     def generator_us(self) -> float:
@@ -240,6 +289,7 @@ class Load:
         self._identities: Iterator[Identity] = chain(identities(prepared), _endless())
         self.next_identity = self._identities.__next__
         self._prepare(token)
+        self._ports = cycle(plan.ports)
         self._all: set[Caller] = set()
         self._idle: deque[Caller] = deque()
         #: Open loop: transactions that should have begun and wait for a connection.
@@ -256,7 +306,7 @@ class Load:
 
     def _prepare(self, token: str) -> None:
         """Everything of a request that does not change."""
-        common = f"Host: {self._plan.host}:{self._plan.port}\r\nAuthorization: Bearer {token}\r\n"
+        common = f"Host: {self._plan.host}\r\nAuthorization: Bearer {token}\r\n"
         length = f"Content-Length: {self._messages.length}\r\n"
         self.issue = f"GET /uuid HTTP/1.1\r\n{common}X-Message-Type: pacs.008\r\n\r\n".encode()
         self._inbox = (
@@ -348,8 +398,9 @@ class Load:
     # -- the run --
 
     async def _connect(self) -> None:
+        port = next(self._ports)
         try:
-            _, caller = await self._loop.create_connection(lambda: Caller(self), self._plan.host, self._plan.port)
+            _, caller = await self._loop.create_connection(lambda: Caller(self), self._plan.host, port)
         except OSError as exc:
             self._note(f"no connection: {exc}")
             return
@@ -358,6 +409,7 @@ class Load:
     async def run(self) -> Measured:
         plan = self._plan
         self._loop.set_exception_handler(self._broken)
+        self._log()  # what it needs is loaded before anything is measured
         await asyncio.gather(*(self._connect() for _ in range(plan.callers)))
         gc.collect()
         gc.freeze()
@@ -372,36 +424,54 @@ class Load:
             for _ in range(len(self._idle)):
                 self.free(self._idle.popleft())
         await asyncio.sleep(plan.warmup_seconds)
-        self._counting, before = True, _cpu(plan.pid)
-        started = self.time()
+        log = self._log()
+        before = usage.snapshot(plan.pids, plan.postmaster)
+        started, self._counting = self.time(), True
         memory = await self._wait(started)
-        taken, after = self.time() - started, _cpu(plan.pid)
-        completed = self.completed
-        used = [late - early for early, late in zip(before, after, strict=True)]
+        taken, after = self.time() - started, usage.snapshot(plan.pids, plan.postmaster)
+        completed, written = self.completed, _Written(log, self._log())
         self._beginning = self._counting = False
         await self._drain()
         for caller in tuple(self._all):
             caller.close()
-        each = [round(seconds * 1e6 / max(1, completed), 1) for seconds in used[:4]]
+        return self._measured(_Used(before, after), written, taken, completed, memory)
+
+    def _log(self) -> Log | None:
+        """Asked for without leaving the loop: it takes some milliseconds, before and after what is measured."""
+        return None if self._plan.statistics is None else usage.log_of(self._plan.statistics)
+
+    def _measured(
+        self, used: "_Used", written: "_Written", taken: float, completed: int, memory: list[tuple[int, float]]
+    ) -> Measured:
+        plan, number = self._plan, max(1, completed)
+
+        def each(cpu: Cpu) -> tuple[float, float]:
+            return round(cpu.user * 1e6 / number, 1), round(cpu.system * 1e6 / number, 1)
+
+        server, postgres, own = each(used.server), each(used.postgres), each(used.own)
         return Measured(
-            face=plan.face, callers=plan.callers, rate=plan.rate, seconds=round(taken, 3), transactions=completed,
-            per_second=round(completed / taken, 1), failures=self.failures, failed=self.failed, misses=self.misses,
-            answer_ms=spread(self.answer), whole_ms=spread(self.whole),
+            face=plan.face, processes=len(plan.pids), callers=plan.callers, rate=plan.rate, seconds=round(taken, 3),
+            transactions=completed, per_second=round(completed / taken, 1), failures=self.failures,
+            failed=self.failed, misses=self.misses, answer_ms=spread(self.answer), whole_ms=spread(self.whole),
             late_ms=spread(self.late) if self._open else None,
-            server_user_us=each[0], server_system_us=each[1], generator_user_us=each[2], generator_system_us=each[3],
-            others_share=round(max(0.0, used[4] - sum(used[:4])) / (taken * (os.cpu_count() or 1)), 3), memory=memory,
+            server_user_us=server[0], server_system_us=server[1],
+            generator_user_us=own[0], generator_system_us=own[1],
+            postgres_user_us=postgres[0], postgres_system_us=postgres[1],
+            others_share=used.others(taken), busy=used.busy(taken, written.sync_seconds),
+            commits=round(written.commits / number, 4), log_bytes=round(written.bytes / number),
+            sync_ms=round(written.sync_seconds * 1000 / max(1, written.syncs), 3), memory=memory,
         )  # fmt: skip
 
     async def _wait(self, started: float) -> list[tuple[int, float]]:
         """Until the measurement is over; samples memory meanwhile."""
         plan = self._plan
-        memory = [(0, _memory(plan.pid))]
+        memory = [(0, usage.memory(plan.pids))]
         while not self.over.is_set() and (left := started + plan.seconds - self.time()) > 0:
             nap = min(left, plan.sample_seconds or left)
             try:
                 await asyncio.wait_for(self.over.wait(), nap)
             except TimeoutError:
-                memory.append((self.completed, _memory(plan.pid)))
+                memory.append((self.completed, usage.memory(plan.pids)))
         return memory
 
     async def _drain(self) -> None:
@@ -441,31 +511,58 @@ def _endless() -> Iterator[Identity]:
         yield from identities(1)
 
 
-_TICK = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+class _Used:
+    """What everybody used between two moments."""
+
+    def __init__(self, before: Snapshot, after: Snapshot) -> None:
+        self._servers = _differences(before.servers, after.servers)
+        self._loops = _differences(before.loops, after.loops)
+        self._backends = _differences(before.backends, after.backends)
+        self.server = sum(self._servers, Cpu(0, 0))
+        self.postgres = after.postgres - before.postgres
+        self.own = after.own - before.own
+        self._machine = after.machine - before.machine
+
+    def others(self, taken: float) -> float:
+        """Share of the machine that went to nobody of ours."""
+        ours = self.server.all + self.postgres.all + self.own.all
+        return round(max(0.0, self._machine - ours) / (taken * _CORES), 3)
+
+    def busy(self, taken: float, sync_seconds: float) -> Busy:
+        return Busy(
+            machine=round(min(1, self._machine / (taken * _CORES)), 3),
+            server=round(max((cpu.all for cpu in self._servers), default=0) / taken, 3),
+            loop=round(max((cpu.all for cpu in self._loops), default=0) / taken, 3),
+            postgres=round(self.postgres.all / taken, 3),
+            backend=round(max((cpu.all for cpu in self._backends), default=0) / taken, 3),
+            sync=round(sync_seconds / taken, 3),
+        )
 
 
-def _cpu(pid: int) -> tuple[float, float, float, float, float]:
-    """Seconds of CPU used so far: the server's user and system, our user and system, everybody's."""
-    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    return int(fields[11]) / _TICK, int(fields[12]) / _TICK, own.ru_utime, own.ru_stime, machine_seconds()
+_CORES = os.cpu_count() or 1
 
 
-def machine_seconds() -> float:
-    """Seconds of CPU that everybody on this machine has used so far, and what a hypervisor took away."""
-    ticks = [int(field) for field in Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:]]
-    return sum(ticks[:3] + ticks[5:8]) / _TICK  # the others are idle, waiting for disks, and guests counted already
+def _differences(before: dict[int, Cpu], after: dict[int, Cpu]) -> Sequence[Cpu]:
+    """Of each process that is there at the end."""
+    return [cpu - before.get(pid, Cpu(0, 0)) for pid, cpu in after.items()]
 
 
-def _memory(pid: int) -> float:
-    """Resident memory in MB."""
-    return round(int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]) * _PAGE / 1e6, 1)
+class _Written:
+    """What PostgreSQL wrote to its log between two moments."""
+
+    def __init__(self, before: Log | None, after: Log | None) -> None:
+        self.commits = self.bytes = self.syncs = 0
+        self.sync_seconds = 0.0
+        if before is not None and after is not None:
+            self.commits = after.commits - before.commits
+            self.bytes = after.bytes - before.bytes
+            self.syncs = after.syncs - before.syncs
+            self.sync_seconds = after.sync_seconds - before.sync_seconds
 
 
 def fetch_token(plan: Plan) -> str:
     """A token by client credentials."""
-    connection = http.client.HTTPConnection(plan.host, plan.port, timeout=10)
+    connection = http.client.HTTPConnection(plan.host, plan.ports[0], timeout=10)
     basic = base64.b64encode(f"{plan.client_id}:{plan.client_secret}".encode()).decode()
     headers = {"Authorization": f"Basic {basic}", "Content-Type": "application/x-www-form-urlencoded"}
     form = f"grant_type=client_credentials&client_id={plan.client_id}&scope=rp2/read+rp2/write"

@@ -1,12 +1,21 @@
-"""A whole Interlock without its faces, in one process, on a clock that the test sets."""
+"""A whole Interlock without its faces, on a clock that the test sets, over either store; `place` is both in turn.
+
+A world is one process; over a store that is shared it can have others beside it.
+"""
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 from uuid import UUID
+
+import apsw
+import psycopg
+import pytest
 
 from interlock import chain, lifecycle
 from interlock.app import id_maker
@@ -16,11 +25,13 @@ from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.schemas import Catalogue
 from interlock.journal import Journal
 from interlock.lifecycle import Standing
-from interlock.ports import Control, ControlScope
+from interlock.ports import Control, ControlScope, Store
 from interlock.routes import DecisionRule, Route, Routes, WhenStopped
+from interlock.stores.postgres import PostgresStore
 from interlock.stores.sqlite import SqliteStore
 from interlock.transaction import BodyKind, Deadline, Transaction
 from interlock.workflow import Settings, Workflow
+from tests.postgres import Databases, Servers, installation
 
 ALICE, BOB = "c_alice", "c_bob"
 SLA, DECIDE = timedelta(seconds=30), timedelta(hours=1)
@@ -57,40 +68,193 @@ class Hand:
         self.now += by
 
 
-class World:
-    """One process over a folder; `restart` makes the next one, with or without a proper end of this one."""
+# -- where ------------------------------------------------------------------------------------------------------------
 
-    def __init__(self, folder: Path, *routes: Route, in_flight_max: int = 10_000) -> None:
-        """routes: the last one is the default."""
-        self.folder = folder
+
+class Place(Protocol):
+    """Where the data of a world is kept."""
+
+    def open(self) -> Store:
+        """A store over it, as another process would open it."""
+        ...
+
+    def abandon(self) -> None:
+        """Whoever writes here is taken for dead."""
+        ...
+
+    def execute(self, statement: str) -> None:
+        """Do something behind the store's back."""
+        ...
+
+    def spoil(self, transaction: UUID) -> None:
+        """Make its message unreadable."""
+        ...
+
+
+class SqlitePlace:
+    """A file in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "interlock.db"
+
+    def open(self) -> Store:
+        """A store over the file."""
+        return SqliteStore(self._file)
+
+    def abandon(self) -> None:
+        """Whoever comes next fences all others off."""
+
+    def execute(self, statement: str) -> None:
+        """A statement on a connection of its own."""
+        db = apsw.Connection(str(self._file))
+        db.execute(statement)
+        db.close()
+
+    def spoil(self, transaction: UUID) -> None:
+        """Its row's number tells where its message is."""
+        row = f"(SELECT row * 2 FROM transactions WHERE id = x'{transaction.hex}')"  # noqa: S608
+        self.execute(f"UPDATE bodies SET content = x'00' WHERE row = {row}")  # noqa: S608
+
+
+class PostgresPlace:
+    """A database whose rows go with each world that begins in it."""
+
+    #: A test that takes long is no process that has died.
+    LEASE_SECONDS = 300.0
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def open(self) -> Store:
+        """A store over the database."""
+        return PostgresStore(self.url, lease=self.LEASE_SECONDS)
+
+    def abandon(self) -> None:
+        """All leases have run out."""
+        self.execute("UPDATE journals SET lease_until = clock_timestamp() - interval '1 second'")
+
+    def execute(self, statement: str) -> None:
+        """A statement on a connection of its own."""
+        with psycopg.connect(self.url, autocommit=True) as db:
+            db.execute(statement.encode())
+
+    def spoil(self, transaction: UUID) -> None:
+        """Its message is the body of kind 0."""
+        self.execute(f"UPDATE bodies SET content = '' WHERE tx = '{transaction}' AND kind = 0")  # noqa: S608
+
+    def clear(self) -> None:
+        """As good as new, in milliseconds; the schema and its partitions stay."""
+        with psycopg.connect(self.url, autocommit=True) as db:
+            tables = db.execute(
+                "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') "
+                "AND NOT relispartition AND relname NOT IN ('region', 'schema_migrations', 'archives')"
+            )
+            names = [name for (name,) in tables]
+            db.execute("; ".join(f"DELETE FROM {name}" for name in [*names, "archives"]).encode())  # noqa: S608
+
+
+@pytest.fixture(scope="session")
+def world_database(postgres_servers: Servers) -> Iterator[PostgresPlace]:
+    """A database with all its partitions, for one world after the other."""
+    databases = Databases(postgres_servers.of(installation()))
+    place = PostgresPlace(databases.new())
+    store = place.open()
+    store.maintain(datetime.now(UTC))
+    store.close()
+    yield place
+    databases.drop()
+
+
+#: The stores that tests of the whole run on.
+STORES = ("sqlite", "postgres")
+
+
+@pytest.fixture(params=STORES)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """An empty place, on each store in turn."""
+    return new_place(request, tmp_path)
+
+
+@pytest.fixture
+def shared_place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """An empty place that several processes may write to."""
+    return new_place(request, tmp_path, "postgres")
+
+
+def new_place(request: pytest.FixtureRequest, folder: Path, store: str | None = None) -> Place:
+    """An empty place on the store that is named, or that the test is parametrised with."""
+    if (store or request.param) == "sqlite":
+        return SqlitePlace(folder)
+    database: PostgresPlace = request.getfixturevalue("world_database")
+    database.clear()
+    return database
+
+
+# -- a world ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Process:
+    """One that writes to a place."""
+
+    store: Store
+    journal: Journal
+    workflow: Workflow
+
+
+class World:
+    """One process over a place; `restart` makes the next one, with or without a proper end of this one."""
+
+    def __init__(self, place: Place | Path, *routes: Route, in_flight_max: int = 10_000) -> None:
+        """place: a folder for SQLite, or what the fixture of that name gives. routes: the last one is the default."""
+        self.place = SqlitePlace(place) if isinstance(place, Path) else place
         self.hand = Hand()
         *listed, default = routes or (AUTO,)
         self.settings = Settings(routes=Routes(listed, default), limits=Limits(), region=0, in_flight_max=in_flight_max)
         #: Deadlines that commits have announced to the timer.
         self.heard: list[Deadline] = []
-        self._opened: list[tuple[SqliteStore, Journal]] = []
-        self._open()
+        self._processes: list[Process] = []
+        self._become(self.another())
 
-    def _open(self) -> None:
-        self.store = SqliteStore(self.folder / "interlock.db")
-        self.journal = Journal(self.store, self.store.register(self.hand()))
-        self._opened.append((self.store, self.journal))
-        self.workflow = Workflow(
-            self.store, self.journal, catalogue(), self.settings, now=self.hand, new_id=id_maker(self.hand, 0)
-        )
-        self.workflow.on_deadline = self.heard.append
+    def another(self) -> Process:
+        """One more process over the same place; over a store that is not shared it is then the only one."""
+        store = self.place.open()
 
-    async def restart(self, *, resume: bool = True) -> int:
-        """Another process takes the folder over, as after a crash; how many transactions it took up."""
-        self._open()
+        def register() -> int:
+            return store.register(self.hand())
+
+        journal = Journal(store, register(), register=register if store.shared else None)
+        workflow = Workflow(store, journal, catalogue(), self.settings, now=self.hand, new_id=id_maker(self.hand, 0))
+        workflow.on_deadline = self.heard.append
+        process = Process(store, journal, workflow)
+        self._processes.append(process)
+        return process
+
+    def _become(self, process: Process) -> None:
+        self.store, self.journal, self.workflow = process.store, process.journal, process.workflow
+
+    async def restart(self) -> int:
+        """Another process takes the place over, as after a crash; how many transactions were left half-way."""
+        self.place.abandon()
+        self._become(self.another())
         await self.workflow.load()
-        return await self.workflow.resume() if resume else 0
+        return await self.workflow.take_over()
+
+    async def end(self, process: Process) -> None:
+        """Its end, in good order."""
+        self._processes.remove(process)
+        await process.journal.stop()
+        process.store.close()
+
+    async def bury(self) -> None:
+        """The end of all but the newest, which are dead and never wake up."""
+        for process in self._processes[:-1]:
+            await self.end(process)
 
     async def close(self) -> None:
         """The end of all of them."""
-        for store, journal in self._opened:
-            await journal.stop()
-            store.close()
+        for process in tuple(self._processes):
+            await self.end(process)
 
     # -- what happens --
 
@@ -165,13 +329,14 @@ class World:
 
     def verify_chain(self) -> None:
         """Assert that nothing in history was touched."""
-        assert list(chain.faults(self.store.chain(), self.store.head())) == []
+        for head in self.store.heads():
+            assert list(chain.faults(self.store.chain(head.journal), head)) == []
 
 
 @asynccontextmanager
-async def a_world(folder: Path, *routes: Route, in_flight_max: int = 10_000) -> AsyncIterator[World]:
+async def a_world(place: Place | Path, *routes: Route, in_flight_max: int = 10_000) -> AsyncIterator[World]:
     """A world that is closed at the end."""
-    world = World(folder, *routes, in_flight_max=in_flight_max)
+    world = World(place, *routes, in_flight_max=in_flight_max)
     try:
         yield world
     finally:

@@ -7,10 +7,11 @@ server out.
 import asyncio
 import contextlib
 import fcntl
+import hmac
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
@@ -19,8 +20,8 @@ import structlog
 import uuid_utils
 
 from interlock.auth import Authority
-from interlock.clock import SteadyClock
-from interlock.config import Config
+from interlock.clock import CommonTime, SteadyClock
+from interlock.config import Config, Role
 from interlock.errors import ConfigError
 from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.schemas import Catalogue
@@ -28,16 +29,34 @@ from interlock.journal import Journal
 from interlock.ports import Store
 from interlock.stores.files import sync_folder
 from interlock.stores.sqlite import SqliteStore
-from interlock.worker import Deadlines
+from interlock.worker import Again, Deadlines
 from interlock.workflow import Settings, Workflow
 
 _log = structlog.get_logger()
 
 
-def open_store(config: Config) -> SqliteStore:
+#: How long a shared store may take before it is asked whether it is there, and to answer that. Callers want to know
+#: within a second.
+_PATIENCE_SECONDS = 0.4
+#: How often each process looks at what others may have changed: orders, work in flight, ends that somebody waits for.
+_REFRESH_SECONDS, _ENDS_SECONDS = 1.0, 0.03
+#: How often work of processes that are gone is looked for.
+_TAKE_OVER_SECONDS = 0.05
+#: How often partitions and the like are seen to.
+_UPKEEP_SECONDS = 600.0
+
+
+def open_store(config: Config) -> Store:
     """The store that the configuration names, made or migrated as needed. Raises ConfigError, StoreUnavailable."""
     try:
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if config.is_shared:
+            from interlock.stores.postgres import PostgresStore
+
+            return PostgresStore(
+                config.store, region=config.region_number, lease=config.lease_seconds,
+                partition_days=config.partition_days, migrate=config.migrate == "auto",
+            )  # fmt: skip
         # It holds signing keys and other people's payments; SQLite gives its log the same mode.
         config.file.touch(mode=0o600)
     except OSError as exc:
@@ -50,13 +69,17 @@ def open_catalogue(config: Config) -> Catalogue:
     return Catalogue(cache=config.data / "schemas", user=config.schemas)
 
 
-def server_key(folder: Path, store: Store | None = None) -> bytes:
+def server_key(config: Config, store: Store | None = None) -> bytes:
     """The key under which client secrets are kept; made at first use, readable by the owner alone.
 
-    Raises ConfigError where it is damaged, or missing though the store holds clients: none of them could log in.
+    Raises ConfigError where it is damaged, another than the store's clients were made under, or missing though the
+    store holds clients: none of them could log in.
     """
-    path = folder / "server.key"
+    path = config.server_key or config.data / "server.key"
+    folder = path.parent
     if not path.exists():
+        if config.server_key is not None:
+            raise ConfigError(f"server_key: there is no file {path}; make one with: openssl rand 32 > {path}")
         if store is not None and store.clients():
             raise ConfigError(f"{path} is missing, and without it no client can log in; restore it from a backup")
         # Whole or not at all, and of two processes at once one wins: written beside, then linked into place.
@@ -73,6 +96,11 @@ def server_key(folder: Path, store: Store | None = None) -> bytes:
     if len(key) != 32:
         raise ConfigError(
             f"{path} is damaged: it must hold 32 bytes; restore it from a backup, or no client can log in"
+        )
+    if store is not None and not store.check_server_key(hmac.digest(key, b"interlock server key", "sha256")):
+        raise ConfigError(
+            f"server_key: {path} is not the key that this store's clients were made under; "
+            "all processes need the same file"
         )
     return key
 
@@ -111,10 +139,12 @@ class Interlock:
         """Open everything; nothing runs before `start`."""
         self.config = config
         self.store: Store = open_store(config)
-        self.clock = SteadyClock(time.time, time.monotonic, not_before=self.store.latest())
+        self._wall = CommonTime(time.time, self.store.clock)
+        self._wall.set_right()
+        self.clock = SteadyClock(self._wall, time.monotonic, not_before=self.store.latest())
         self.catalogue = open_catalogue(config)
         self.catalogue.check()
-        self.journal = Journal(self.store, self.store.register(self.clock()))
+        self.journal = self._make_journal()
         settings = Settings(
             routes=config.choice_of_routes(),
             limits=Limits(
@@ -132,26 +162,64 @@ class Interlock:
             new_id=id_maker(self.clock, config.region_number),
         )
         self.authority = Authority(
-            self.store, self.journal, server_key(config.data, self.store), issuer=config.issuer,
+            self.store, self.journal, server_key(config, self.store), issuer=config.issuer,
             token_seconds=config.token_seconds, now=self.clock,
         )  # fmt: skip
-        self.deadlines = Deadlines(self.store, self.journal, self.workflow, self.clock, self.clock.slew)
+        self.deadlines = Deadlines(
+            self.store, self.journal, self.workflow, self.clock, self.clock.slew, lease=config.lease_seconds
+        )
         self._tasks: list[asyncio.Task[None]] = []
         #: Set when this process must stop: another one writes to its store.
         self.fenced = asyncio.Event()
 
+    def _make_journal(self) -> Journal:
+        def register() -> int:
+            return self.store.register(self.clock())
+
+        if self.store.shared:
+            return Journal(self.store, register(), register=register, patience=_PATIENCE_SECONDS)
+        return Journal(self.store, register())
+
     async def start(self) -> None:
-        """Load what is needed, take up what a crash left, start the loops."""
+        """Load what is needed, take up what a crash left, start the loops that this process's role has."""
         self.journal.on_lease_lost = self.fenced.set
         await self.authority.load()
         await self.workflow.load()
-        self._tasks.append(asyncio.create_task(self.deadlines.run(), name="deadlines"))
-        self._tasks.append(asyncio.create_task(self._resume(), name="resume"))
+        for name, loop in self._loops():
+            self._tasks.append(asyncio.create_task(loop, name=name))
 
-    async def _resume(self) -> None:
-        resumed = await self.workflow.resume()
-        if resumed:
-            _log.info("resumed", transactions=resumed)
+    def _loops(self) -> Iterator[tuple[str, Coroutine[None, None, None]]]:
+        workflow, shared = self.workflow, self.store.shared
+        again: list[tuple[str, Callable[[], Awaitable[object]], float]] = []
+        if shared:
+            again += [
+                ("lease", self.journal.renew, self.config.lease_seconds / 5),
+                ("refresh", self._refresh, _REFRESH_SECONDS),
+                ("ends", workflow.look_for_ends, _ENDS_SECONDS),
+            ]
+        again.append(("go on", workflow.go_on, _TAKE_OVER_SECONDS))
+        again.append(("upkeep", self._upkeep, _UPKEEP_SECONDS))
+        if self.config.role is not Role.API:
+            yield "deadlines", self.deadlines.run()
+            if shared:
+                again.append(("take over", self._take_over, _TAKE_OVER_SECONDS))
+            else:
+                yield "take over", self._take_over()
+        for name, step, every in again:
+            yield name, Again(name, step, every).run()
+
+    async def _refresh(self) -> None:
+        await self.workflow.refresh()
+        await self.journal.read(self._wall.set_right)
+        self.clock.slew()
+
+    async def _take_over(self) -> None:
+        taken_over = await self.workflow.take_over()
+        if taken_over:
+            _log.info("taken over", transactions=taken_over)
+
+    async def _upkeep(self) -> None:
+        await asyncio.to_thread(self.store.maintain, self.clock())
 
     async def stop(self) -> None:
         """Finish what was accepted, then give everything back."""

@@ -7,6 +7,7 @@ takes away count within seconds, without a restart.
 Owns: what makes a token good. Must not know: HTTP, or what a scope allows on which call.
 """
 
+import asyncio
 import hmac
 import re
 import secrets
@@ -63,7 +64,7 @@ _REFRESH = timedelta(seconds=2)
 #: A key may sign this much longer than its retirement says, until every server has noticed.
 _GRACE = timedelta(seconds=60)
 #: Unknown keys make us read again at most this often: a flood of bad tokens must not become a flood of reads.
-_REFRESH_UNKNOWN = timedelta(milliseconds=200)
+_REFRESH_UNKNOWN_SECONDS = 0.2
 _VERIFIED_MAX = 16_384
 _TOKEN_CHARS_MAX = 4_096
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -110,7 +111,7 @@ class LacksScope(RequestError):
 
 
 class _UnknownKey(Exception):
-    """The token names a key that we have not read."""
+    """The token names a key or client that we have not read."""
 
 
 class Authority:
@@ -133,6 +134,9 @@ class Authority:
         #: By SHA-256 of the token, oldest first.
         self._verified: dict[bytes, Identity] = {}
         self._read_at = _NEVER
+        #: When the last reading began, by the loop's clock, and that reading where many wait for it together.
+        self._began = float("-inf")
+        self._reading: asyncio.Future[None] | None = None
         self._reads = self._taken = 0
         self._claims = jwt.JWTClaimsRegistry(
             now=lambda: int(now().timestamp()),
@@ -151,6 +155,7 @@ class Authority:
             await self._refresh()
 
     async def _refresh(self) -> None:
+        self._began = asyncio.get_running_loop().time()
         before, self._read_at = self._read_at, self._now()  # whoever comes meanwhile goes on with what is known
         self._reads += 1
         number = self._reads
@@ -167,6 +172,16 @@ class Authority:
     async def _refresh_if_older(self, age: timedelta) -> None:
         if self._now() - self._read_at > age:
             await self._refresh()
+
+    async def _refresh_soon(self) -> None:
+        """Read what another process may have written until now; a flood of strangers makes us read no more often."""
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        await asyncio.sleep(max(0.0, self._began + _REFRESH_UNKNOWN_SECONDS - asked))
+        if self._began < asked:
+            self._reading = asyncio.ensure_future(self._refresh())
+        if self._reading is not None:
+            await asyncio.shield(self._reading)
 
     def _take(self, clients: tuple[Client, ...], records: tuple[SigningKey, ...]) -> None:
         now = self._now()
@@ -298,11 +313,13 @@ class Authority:
         try:
             return self._identify(token)
         except _UnknownKey:
-            await self._refresh_if_older(_REFRESH_UNKNOWN)
+            await self._refresh_soon()
         try:
             return self._identify(token)
         except _UnknownKey as exc:
-            raise Unauthorised("the token is signed with a key that is not, or no longer, ours") from exc
+            raise Unauthorised(
+                "the token is signed with a key that is not, or no longer, ours, or its client is unknown"
+            ) from exc
 
     def _identify(self, token: str) -> Identity:
         try:
@@ -312,7 +329,9 @@ class Authority:
             raise Unauthorised("the token is not one of ours, or has expired") from exc
         claims = decoded.claims
         client = self._clients.get(claims["sub"])
-        if client is None or client.disabled_at is not None:
+        if client is None:
+            raise _UnknownKey  # added elsewhere a moment ago, as the key may have been
+        if client.disabled_at is not None:
             raise Unauthorised("the client is disabled")
         granted = frozenset(str(claims.get("scope", "")).split())
         return Identity(client.id, granted & client.scopes, datetime.fromtimestamp(claims["exp"], UTC))

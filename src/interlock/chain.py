@@ -120,25 +120,48 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """A run of events that were archived: what is left of them is how they were linked."""
+
+    first: int
+    last: int
+    #: Hash of the event before the first.
+    previous: bytes
+    #: Hash of the last.
+    hash: bytes
+    #: Name of the archive that has them.
+    archive: str
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """The end of a chain: what an auditor notes down elsewhere."""
 
+    #: Region, incarnation and number of the journal: `0.1.3`.
     journal: str
     seq: int
     hash: bytes
 
 
-def faults(links: Iterable[Link], head: Head | None) -> Iterator[str]:
+def faults(links: Iterable[Link | Gap], head: Head) -> Iterator[str]:
     """Walk a chain from its first event, in bounded memory; a sentence for each place where it does not hold."""
-    seq, previous = 0, GENESIS
+    seq, previous, name = 0, GENESIS, head.journal
     for item in links:
-        if item.seq != seq + 1:
-            yield f"events {seq + 1} to {item.seq - 1} are missing"
+        first = item.first if isinstance(item, Gap) else item.seq
+        if first <= seq:
+            yield f"journal {name}: event {first} is there twice"
+            continue
+        if first != seq + 1:
+            yield f"journal {name}: events {seq + 1} to {first - 1} are missing"
             previous = item.previous
         if item.previous != previous:
-            yield f"event {item.seq} does not follow event {seq}: one of them was moved or replaced"
-        if link(item.previous, item.content) != item.hash:
-            yield f"event {item.seq} was altered"
-        seq, previous = item.seq, item.hash
-    if head is not None and (seq, previous) != (head.seq, head.hash):
-        yield f"the chain ends at event {seq}, its head says {head.seq}: the end is missing or was replaced"
+            yield f"journal {name}: event {first} does not follow event {seq}: one of them was moved or replaced"
+        if isinstance(item, Gap):
+            seq = item.last
+        else:
+            if link(item.previous, item.content) != item.hash:
+                yield f"journal {name}: event {item.seq} was altered"
+            seq = item.seq
+        previous = item.hash
+    if (seq, previous) != (head.seq, head.hash):
+        yield f"journal {name} ends at event {seq}, its head says {head.seq}: the end is missing or was replaced"

@@ -13,6 +13,8 @@ Now = Callable[[], datetime]
 
 #: How fast we follow a wall clock that drifts away from the steady one: 0.5 ms a second, as NTP slews.
 _SLEW = 0.0005
+#: An answer that took longer than this does not tell the time well enough.
+_PROMPT_SECONDS = 0.1
 
 
 class SteadyClock:
@@ -49,3 +51,28 @@ class SteadyClock:
         self._slewed_at = steady
         off = self._wall() - steady - self._offset
         self._offset += max(-step, min(step, off))
+
+
+class CommonTime:
+    """The time of a store that several processes share, as each of them can tell it: its own, set right now and then.
+
+    So a deadline that one process has set is fired in time by another, whatever their machines think.
+    """
+
+    def __init__(self, wall: Callable[[], float], asked: Callable[[], datetime | None]) -> None:
+        """wall: this machine's clock, seconds since 1970. asked: the store's; None: it has none, ours will do."""
+        self._wall = wall
+        self._asked = asked
+        self._offset = 0.0
+
+    def __call__(self) -> float:
+        """Seconds since 1970."""
+        return self._wall() + self._offset
+
+    def set_right(self) -> None:
+        """Ask the store. An answer that took long says little, and is left aside."""
+        before = self._wall()
+        theirs = self._asked()
+        after = self._wall()
+        if theirs is not None and 0 <= after - before <= _PROMPT_SECONDS:
+            self._offset = theirs.timestamp() - (before + after) / 2

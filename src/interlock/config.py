@@ -4,10 +4,12 @@ Each field has its name, default, unit and help here, and the table in the docs 
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
+from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +24,19 @@ ENVIRONMENT_PREFIX = "INTERLOCK_"
 DEFAULT_FILE = "interlock.toml"
 
 Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
+
+
+#: In a URL: before the host, or as a parameter of its own.
+_PASSWORD = re.compile(r"(://[^:/?#]*:|[?&]password=)[^@&#]*(@|&|#|$)")
+_POSTGRES = ("postgresql://", "postgres://")
+
+
+class Role(StrEnum):
+    """What a process does."""
+
+    ALL = "all"
+    API = "api"
+    WORKER = "worker"
 
 
 class _Frozen(BaseModel):
@@ -51,6 +66,13 @@ class RouteConfig(_Frozen):
     )
     when_stopped: WhenStopped = Field(
         WhenStopped.REFUSE, description="While stopped by an operator: `refuse` (503) or `hold` new messages."
+    )
+    retention_days: int | None = Field(
+        None,
+        ge=1,
+        le=36_500,
+        description="Days that its transactions stay in the database before they go to an archive; unset: as the "
+        "default route says, and for ever where that says nothing either. PostgreSQL only.",
     )
 
     @field_validator("timeout_reason")
@@ -83,6 +105,7 @@ class RouteConfig(_Frozen):
             four_eyes=self.four_eyes,
             timeout_reason=self.timeout_reason,
             when_stopped=self.when_stopped,
+            retention=None if self.retention_days is None else timedelta(days=self.retention_days),
         )
 
 
@@ -127,7 +150,56 @@ class Config(_Frozen):
         "info", description="Least severity that is logged."
     )
     log_format: Literal["text", "json"] = Field("text", description="Logs for people or for machines.")
-    store: str = Field("sqlite", description="Where transactions are kept: `sqlite`, a file in the data folder.")
+    store: str = Field(
+        "sqlite",
+        description="Where transactions are kept: `sqlite`, a file in the data folder, or the URL of a PostgreSQL "
+        "database (`postgresql://user@host/name`), which any number of processes may share.",
+    )
+    role: Role = Field(
+        Role.ALL,
+        description="What this process does: `api` takes calls, `worker` fires deadlines and takes over what dead "
+        "processes left, `all` does both. Only with PostgreSQL.",
+    )
+    migrate: Literal["auto", "manual"] = Field(
+        "auto", description="Whether a server brings the database's schema up to date, or `interlock db migrate` does."
+    )
+    lease_seconds: float = Field(
+        5, ge=1, le=300, description="Silence after which a process's work is taken over, in seconds. PostgreSQL only."
+    )
+    partition_days: int = Field(
+        1, ge=1, le=366, description="Days that a partition of the database holds; whole ones are archived."
+    )
+    server_key: Path | None = Field(
+        None,
+        description="File of 32 bytes under which client secrets are kept, the same for all processes; "
+        "unset: `server.key` in the data folder, made at first use.",
+    )
+    archive: str | None = Field(
+        None,
+        description="Where archives of old transactions lie: a folder that all processes share, or "
+        "`s3://bucket/prefix`, which needs the extra `s3`; see retention.",
+    )
+    archive_key: Path | None = Field(
+        None, description="File of 32 bytes that archives are encrypted with; unset: they are not encrypted."
+    )
+    archive_old_keys: tuple[Path, ...] = Field(
+        (), description="Files of former keys, with which older archives are read; in a variable separated by `:`."
+    )
+    archive_lock_days: int | None = Field(
+        None, ge=1, le=36_500, description="Days that the S3 store must refuse to delete an archive; unset: no lock."
+    )
+    keys_retention_days: int | None = Field(
+        None,
+        ge=1,
+        le=36_500,
+        description="Days after which a duplicate of an archived message or payment is not refused any more; "
+        "unset: it always is.",
+    )
+    otlp_endpoint: str = Field(
+        "",
+        description="URL of an OpenTelemetry collector that traces are sent to over OTLP/HTTP, such as "
+        "`http://127.0.0.1:4318`; empty: none are made. Needs the extra `otel`.",
+    )
     routes: dict[str, RouteConfig] = Field({}, description="Tables `[routes.NAME]`; see routes.")
 
     @field_validator("host")
@@ -140,15 +212,56 @@ class Config(_Frozen):
     @field_validator("store")
     @classmethod
     def _is_known(cls, value: str) -> str:
-        if value != "sqlite":
-            raise ValueError("only `sqlite` is built so far")
+        if value != "sqlite" and not value.startswith(_POSTGRES):
+            raise ValueError("must be `sqlite` or a URL that begins with postgresql://")
         return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must be a URL that begins with http:// or https://")
+        return value
+
+    @field_validator("archive_old_keys", mode="before")
+    @classmethod
+    def _are_paths(cls, value: Any) -> Any:
+        return [path for path in value.split(os.pathsep) if path] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _fits(self) -> "Config":
         if self.bodies_bytes_max < self.body_bytes_max:
             raise ValueError("bodies_bytes_max must be at least body_bytes_max, or the largest message never fits")
+        if self.role is not Role.ALL and not self.is_shared:
+            raise ValueError(f"role {self.role} needs PostgreSQL: the one process over an SQLite file does everything")
         return self
+
+    @model_validator(mode="after")
+    def _can_archive(self) -> "Config":
+        kept = {f"routes.{name}.retention_days": route.retention_days for name, route in self.routes.items()}
+        limited = [name for name, days in kept.items() if days is not None]
+        if self.archive is not None and not self.is_shared:
+            raise ValueError("archive needs PostgreSQL, which holds years by days: one SQLite file keeps everything")
+        if limited and self.archive is None:
+            raise ValueError(
+                f"{limited[0]} needs `archive`, a place for what leaves the database"
+                + ("" if self.is_shared else "; and PostgreSQL, for one SQLite file keeps everything")
+            )
+        if self.archive_lock_days is not None and not (self.archive or "").startswith("s3://"):
+            raise ValueError("archive_lock_days needs `archive` to be s3://...: a folder cannot keep what is deleted")
+        if self.archive is None and (self.archive_key or self.archive_old_keys or self.keys_retention_days):
+            raise ValueError("archive_key, archive_old_keys and keys_retention_days say nothing without `archive`")
+        return self
+
+    @property
+    def store_shown(self) -> str:
+        """The store without a password, for people and logs."""
+        return _PASSWORD.sub(r"\1***\2", self.store)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes may write to the store."""
+        return self.store != "sqlite"
 
     @property
     def file(self) -> Path:

@@ -52,6 +52,12 @@ class UnknownTransaction(RequestError):
     code = "unknown_transaction"
 
 
+class Archived(UnknownTransaction):
+    """Nothing of that time is in the database any more; the text says which archive has it."""
+
+    code = "archived"
+
+
 class NoAnswer(RequestError):
     """There is no answer to give (yet, or ever)."""
 

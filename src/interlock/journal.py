@@ -3,30 +3,38 @@
 While one batch is on its way to the disk the next one gathers: under load many changes share one fsync, alone a change
 waits for nobody. The store is synchronous and is called by this module's one thread; everything else awaits.
 
-Owns: batching, the writer thread, reading back an unknown outcome. Must not know: what a change means.
+A store that does not answer keeps nobody waiting: after a moment those whose batch is under way hear that its outcome
+is not known, those behind them that nothing was written, and so does everybody new until the store has answered. Over a
+shared store the process's lease is renewed, and one that was lost is followed by another registration.
+
+Owns: batching, the writer thread, the lease, reading back an unknown outcome. Must not know: what a change means.
 """
 
 import asyncio
+import contextlib
 import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from interlock.errors import InterlockError, LeaseLost, OutcomeUnknown, Overloaded, StoreUnavailable
 from interlock.ports import Outcome, Store, Won, Write
+from interlock.transaction import Transaction
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _Then = Callable[[], None]
+_WON = Won()
 
 
 class _Waiting(NamedTuple):
     """A write that waits for its commit."""
 
-    write: Write
+    #: None: nothing is to be written, but a commit is wanted, for the lease's sake or to see that one can be made.
+    write: Write | None
     #: Told the outcome; None where nobody waits for it.
     future: "asyncio.Future[Outcome] | None" = None
     #: Called if it has won.
@@ -37,6 +45,8 @@ class _Waiting(NamedTuple):
 
 #: The longest that a write waits for company.
 _LINGER_SECONDS = 0.008
+#: How often a store that is slow is asked whether it is there, before it is taken for gone all the same.
+_QUESTIONS = 8
 #: The longest that a note waits for a batch to go with.
 _NOTE_SECONDS = 0.05
 
@@ -48,6 +58,10 @@ class Tally:
     batches: int = 0
     writes: int = 0
     failures: int = 0
+    #: How often others had given this process up.
+    lost_leases: int = 0
+    #: Callers that were told that the outcome of their write is not known.
+    unknown: int = 0
     #: Sizes and durations of recent batches, newest last: (writes, seconds).
     recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=1024))
 
@@ -55,10 +69,33 @@ class Tally:
 class Journal:
     """Group commit over a store, from within an event loop."""
 
-    def __init__(self, store: Store, token: int, *, batch_max: int = 256, waiting_max: int = 8192) -> None:
-        """token: what `Store.register` gave. waiting_max: writes that may queue before new ones are refused."""
+    def __init__(
+        self,
+        store: Store,
+        token: int,
+        *,
+        register: Callable[[], int] | None = None,
+        patience: float | None = None,
+        batch_max: int = 256,
+        waiting_max: int = 8192,
+    ) -> None:
+        """token: what `Store.register` gave.
+
+        register: gets another token once the lease is lost; without it that is the end of this process's writing.
+        patience: seconds after which a store that is still at it is asked whether it is there at all; if it does not
+        answer that as quickly either, those who wait are told. None: they wait.
+        waiting_max: writes that may queue before new ones are refused.
+        """
         self._store = store
         self._token = token
+        self._register = register
+        self._patience = patience
+        self._patience_timer: asyncio.TimerHandle | None = None
+        #: Done once the batch that takes long has been written, and who waits for that, lest they wait too long.
+        self._awaited: asyncio.Future[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        #: A batch has been under way for longer than our patience.
+        self._stuck = False
         self._batch_max = batch_max
         self._waiting_max = waiting_max
         self._waiting: deque[_Waiting] = deque()
@@ -67,6 +104,7 @@ class Journal:
         self._handing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="reader")
+        self._questions = ThreadPoolExecutor(1, thread_name_prefix="question")
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopped = False
@@ -74,6 +112,11 @@ class Journal:
         self.tally = Tally()
         #: Called once when another process has taken over: this one must stop.
         self.on_lease_lost: Callable[[], None] = lambda: None
+
+    @property
+    def token(self) -> int:
+        """What this process writes under."""
+        return self._token
 
     @property
     def waiting(self) -> int:
@@ -88,8 +131,20 @@ class Journal:
 
         Raises StoreUnavailable or Overloaded (nothing was written), OutcomeUnknown (ask by id), LeaseLost.
         """
+        return await self._enqueue(write, then)
+
+    async def renew(self) -> None:
+        """Commit although there may be nothing to write: the lease goes on, and the store is seen to work.
+
+        Raises like `commit`.
+        """
+        await self._enqueue(None, None)
+
+    async def _enqueue(self, write: Write | None, then: _Then | None) -> Outcome:
         if self._stopped:
             raise StoreUnavailable("the server is shutting down")
+        if self._stuck:
+            raise StoreUnavailable("the store does not answer; nothing was kept, try again shortly")
         if len(self._waiting) >= self._waiting_max:
             raise Overloaded("more writes are waiting than the store can take; try again shortly")
         loop = asyncio.get_running_loop()
@@ -110,9 +165,35 @@ class Journal:
             self._note_timer = loop.call_later(_NOTE_SECONDS, self._begin, loop)
 
     async def read(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Call one of the store's reads beside the event loop."""
+        """Call one of the store's reads beside the event loop. Raises StoreUnavailable if it takes too long."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, lambda: function(*args, **kwargs))
+        reading = loop.run_in_executor(self._readers, lambda: function(*args, **kwargs))
+        if self._patience is None:
+            return await reading
+        try:
+            done, _ = await asyncio.wait([reading], timeout=self._patience)
+            if done or await self._worth_waiting_for(reading):
+                return await reading
+        finally:
+            # Nobody wants it any more: not to be begun once the store is back, and if it fails, so be it.
+            if not reading.done():
+                reading.add_done_callback(_heard)
+                reading.cancel()
+        raise StoreUnavailable("the store does not answer; try again shortly")
+
+    async def claim(self, limit: int) -> tuple[Transaction, ...]:
+        """Take over what processes that are gone left half-way. Raises StoreUnavailable, LeaseLost."""
+        return await self._beside(lambda: self._store.claim(self._token, limit))
+
+    async def lead(self, job: str) -> bool:
+        """Whether this process does a job that one alone should do. Raises StoreUnavailable."""
+        return await self._beside(lambda: self._store.lead(self._token, job))
+
+    async def _beside(self, function: Callable[[], _T]) -> _T:
+        """Call the store between two batches, in the thread that writes. Raises StoreUnavailable."""
+        if self._stuck or self._stopped:
+            raise StoreUnavailable("the store does not answer; try again shortly")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._leased, function)
 
     async def stop(self) -> None:
         """Wait until everything that was accepted is committed, then end the threads."""
@@ -120,8 +201,11 @@ class Journal:
         if not self._handing:
             self._begin(asyncio.get_running_loop())
         await self._idle.wait()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._release)
         self._thread.shutdown()
-        self._readers.shutdown()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._questions.shutdown(wait=False, cancel_futures=True)
 
     # -- in the event loop --
 
@@ -155,12 +239,57 @@ class Journal:
         batch = [self._waiting.popleft() for _ in range(size)]
         batch += self._notes
         self._notes = []
+        if self._patience is not None:
+            self._patience_timer = loop.call_later(self._patience, self._doubt, loop, batch)
         self._thread.submit(self._write, loop, batch)
+
+    def _doubt(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting]) -> None:
+        """The batch has been under way for long."""
+        self._awaited = loop.create_future()
+        self._watching = loop.create_task(self._watch(batch, self._awaited))
+
+    async def _watch(self, batch: list[_Waiting], written: "asyncio.Future[None]") -> None:
+        if not await self._worth_waiting_for(written):
+            self._lose_patience(batch)
+
+    async def _worth_waiting_for(self, future: "asyncio.Future[Any]") -> bool:
+        """Whether what takes long will be done, as far as one can tell: who is only slow answers a simple question."""
+        loop = asyncio.get_running_loop()
+        for _ in range(_QUESTIONS):
+            asking = loop.run_in_executor(self._questions, self._store.clock)
+            asking.add_done_callback(_heard)
+            await asyncio.wait([asking, future], timeout=self._patience, return_when=asyncio.FIRST_COMPLETED)
+            if not future.done() and (not asking.done() or asking.exception() is not None):
+                return False
+            await asyncio.wait([future], timeout=self._patience)
+            if future.done():
+                break
+        return future.done()
+
+    def _lose_patience(self, batch: list[_Waiting]) -> None:
+        """The store does not answer: nobody is kept waiting for it, neither now nor until it does."""
+        self._stuck = True
+        unknown = OutcomeUnknown(
+            "the store does not answer, so whether this was committed is not known; "
+            "ask for the transaction by its id or key, do not send it again under another"
+        )
+        behind = StoreUnavailable("the store does not answer; nothing was kept, try again shortly")
+        for waiting, error in [*((w, unknown) for w in batch), *((w, behind) for w in self._waiting)]:
+            if waiting.future is not None and not waiting.future.done():
+                waiting.future.set_exception(error)
+                self.tally.unknown += error is unknown and waiting.write is not None
+        self._waiting.clear()
 
     def _settle(
         self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], results: "list[Outcome | BaseException]"
     ) -> None:
-        for (_, future, then, failed), result in zip(batch, results, strict=True):
+        if self._patience_timer is not None:
+            self._patience_timer.cancel()
+        if self._awaited is not None:
+            self._awaited.set_result(None)
+            self._awaited = None
+        self._stuck = False
+        for (write, future, then, failed), result in zip(batch, results, strict=True):
             follows = failed if isinstance(result, BaseException) else then if isinstance(result, Won) else None
             if follows is not None:
                 _call(loop, follows)
@@ -170,6 +299,7 @@ class Journal:
                 continue
             if isinstance(result, BaseException):
                 future.set_exception(result)
+                self.tally.unknown += isinstance(result, OutcomeUnknown) and write is not None
             else:
                 future.set_result(result)
         if not self._lost and any(isinstance(result, LeaseLost) for result in results):
@@ -188,16 +318,42 @@ class Journal:
         self.tally.recent.append((len(batch), loop.time() - started))
         loop.call_soon_threadsafe(self._settle, loop, batch, results)
 
-    def _outcomes(self, writes: list[Write]) -> "list[Outcome | BaseException]":
+    def _outcomes(self, writes: list[Write | None]) -> "list[Outcome | BaseException]":
         """An outcome or error for each write; one that breaks the batch does not fail its neighbours."""
         try:
-            return list(self._commit(writes))
+            outcomes = iter(self._commit([write for write in writes if write is not None]))
+            return [_WON if write is None else next(outcomes) for write in writes]
+        except LeaseLost as exc:
+            return [self._lost_lease(exc)] * len(writes)
         except InterlockError as exc:
             return [exc] * len(writes)
         except Exception as exc:  # noqa: BLE001 - whatever it is, each caller must hear of it
             if len(writes) == 1:
                 return [exc]
         return [result for write in writes for result in self._outcomes([write])]
+
+    def _lost_lease(self, lost: LeaseLost) -> InterlockError:
+        """We were silent for too long and others have taken our work over: begin anew, where that can be done."""
+        self.tally.lost_leases += 1
+        if self._register is None:
+            return lost
+        try:
+            self._token = self._register()
+        except InterlockError as exc:
+            return exc
+        except Exception as exc:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+            return StoreUnavailable(f"this process could not register anew ({type(exc).__name__}); try again shortly")
+        return StoreUnavailable("others had taken this process for dead; nothing was kept, try again")
+
+    def _leased(self, function: Callable[[], _T]) -> _T:
+        try:
+            return function()
+        except LeaseLost as exc:
+            raise self._lost_lease(exc) from exc
+
+    def _release(self) -> None:
+        with contextlib.suppress(InterlockError):  # the lease runs out by itself
+            self._store.release(self._token)
 
     def _commit(self, writes: list[Write]) -> list[Outcome]:
         batch = os.urandom(16)
@@ -218,6 +374,12 @@ class Journal:
                 "whether this was committed cannot be read back now; ask for the transaction by its id or key, "
                 "do not send it again under another"
             ) from exc
+
+
+def _heard(asked: "asyncio.Future[Any]") -> None:
+    """What became of a question matters to nobody who has not waited for it."""
+    if not asked.cancelled():
+        asked.exception()
 
 
 def _call(loop: asyncio.AbstractEventLoop, follows: _Then) -> None:

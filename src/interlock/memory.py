@@ -1,12 +1,15 @@
 """What a process keeps in mind of its transactions, so that the happy way never asks the store. Bounded.
 
 A cache and no more: every commit names the version it was decided on, so what is remembered wrongly loses its race.
+Where other processes write to the same store, only what has ended is shown from it: the rest may have moved on.
 """
 
 import asyncio
-from collections import Counter, OrderedDict
+from bisect import bisect_left
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
@@ -18,6 +21,25 @@ _TRANSACTIONS = 16_384
 _ANSWERS = 4_096
 
 
+class Lasted:
+    """How many took how long: a histogram for each status, for metrics."""
+
+    #: The buckets' upper bounds, in seconds.
+    BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3_600.0, 86_400.0)
+
+    def __init__(self) -> None:
+        #: By status, those in each bucket, and those beyond the last one.
+        self.counts: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(self.BOUNDS) + 1))
+        #: By status, the sum of all, in seconds.
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    def add(self, status: str, time: timedelta) -> None:
+        """Count one."""
+        seconds = max(0.0, time.total_seconds())  # another process gave the id, by a clock that differs a little
+        self.counts[status][bisect_left(self.BOUNDS, seconds)] += 1
+        self.seconds[status] += seconds
+
+
 class Memory:
     """Recent transactions, their answers, how many are in flight, and who waits for an end."""
 
@@ -26,13 +48,15 @@ class Memory:
         self._answers: OrderedDict[UUID, Body] = OrderedDict()
         self._collected: OrderedDict[UUID, None] = OrderedDict()
         self._waiters: dict[UUID, set[asyncio.Future[None]]] = {}
-        #: Transactions without an end, by client.
+        #: Transactions without an end, by client: as last read from the store, and what was committed here since.
         self.in_flight: Counter[str] = Counter()
         #: Ends since the start, by status and reason.
         self.ends: Counter[tuple[str, str]] = Counter()
+        #: How long they took from id to end, by status.
+        self.lasted = Lasted()
 
-    def keep(self, change: Change) -> None:
-        """What a change that was won has made true."""
+    def keep(self, change: Change) -> bool:
+        """What a change that was won has made true; whether it is an end."""
         after = change.after
         ends = after.standing.is_final
         born = change.read == 0
@@ -42,16 +66,27 @@ class Memory:
         if born and not ends:
             self.in_flight[after.client] += 1
         # A note on what has ended before is no second end.
-        if ends and any(event.kind is EventKind.ENDED for event in change.events):
+        ended = ends and any(event.kind is EventKind.ENDED for event in change.events)
+        if ended:
             self.ends[after.standing.status or "", after.reason or ""] += 1
             if not born:
                 self.in_flight[after.client] -= 1
-            for waiter in self._waiters.pop(after.id, ()):
-                if not waiter.done():
-                    waiter.set_result(None)
+            self.wake(after.id)
         for body in change.bodies:
             if body.kind is BodyKind.OUTBOX:
                 _put(self._answers, after.id, body, _ANSWERS)
+        return ended
+
+    @property
+    def awaited(self) -> tuple[UUID, ...]:
+        """Transactions whose end somebody waits for."""
+        return tuple(self._waiters)
+
+    def wake(self, transaction: UUID) -> None:
+        """It has ended, here or elsewhere: tell whoever waits."""
+        for waiter in self._waiters.pop(transaction, ()):
+            if not waiter.done():
+                waiter.set_result(None)
 
     def forget(self, transaction: UUID) -> None:
         """What is remembered of it turned out stale."""

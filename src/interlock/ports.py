@@ -2,17 +2,22 @@
 
 A store is synchronous. Its writes are called by one thread only, the journal's; its reads may be called by others
 beside it. All times are aware datetimes in UTC, kept to the microsecond.
+
+A store is *sole* or *shared*. Over a sole one a single process writes, and a newer one fences it off. Over a shared one
+any number do: each holds a journal of its own by a lease, which every commit renews. One that lets it run out commits
+nothing any more until it registers anew, and what it had begun is taken up by others.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
-from typing import Protocol
+from hashlib import sha256
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
-from interlock.chain import Head, Link
+from interlock.chain import Gap, Head, Link
 from interlock.iso20022.codes import HeldCause, Status
 from interlock.transaction import (
     Body,
@@ -142,6 +147,15 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class Open:
+    """Transactions without an end that have something in common."""
+
+    number: int
+    #: When the oldest of them began.
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """Transactions, and where the next page begins; None: there is none."""
 
@@ -152,23 +166,53 @@ class Page:
 class Store(Protocol):
     """Where Interlock keeps everything."""
 
+    #: Whether other processes may write to it at the same time.
+    shared: bool
+
+    @property
+    def connected(self) -> bool:
+        """Whether the last attempt to reach it succeeded."""
+
+    # -- writing --
+
     def register(self, now: datetime) -> int:
-        """Begin to write as a new process; the token given fences off every process before."""
+        """Begin to write as a new process; its token, higher than any before.
+
+        Over a sole store it fences off every process before; over a shared one only those whose lease has run out.
+        """
 
     def current_token(self) -> int:
-        """The token of the process that writes now: for an administrator's writes beside it, which fence nobody."""
+        """The token for an administrator's writes, which fence nobody and change no transaction."""
 
     def commit(self, token: int, writes: Sequence[Write], batch: bytes) -> list[Outcome]:
         """Write a batch in one durable transaction; an outcome each, in order.
 
         Of two changes to one version the first wins; a loser leaves no trace and never fails its neighbours. On return
-        the winners are on disk. batch: an id of 16 bytes by which `committed` finds it.
-        Raises LeaseLost (a newer process writes), StoreUnavailable (nothing was written), OutcomeUnknown (it cannot be
-        said; ask `committed`).
+        the winners are on disk. A batch without writes renews the lease. batch: an id of 16 bytes by which `committed`
+        finds it.
+        Raises LeaseLost (another process writes, or the lease has run out), StoreUnavailable (nothing was written),
+        OutcomeUnknown (it cannot be said; ask `committed`).
         """
 
     def committed(self, batch: bytes) -> list[Outcome] | None:
-        """The outcomes of the batch if it was the last to be committed; None if it was not committed."""
+        """The outcomes of the batch if it was the last to be committed here; None if it was not, and never will be."""
+
+    def claim(self, token: int, limit: int) -> tuple[Transaction, ...]:
+        """Take over what processes that are gone left half-way (in ACTC or ACSP), oldest first; empty: nothing is left.
+
+        Called like `commit`. Raises what it raises.
+        """
+
+    def lead(self, token: int, job: str) -> bool:
+        """Whether this process does a job that one alone should do; it is tried to become so, for a lease's time.
+
+        Only a way to save work: what a job writes is conditional like all else.
+        """
+
+    def release(self, token: int) -> None:
+        """End in good order: what is left half-way may be claimed at once."""
+
+    # -- reading --
 
     def get(self, transaction: UUID) -> Transaction | None:
         """The present state; None where the id is not known."""
@@ -188,8 +232,14 @@ class Store(Protocol):
     def delivery(self, transaction: UUID, channel: str) -> DeliveryState | None:
         """How far the telling of its answer has come."""
 
-    def in_flight(self, after: int, limit: int) -> tuple[tuple[int, Transaction], ...]:
-        """Transactions without an end, oldest first, each with its position; begins after a position."""
+    def archived(self, transaction: UUID) -> str | None:
+        """Name of the archive that a transaction of this id would be in; None where its time is not archived."""
+
+    def in_flight(self, after: UUID | None, limit: int) -> tuple[Transaction, ...]:
+        """Transactions without an end, oldest first, after an id."""
+
+    def ended(self, transactions: Collection[UUID]) -> frozenset[UUID]:
+        """Those of them that have ended."""
 
     def overdue(self, now: datetime, limit: int) -> tuple[Transaction, ...]:
         """Those whose clock has run out, oldest deadline first."""
@@ -212,23 +262,211 @@ class Store(Protocol):
     def controls(self) -> tuple[Control, ...]:
         """The order that stands, for each scope and name that ever had one."""
 
-    def counts(self, client: str | None) -> Mapping[tuple[Status, HeldCause | None], int]:
-        """How many transactions are in flight, by status and cause."""
+    def open_by_client(self) -> Mapping[str, int]:
+        """How many transactions without an end each client has."""
+
+    def open_by_status(self) -> Mapping[tuple[Status, HeldCause | None], Open]:
+        """How many transactions are without an end, and since when the oldest is, by status and cause."""
+
+    def parked_deliveries(self) -> int:
+        """How many deliveries have been given up until somebody looks."""
+
+    def clock(self) -> datetime | None:
+        """The store's own time, by which all its processes go; None where there is one process, which has its own."""
 
     def latest(self) -> datetime | None:
         """Time of the newest event: a clock that is started must not stand before it."""
 
-    def head(self) -> Head | None:
-        """Where the chain ends; None before the first event."""
+    # -- history and upkeep --
 
-    def chain(self, after: int = 0) -> Iterator[Link]:
-        """All events in the order of the chain, in bounded memory."""
+    def heads(self) -> tuple[Head, ...]:
+        """Where the chain of each journal ends, by journal; none for one that has no event yet."""
+
+    def chain(self, journal: str, after: int = 0) -> Iterator[Link | Gap]:
+        """All events of a journal in the order of its chain, in bounded memory; a gap where they were archived."""
+
+    def maintain(self, now: datetime) -> None:
+        """What must be done now and then for the store to go on; an hour's delay is no harm."""
 
     def check(self) -> list[str]:
-        """Integrity of the files; a sentence a fault."""
+        """Integrity of what is stored; a sentence a fault."""
 
-    def backup(self, target: Path) -> None:
-        """A consistent copy, taken while others write."""
+    def check_server_key(self, proof: bytes) -> bool:
+        """Whether this is the proof of the key that client secrets are kept under; the first one given is noted."""
 
     def close(self) -> None:
-        """Give the files back."""
+        """Give files and connections back."""
+
+
+# -- periods ----------------------------------------------------------------------------------------------------------
+
+#: What a row that is archived can hold.
+Value = None | bool | int | float | str | bytes
+
+
+class Period(NamedTuple):
+    """Transactions whose ids lie in a range, which is a range of time: what is archived and dropped together."""
+
+    name: str
+    lower: UUID
+    #: The first id that is not in it any more.
+    upper: UUID
+    begins: datetime
+    ends: datetime
+
+
+class Rows(NamedTuple):
+    """Rows of one table, in bounded memory: walked once, and before the next table is asked for."""
+
+    table: str
+    columns: tuple[str, ...]
+    rows: Iterable[tuple[Value, ...]]
+
+
+class Run(NamedTuple):
+    """Events of one journal that follow one another without a break within a period."""
+
+    journal: str
+    first: int
+    last: int
+    #: Hash of the event before the first.
+    previous: bytes
+    #: Hash of the last.
+    hash: bytes
+
+
+def digest(runs: Iterable[Run]) -> str:
+    """SHA-256 over runs by journal and position, in hex."""
+    whole = sha256()
+    for run in runs:
+        whole.update(f"{run.journal} {run.first} {run.last} {run.previous.hex()} {run.hash.hex()}\n".encode())
+    return whole.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """What changes with whatever is written to a period: no event without a version, no delivery without its time."""
+
+    transactions: int
+    #: How many of them are without an end.
+    open: int
+    #: Sum of their versions.
+    versions: int
+    #: The latest change, in microseconds since 1970.
+    updated_at: int
+    #: State, number and sum of times.
+    deliveries: tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """What the rows of a period come to. Between two that are equal nothing was written."""
+
+    marks: Marks
+    events: int
+    bodies: int
+    payments: int
+    #: `digest` of its runs.
+    runs: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extract:
+    """A period as it stood at one moment."""
+
+    fingerprint: Fingerprint
+    #: Of each journal, how its events in the period begin and end, and how many runs they are.
+    journals: tuple[tuple[Run, int], ...]
+    #: Where the chains ended.
+    heads: tuple[Head, ...]
+    #: Its rows and the keys that name them, table by table.
+    tables: Iterator[Rows]
+
+
+class Tally(NamedTuple):
+    """What rows that were kept elsewhere come to."""
+
+    fingerprint: Fingerprint
+    #: A sentence for each event that does not follow the one before it, or is not what its hash says; the first some.
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchivedPeriod:
+    """What a store knows of a period whose rows it has dropped."""
+
+    #: The archive's.
+    name: str
+    lower: UUID
+    upper: UUID
+    #: SHA-256 of the archive as it was stored.
+    digest: bytes
+    fingerprint: Fingerprint
+    archived_at: datetime
+    #: Set while its rows are back.
+    restored_at: datetime | None = None
+
+
+class Periods(Protocol):
+    """A store by periods: how they leave it and come back. Used by one thread; what is done to one is done by one."""
+
+    @property
+    def region(self) -> int:
+        """Number of the region."""
+
+    @property
+    def schema(self) -> int:
+        """Number of the newest migration."""
+
+    def clock(self) -> datetime:
+        """The store's own time."""
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Keeps others from archiving, restoring and dropping. Raises ConflictError where somebody does so now."""
+
+    def prepare(self, before: datetime) -> None:
+        """See to it that whatever is older is in a period."""
+
+    def present(self) -> tuple[Period, ...]:
+        """Those that exist, oldest first."""
+
+    def open(self, period: Period) -> int:
+        """How many of its transactions are without an end."""
+
+    def follows(self, period: Period, routes: Collection[str], *, among: bool) -> str | None:
+        """A route of a transaction in it that is among these, or is not; None: there is no such transaction."""
+
+    def free(self, period: Period) -> None:
+        """Give back the keys of payments that came to nothing: from now on they only find. Others notice nothing."""
+
+    def extract(self, period: Period) -> AbstractContextManager[Extract]:
+        """Read it at one moment, while others go on."""
+
+    def tally(self, tables: Iterable[Rows]) -> Tally:
+        """Count again what `extract` gave. Raises ValueError where it is nothing of the kind."""
+
+    def drop(self, period: Period, archive: ArchivedPeriod | None) -> bool:
+        """Take its rows away for good, all or nothing; False, and nothing done, where they changed since.
+
+        What is left is how its events were linked, and the keys by which duplicates are refused. archive: which has the
+        rows, and what they came to; None where there are none. Raises StoreUnavailable where others do not let go.
+        """
+
+    def archives(self) -> tuple[ArchivedPeriod, ...]:
+        """Those dropped, oldest first, and those that are back."""
+
+    def gaps(self, archive: str) -> Iterator[Run]:
+        """What is left of the chain where an archive has it, by journal and position, in bounded memory."""
+
+    def restore(self, archive: ArchivedPeriod, tables: Iterable[Rows], at: datetime) -> None:
+        """Put its rows back, all or nothing; its keys find again, and refuse no more than they did.
+
+        tables: as `extract` gave them; walked to their end before anything counts.
+        Raises ConflictError where there is a period of that time, RequestError where the rows do not fit the tables.
+        """
+
+    def forget_keys(self, before: datetime, at: datetime) -> int:
+        """Delete the keys by which duplicates of archived transactions are refused, of periods that end before."""
+
+    def close(self) -> None:
+        """Give connections back."""

@@ -47,6 +47,8 @@ class Route:
     #: ISO reason of a time-out: AB05 (creditor agent), AB06 (instructed agent), ...
     timeout_reason: str = "AB06"
     when_stopped: WhenStopped = WhenStopped.REFUSE
+    #: How long its transactions stay in the store; None: as long as the default route's.
+    retention: timedelta | None = None
 
     def serves(self, client: str, definition: str | None) -> bool:
         """Whether this client's messages of this definition (or its beginning, or None: not known yet) go this way."""
@@ -90,3 +92,7 @@ class Routes:
     def named(self, name: str) -> Route:
         """By name; the default where a route of that name is no longer configured."""
         return next((route for route in self.listed if route.name == name), self.default)
+
+    def retention(self, name: str) -> timedelta | None:
+        """How long a route's transactions stay in the store; None: for ever."""
+        return self.named(name).retention or self.default.retention

@@ -8,10 +8,13 @@ Owns: the order of reading, deciding and committing. Must not know: HTTP, SQL, o
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from enum import Enum, auto
 from hashlib import sha256
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -21,6 +24,7 @@ from interlock import decisions, redrive
 from interlock.clock import Now
 from interlock.decisions import Decision, DecisionKind
 from interlock.errors import (
+    Archived,
     DependencyError,
     DuplicateMismatch,
     EndedBefore,
@@ -72,14 +76,49 @@ from interlock.transaction import (
     Transaction,
 )
 
+if TYPE_CHECKING:
+    from interlock.tracing import Tracing
+
 _log = structlog.get_logger()
+
+#: Around a step while nobody traces.
+_UNSEEN = nullcontext()
 
 #: How often a step is decided anew after losing a race; each loss means that somebody else got on.
 _TRIES = 8
 
+#: A transaction that rests in one of these is its process's to go on with.
+_HALF_WAY = (State.ACTC, State.ACSP)
+#: Transactions taken up together.
+_PAGE = 500
+
 _Taken = dict[Key, UUID]
 #: Decides on the present transaction and the keys known to be taken; None: there is nothing to do.
 _Decide = Callable[[Transaction, _Taken], Awaitable[Change | None]]
+
+
+class _Recall(Enum):
+    """What of our memory will do although other processes write too."""
+
+    #: An end and its answer never change; what is said of the transaction besides may.
+    END = auto()
+    #: Anything, for the commit that follows finds out whether it still stands.
+    ANYTHING = auto()
+
+
+def _recalls(recall: _Recall | None, transaction: Transaction) -> bool:
+    return recall is _Recall.ANYTHING or (recall is _Recall.END and transaction.standing.is_final)
+
+
+def _told(transaction: Transaction) -> dict[str, str | int]:
+    """What traces show of a transaction; nothing personal is among it."""
+    shown = {
+        "interlock.client": transaction.client,
+        "interlock.status": transaction.standing.status,
+        "interlock.reason": transaction.reason,
+        "interlock.definition": transaction.definition,
+    }
+    return {name: value for name, value in shown.items() if value is not None}
 
 
 class Answered(NamedTuple):
@@ -124,8 +163,19 @@ class Workflow:
         self._new_id = new_id
         self.memory = Memory()
         self._controls: dict[tuple[ControlScope, str], Control] = {}
+        #: How many of them were given at this process.
+        self._orders_given = 0
         #: Transactions that tripped over a mistake of ours since the start.
         self.parked = 0
+        #: Received or passed, and resting so: held back by an operator, or because the store failed. Each of them is
+        #: this process's to go on with.
+        self._half_way: dict[UUID, Transaction] = {}
+        #: Something may have changed for one of them.
+        self._stirred = False
+        #: Transactions taken over from processes that are gone, since the start.
+        self.taken_over = 0
+        #: Told of the steps of a message; None: nobody traces.
+        self.tracing: Tracing | None = None
         #: Called with each deadline that a commit has set.
         self.on_deadline: Callable[[Deadline], None] = lambda _: None
 
@@ -133,35 +183,87 @@ class Workflow:
 
     async def load(self) -> None:
         """What must be known before the first request: the operator's orders and what is in flight."""
-        for control in await self._journal.read(self._store.controls):
-            self._controls[control.scope, control.name] = control
-        after = 0
-        while page := await self._journal.read(self._store.in_flight, after, 1000):
-            self.memory.in_flight.update(transaction.client for _, transaction in page)
-            after = page[-1][0]
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """Read again what other processes may have changed; what they have resumed goes on here too."""
+        given = self._orders_given
+        orders = await self._journal.read(self._store.controls)
+        if given == self._orders_given:  # else one was given here while we read, and the next look will do
+            for order in orders:
+                self._obey(order)
+        self.memory.in_flight = Counter(await self._journal.read(self._store.open_by_client))
+
+    def _obey(self, order: Control) -> None:
+        before = self._controls.get((order.scope, order.name))
+        self._controls[order.scope, order.name] = order
+        self._stirred |= before is not None and before.stopped and not order.stopped
+
+    def _give(self, order: Control) -> None:
+        self._orders_given += 1
+        self._obey(order)
+
+    async def take_over(self) -> int:
+        """Go on with whatever was under way when another process, or the last one here, ended; how many that was."""
+        taken_over = 0
+        while page := await self._journal.claim(_PAGE):
+            taken_over += len(page)
+            self.taken_over += len(page)
+            for transaction in page:
+                self.memory.forget(transaction.id)
+                self._half_way[transaction.id] = transaction
+            self._stirred = True
+            await self.go_on()
+        return taken_over
+
+    async def go_on(self) -> None:
+        """Go on with what is half-way in this process and not held back any more, if that may have changed."""
+        if not self._stirred:
+            return
+        self._stirred = False
+        ready = [t for t in self._half_way.values() if not self._stop(t.client, self._routes.named(t.route))]
+        for start in range(0, len(ready), _PAGE):
+            await asyncio.gather(*(self._take_up(transaction) for transaction in ready[start : start + _PAGE]))
 
     async def resume(self) -> int:
-        """Take up whatever was under way when the last process ended, or was held back by an operator; how many."""
-        after, resumed = 0, 0
-        while page := await self._journal.read(self._store.in_flight, after, 500):
-            after = page[-1][0]
-            taken_up = await asyncio.gather(*(self._take_up(transaction) for _, transaction in page))
-            resumed += sum(taken_up)
+        """Go on with what an operator held back, whichever process has it; how many."""
+        after, resumed = None, 0
+        while page := await self._journal.read(self._store.in_flight, after, _PAGE):
+            after = page[-1].id
+            resumed += sum(await asyncio.gather(*(self._take_up(transaction) for transaction in page)))
         return resumed
+
+    async def look_for_ends(self) -> None:
+        """Wake those who wait for an end that another process has brought about."""
+        awaited = self.memory.awaited
+        if awaited:
+            for id_ in await self._journal.read(self._store.ended, awaited):
+                self.memory.forget(id_)
+                self.memory.wake(id_)
 
     async def _take_up(self, transaction: Transaction) -> bool:
         """Go on with one; what waits for somebody, or for its clock, is left alone."""
-        route = self._routes.named(transaction.route)
-        if transaction.standing.state not in (State.ACTC, State.ACSP) or self._stop(transaction.client, route):
+        if transaction.standing.state not in _HALF_WAY:
+            return False
+        if self._stop(transaction.client, self._routes.named(transaction.route)):
+            self._half_way[transaction.id] = transaction
             return False
         try:
-            await self._pursue(transaction, self._go_on)
+            with self._step("resume", transaction):
+                await self._pursue(transaction, self._go_on)
+        except DependencyError as exc:
+            _log.warning("not resumed yet", transaction=str(transaction.id), error=str(exc))
+            self._half_way[transaction.id] = transaction
+            self._stirred = True
+            return False
         except InterlockError as exc:
             _log.warning("not resumed", transaction=str(transaction.id), error=str(exc))
             return False
         except Exception as exc:  # noqa: BLE001 - one that cannot go on must not keep the others from it
             await self.park(transaction, exc)
+            self._half_way.pop(transaction.id, None)
             return False
+        self._half_way.pop(transaction.id, None)
         return True
 
     async def park(self, transaction: Transaction, exc: Exception) -> None:
@@ -200,7 +302,7 @@ class Workflow:
 
         Raises UnknownTransaction, DuplicateMismatch (another message came under this id before).
         """
-        transaction = await self._own(client, transaction_id)
+        transaction = await self._own(client, transaction_id, _Recall.ANYTHING)
         if transaction.standing.state is not State.ACCP:
             return await self._pursue(transaction, self._repeated(content))
         inspection = await self._inspect(content)
@@ -266,7 +368,7 @@ class Workflow:
     async def _again(self, client: str, used: IdempotencyTaken, claim: Idempotency) -> Transaction:
         if used.digest != claim.digest:
             raise DuplicateMismatch("this idempotency key was used with another body; use a new key for a new message")
-        return await self._own(client, used.transaction)
+        return await self._own(client, used.transaction, _Recall.END)
 
     async def _bear(self, newborn: Transaction, arrival: Arrival) -> Transaction | IdempotencyTaken:
         """Commit a transaction that is born with its message."""
@@ -287,6 +389,7 @@ class Workflow:
                 case IdempotencyTaken():
                     return outcome
                 case Stale():
+                    self.memory.forget(change.original.after.id if change.original else change.after.id)
                     raise IllegalDecision("the transaction to be driven again has just changed; look at it once more")
         raise StoreUnavailable("too many others race for the same keys; try again")
 
@@ -329,7 +432,18 @@ class Workflow:
         )
 
     async def _inspect(self, content: bytes) -> Inspection:
-        return await self.inspector.inspect(content, self.now().date())
+        if self.tracing is None:
+            return await self.inspector.inspect(content, self.now().date())
+        with self.tracing.step("inspect") as span:
+            inspection = await self.inspector.inspect(content, self.now().date())
+            span.set_attributes(
+                {
+                    "interlock.definition": inspection.definition or "",
+                    "interlock.bytes": len(content),
+                    "interlock.findings": len(inspection.findings),
+                }
+            )
+            return inspection
 
     # -- admission --
 
@@ -352,7 +466,7 @@ class Workflow:
 
     async def control(self, order: Control) -> int:
         """Stop or resume a route or client; how many transactions go on because of it."""
-        await self._journal.commit(order, lambda: self._controls.update({(order.scope, order.name): order}))
+        await self._journal.commit(order, lambda: self._give(order))
         return 0 if order.stopped else await self.resume()
 
     @property
@@ -386,7 +500,7 @@ class Workflow:
             raise IllegalDecision(f"accept came too late: the time ran out, {transaction.id} is rejected")
         if decision.kind is DecisionKind.RETRY:
             await self._take_up(transaction)
-            transaction = await self._own(client, transaction_id)
+            transaction = await self._known(transaction)
         return transaction
 
     async def redrive(self, client: str | None, transaction_id: UUID, actor: str) -> Transaction:
@@ -434,11 +548,12 @@ class Workflow:
             way.expire(steps, self._routes.named(present.route))
             return way.finish(steps, inspection, payments)
 
-        return await self._pursue(transaction, apply)
+        with self._step("expire", transaction):
+            return await self._pursue(transaction, apply)
 
     async def _go_on(self, present: Transaction, taken: _Taken) -> Change | None:
         """Take up a transaction that a crash or an operator left half-way."""
-        if present.standing.state not in (State.ACTC, State.ACSP):
+        if present.standing.state not in _HALF_WAY:
             return None
         route = self._routes.named(present.route)
         inspection, payments = await self._facts(present)
@@ -484,21 +599,61 @@ class Workflow:
         raise StoreUnavailable(f"too many others change {transaction.id}; try again")
 
     def _commit(self, change: Change) -> Awaitable[Outcome]:
+        if self.tracing is not None:
+            return self._commit_traced(self.tracing, change)
         return self._journal.commit(change, lambda: self._remember(change))
 
+    async def _commit_traced(self, tracing: "Tracing", change: Change) -> Outcome:
+        after = change.after
+        brings = change.read == 0 or any(body.kind is BodyKind.INBOX for body in change.bodies)
+        with tracing.step("commit", after.id, _told(after), brings=brings, instead_of=after.redrive_of) as span:
+
+            def won() -> None:
+                # Of this batch: the next one is not begun before all of it have been told.
+                writes, seconds = self._journal.tally.recent[-1]
+                span.set_attributes({"interlock.batch.writes": writes, "interlock.batch.seconds": seconds})
+                self._remember(change)
+
+            outcome = await self._journal.commit(change, won)
+            span.set_attribute("interlock.outcome", type(outcome).__name__)
+            return outcome
+
+    def _step(self, name: str, transaction: Transaction) -> AbstractContextManager[object]:
+        """Around a step that is shown in traces."""
+        if self.tracing is None:
+            return _UNSEEN
+        return self.tracing.step(name, transaction.id, _told(transaction))
+
     def _remember(self, change: Change) -> None:
-        self.memory.keep(change)
+        if self.memory.keep(change):
+            self.memory.lasted.add(change.after.standing.status or "", self.now() - change.after.created_at)
+        self._rest(change.after)
         deadline = change.after.deadline
         if deadline is not None:
             self.on_deadline(deadline)
 
+    def _rest(self, transaction: Transaction) -> None:
+        """Note what rests half-way. If nothing holds it back, the operator's order was lifted while it was written."""
+        if transaction.standing.state not in _HALF_WAY:
+            self._half_way.pop(transaction.id, None)
+            return
+        self._half_way[transaction.id] = transaction
+        self._stirred |= not self._stop(transaction.client, self._routes.named(transaction.route))
+
     # -- reading --
 
-    async def _own(self, client: str | None, transaction_id: UUID) -> Transaction:
-        """A transaction of this client, or of any for None; another's is as unknown as one that never was."""
+    async def _own(self, client: str | None, transaction_id: UUID, recall: "_Recall | None" = None) -> Transaction:
+        """A transaction of this client, or of any for None; another's is as unknown as one that never was.
+
+        recall: what is good enough where other processes may have changed it; by default only the store's word.
+        """
         transaction = self.memory.transaction(transaction_id)
-        if transaction is None:
+        if transaction is None or (self._store.shared and not _recalls(recall, transaction)):
             transaction = await self._journal.read(self._store.get, transaction_id)
+        if transaction is None:
+            archive = await self._journal.read(self._store.archived, transaction_id)
+            if archive is not None:
+                raise Archived(f"transactions of that time are in the archive {archive}; interlock archive restore")
         if transaction is None or (client is not None and transaction.client != client):
             raise UnknownTransaction("no such transaction")
         return transaction
@@ -526,7 +681,7 @@ class Workflow:
 
     async def message(self, client: str | None, transaction_id: UUID, kind: BodyKind) -> Body:
         """One of its two messages, as it was received or sent. Raises NoAnswer where there is none."""
-        await self._own(client, transaction_id)
+        await self._own(client, transaction_id, _Recall.END)
         body = self.memory.answer(transaction_id) if kind is BodyKind.OUTBOX else None
         if body is None:
             body = await self._journal.read(self._store.message, transaction_id, kind)
@@ -536,23 +691,33 @@ class Workflow:
 
     async def collect(self, client: str, transaction_id: UUID) -> Answered:
         """The answer for the client that fetches it; that it has done so is recorded in the background."""
-        transaction = await self._own(client, transaction_id)
+        transaction = await self._own(client, transaction_id, _Recall.END)
         if transaction.answer is None:
             return Answered(transaction, None)
-        body = await self.message(client, transaction_id, BodyKind.OUTBOX)
-        if self.memory.first_collection(transaction_id):
-            update = DeliveryUpdate(
-                transaction=transaction_id, channel=deliver.OUTBOX, state=DeliveryState.CONFIRMED, at=self.now()
-            )
-            self._journal.note(update, failed=lambda: self.memory.uncollect(transaction_id))
+        with self._step("deliver", transaction):
+            body = await self.message(client, transaction_id, BodyKind.OUTBOX)
+            if self.memory.first_collection(transaction_id):
+                update = DeliveryUpdate(
+                    transaction=transaction_id, channel=deliver.OUTBOX, state=DeliveryState.CONFIRMED, at=self.now()
+                )
+                self._journal.note(update, failed=lambda: self.memory.uncollect(transaction_id))
         return Answered(transaction, body)
 
     async def until_end(self, transaction: Transaction, seconds: float) -> Transaction:
-        """The transaction once it has ended, or as it stands when the time is up."""
+        """The transaction once it has ended, or as it stands when the time is up.
+
+        Where the store cannot be asked meanwhile it is told as it is known: what was acknowledged stays so.
+        """
         if transaction.standing.is_final or seconds <= 0:
             return transaction
         with self.memory.waiter(transaction.id) as ended:
-            present = await self._own(None, transaction.id)
+            present = await self._known(transaction)
             if not present.standing.is_final:
                 await asyncio.wait([ended], timeout=seconds)
-        return await self._own(None, transaction.id)
+        return await self._known(transaction)
+
+    async def _known(self, transaction: Transaction) -> Transaction:
+        try:
+            return await self._own(None, transaction.id, _Recall.END)
+        except DependencyError:
+            return transaction

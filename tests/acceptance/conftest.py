@@ -1,4 +1,8 @@
-"""A real `interlock serve` in a process of its own, on a free port, over a fresh folder; and callers for it."""
+"""A real `interlock serve` in a process of its own, on a free port, over a fresh folder; and callers for it.
+
+What is marked `stores("sqlite", "postgres")` and asks for a server runs on each of these; the setting is all that
+differs. What is not marked runs on SQLite.
+"""
 
 import json
 import os
@@ -6,13 +10,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+
+from tests.postgres import Databases, Servers, installation
 
 START_SECONDS = 30
 #: What is held for a consumer: pacs.008 payments above this, in euro.
@@ -110,7 +116,7 @@ class Server:
             command(*arguments), env=dict(self.settings), capture_output=True, text=True, check=False, timeout=60
         )
         assert done.returncode == 0, done.stderr
-        printed: dict[str, Any] = json.loads(done.stdout)
+        printed: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])  # TEMP
         return printed
 
     def add(self, name: str, *scopes: str) -> Caller:
@@ -125,12 +131,12 @@ class Server:
         return self.process.wait(START_SECONDS)
 
 
-def start(folder: Path, **settings: object) -> Server:
+def start(folder: Path, routes: str = ROUTES, **settings: object) -> Server:
     """Start a server over a folder and wait until it says where it listens."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "interlock.toml"
-    config.write_text(ROUTES, encoding="utf-8")
-    given = environment(folder / "data", config=config, port=0, **settings)
+    config.write_text(routes, encoding="utf-8")
+    given = environment(folder / "data", config=config, **{"port": 0, **settings})
     log = folder / "server.log"
     with log.open("a", encoding="utf-8") as stderr:
         process = subprocess.Popen(
@@ -160,21 +166,68 @@ def end(server: Server) -> None:
     assert "Traceback" not in log, log
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """What our mark means."""
+    config.addinivalue_line("markers", "stores(*names): on which stores a test runs that asks for a server")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test or module says on which stores it runs."""
+    if "store" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("stores")
+        stores = ("sqlite",) if mark is None else mark.args
+        metafunc.parametrize("store", stores, scope="session", indirect=True)
+
+
+class Settings:
+    """What makes a server run on a store: nothing for SQLite, a database of its own for PostgreSQL."""
+
+    def __init__(self, databases: Databases | None) -> None:
+        self._databases = databases
+        self._by_name: dict[str, dict[str, str]] = {}
+
+    def of(self, name: str) -> dict[str, str]:
+        """For a server's name; a second server of one name has the database of the first."""
+        if name not in self._by_name:
+            self._by_name[name] = {} if self._databases is None else {"store": self._databases.new()}
+        return self._by_name[name]
+
+
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def store(request: pytest.FixtureRequest) -> str:
+    """The store that a test runs on: sqlite or postgres."""
+    return str(request.param)
+
+
+@contextmanager
+def settings_for(request: pytest.FixtureRequest, store: str) -> Iterator[Settings]:
+    """Databases on the shared server, where they are needed; dropped at the end."""
+    if store == "sqlite":
+        yield Settings(None)
+        return
+    shared: Servers = request.getfixturevalue("postgres_servers")
+    databases = Databases(shared.of(installation()))
+    yield Settings(databases)
+    databases.drop()
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest, store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with default settings, shared by the tests of a run: each uses clients or messages of its own."""
-    running = start(tmp_path_factory.mktemp("server"))
-    yield running
-    end(running)
+    with settings_for(request, store) as settings:
+        running = start(tmp_path_factory.mktemp(f"server-{store}"), **settings.of("server"))
+        yield running
+        end(running)
 
 
 @pytest.fixture
-def servers(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def servers(request: pytest.FixtureRequest, store: str, tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Starts servers with settings of the test's own; they are ended with it."""
-    with ExitStack() as stack:
+    with settings_for(request, store) as settings, ExitStack() as stack:
 
-        def started(name: str = "own", **settings: object) -> Server:
-            running = start(tmp_path / name, **settings)
+        def started(name: str = "own", routes: str = ROUTES, **given: object) -> Server:
+            own = {} if "store" in given else settings.of(name)
+            running = start(tmp_path / name, routes, **{**own, **given})
             stack.callback(end, running)
             return running
 

@@ -24,6 +24,7 @@ from interlock.cli import app
 from interlock.cli.exits import Exit
 from interlock.demo.messages import BAD_IBAN, Author, Message
 from interlock.demo.scenario import LARGE
+from tests.acceptance.conftest import settings_for
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -127,6 +128,13 @@ def as_client(shell: Shell, url: str, *scopes: str) -> Shell:
         "INTERLOCK_CLIENT_SECRET": client["client_secret"],
     }
     return Shell(shell.folder, settings)
+
+
+@pytest.fixture
+def either(request: pytest.FixtureRequest, store: str, tmp_path: Path) -> Iterator[Shell]:
+    """A shell in whose folder the store is SQLite, or PostgreSQL."""
+    with settings_for(request, store) as settings:
+        yield Shell(tmp_path, {f"INTERLOCK_{name.upper()}": value for name, value in settings.of("own").items()})
 
 
 # -- validate --
@@ -235,20 +243,21 @@ def test_validate_takes_anything(shell: Shell, hostile: bytes) -> None:
 # -- clients, keys, config --
 
 
-def test_clients_are_added_listed_and_disabled(shell: Shell) -> None:
+@pytest.mark.stores("sqlite", "postgres")
+def test_clients_are_added_listed_and_disabled(either: Shell) -> None:
     """A secret is printed once and kept nowhere; default scopes are read and write; disabling is shown."""
-    client = shell.one("clients", "add", "bank")
+    client = either.one("clients", "add", "bank")
     assert client["scopes"] == ["rp2/read", "rp2/write"]
-    assert shell.one("clients", "add", "desk", "--scope", "interlock/operate")["scopes"] == ["interlock/operate"]
-    listed = shell.lines("clients", "list")
+    assert either.one("clients", "add", "desk", "--scope", "interlock/operate")["scopes"] == ["interlock/operate"]
+    listed = either.lines("clients", "list")
     assert [one["name"] for one in listed] == ["bank", "desk"]
     secret = client["client_secret"].encode()
-    for file in shell.folder.rglob("*"):
+    for file in either.folder.rglob("*"):
         assert not file.is_file() or secret not in file.read_bytes()
-    assert shell.run("clients", "disable", client["client_id"]).returncode == Exit.OK
-    assert shell.lines("clients", "list")[0]["disabled_at"] is not None
-    assert shell.run("clients", "disable", "c_nobody").returncode == Exit.NOT_FOUND
-    assert shell.run("clients", "add", "x", "--scope", "everything").returncode == Exit.INVALID
+    assert either.run("clients", "disable", client["client_id"]).returncode == Exit.OK
+    assert either.lines("clients", "list")[0]["disabled_at"] is not None
+    assert either.run("clients", "disable", "c_nobody").returncode == Exit.NOT_FOUND
+    assert either.run("clients", "add", "x", "--scope", "everything").returncode == Exit.INVALID
 
 
 def test_config_shows_what_counts(shell: Shell) -> None:
@@ -267,14 +276,15 @@ def test_config_shows_what_counts(shell: Shell) -> None:
 # -- serve --
 
 
-def test_serve_says_where_it_is_and_ends_in_order(shell: Shell) -> None:
+@pytest.mark.stores("sqlite", "postgres")
+def test_serve_says_where_it_is_and_ends_in_order(either: Shell) -> None:
     """One readable line: address, data, clients; SIGTERM ends it with exit code 0."""
-    client = shell.one("clients", "add", "bank")
-    with shell.serving() as running:
+    client = either.one("clients", "add", "bank")
+    with either.serving() as running:
         assert re.match(
             r"interlock \S+ listens on http://127\.0\.0\.1:\d+, data in /\S+, clients: bank \(c_", running.line
         )
-        assert str(shell.folder / "interlock-data") in running.line
+        assert str(either.folder / "interlock-data") in running.line
         assert client["client_id"] in running.line
         running.process.send_signal(signal.SIGTERM)
         out, err = running.process.communicate(timeout=20)
@@ -295,19 +305,20 @@ def test_serve_refuses_a_folder_or_port_that_is_taken(shell: Shell) -> None:
         assert port.encode() in third.stderr
 
 
-def test_clients_and_keys_change_while_a_server_runs(shell: Shell, author: Author) -> None:
+@pytest.mark.stores("sqlite", "postgres")
+def test_clients_and_keys_change_while_a_server_runs(either: Shell, author: Author) -> None:
     """A client added beside the server is known at once; new keys leave calls working; a disabled one is refused."""
-    file = shell.write("a.xml", author.pacs008())
-    with shell.serving() as running:
-        caller = as_client(shell, running.url)
+    file = either.write("a.xml", author.pacs008())
+    with either.serving() as running:
+        caller = as_client(either, running.url)
         assert caller.one("send", file)["status"] == "ACSC"
-        key = shell.one("keys", "rotate")
-        assert [one["retired_at"] is None for one in shell.lines("keys", "list")] == [False, True]
-        assert shell.lines("keys", "list")[-1]["key_id"] == key["key_id"]
-        assert caller.one("send", shell.write("b.xml", author.pacs008()))["status"] == "ACSC"
-        shell.run("clients", "disable", caller.settings["INTERLOCK_CLIENT_ID"])
+        key = either.one("keys", "rotate")
+        assert [one["retired_at"] is None for one in either.lines("keys", "list")] == [False, True]
+        assert either.lines("keys", "list")[-1]["key_id"] == key["key_id"]
+        assert caller.one("send", either.write("b.xml", author.pacs008()))["status"] == "ACSC"
+        either.run("clients", "disable", caller.settings["INTERLOCK_CLIENT_ID"])
         for _ in range(100):
-            done = caller.run("send", shell.write("c.xml", author.pacs008()))
+            done = caller.run("send", either.write("c.xml", author.pacs008()))
             if done.returncode == Exit.INVALID:
                 break
         assert done.returncode == Exit.INVALID
@@ -316,13 +327,14 @@ def test_clients_and_keys_change_while_a_server_runs(shell: Shell, author: Autho
 # -- send, status, decide, redrive --
 
 
-def test_the_walk_of_a_held_payment(shell: Shell, author: Author) -> None:
+@pytest.mark.stores("sqlite", "postgres")
+def test_the_walk_of_a_held_payment(either: Shell, author: Author) -> None:
     """Sent, held, listed, cancelled, refused when it is too late, driven again, accepted, its answer printed."""
-    (shell.folder / "interlock.toml").write_text("[routes.default]\ndecision_above = { EUR = 1000000 }\n")
+    (either.folder / "interlock.toml").write_text("[routes.default]\ndecision_above = { EUR = 1000000 }\n")
     message = author.pacs008(author.transfer(amount=LARGE))
-    with shell.serving() as running:
-        caller = as_client(shell, running.url)
-        sent = caller.one("send", shell.write("a.xml", message), "--wait", "0", "--reference", "mine")
+    with either.serving() as running:
+        caller = as_client(either, running.url)
+        sent = caller.one("send", either.write("a.xml", message), "--wait", "0", "--reference", "mine")
         assert (sent["status"], sent["held"]) == ("PDNG", "decision")
         listed = caller.lines("status", "--filter", "status=PDNG", "--filter", "reference=mine")
         assert [one["transaction_id"] for one in listed] == [sent["transaction_id"]]
@@ -344,13 +356,14 @@ def test_the_walk_of_a_held_payment(shell: Shell, author: Author) -> None:
         assert caller.run("redrive", driven["redriven_as"]).returncode == Exit.CONFLICT
 
 
-def test_send_tells_of_each_file(shell: Shell, author: Author) -> None:
+@pytest.mark.stores("sqlite", "postgres")
+def test_send_tells_of_each_file(either: Shell, author: Author) -> None:
     """Good, rejected and missing files each have their outcome; the exit code says that not all went well."""
-    good = shell.write("good.xml", author.pacs008())
-    bad = shell.write("bad.xml", author.pacs008(author.transfer(creditor_iban=BAD_IBAN)))
-    empty = shell.write("empty.xml", b"")
-    with shell.serving() as running:
-        done = as_client(shell, running.url).run("send", good, bad, empty, "nowhere.xml", "--json")
+    good = either.write("good.xml", author.pacs008())
+    bad = either.write("bad.xml", author.pacs008(author.transfer(creditor_iban=BAD_IBAN)))
+    empty = either.write("empty.xml", b"")
+    with either.serving() as running:
+        done = as_client(either, running.url).run("send", good, bad, empty, "nowhere.xml", "--json")
     assert done.returncode == Exit.INVALID
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(one["file"], one["status"]) for one in told] == [(good, "ACSC"), (bad, "RJCT")]
@@ -509,7 +522,8 @@ def test_looking_makes_nothing(shell: Shell, command: tuple[str, str]) -> None:
     assert not list(shell.folder.iterdir())
 
 
-def test_migrate_says_where_it_stands(shell: Shell) -> None:
+@pytest.mark.stores("sqlite", "postgres")
+def test_migrate_says_where_it_stands(either: Shell) -> None:
     """A new store comes to the newest schema; a second time there is nothing to do."""
-    assert b"schema 0 is now schema" in shell.run("db", "migrate").stdout
-    assert b"is now" not in shell.run("db", "migrate").stdout
+    assert b"schema 0 is now schema" in either.run("db", "migrate").stdout
+    assert b"is now" not in either.run("db", "migrate").stdout

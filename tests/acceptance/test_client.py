@@ -14,7 +14,7 @@ import pytest
 from interlock.client import AsyncClient, Client, Transaction, problem_of
 from interlock.demo.messages import BAD_IBAN, Author
 from interlock.demo.scenario import ALPHA, BETA, HURRIED, LARGE
-from interlock.demo.server import Place, register, serving
+from interlock.demo.server import Database, Place, register, serving
 from interlock.errors import (
     DependencyError,
     DuplicateMismatch,
@@ -25,8 +25,9 @@ from interlock.errors import (
     UnknownTransaction,
 )
 from interlock.iso20022.codes import Status
+from tests.acceptance.conftest import settings_for
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.stores("sqlite", "postgres")]
 
 NOBODY = UUID("01980000-0000-7000-8000-000000000000")
 
@@ -49,10 +50,12 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(request: pytest.FixtureRequest, store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("house")
-    with serving(folder, keep=False) as place:
-        yield House(place, register(folder), Author(datetime.now(UTC)))
+    with settings_for(request, store) as settings:
+        url = settings.of("house").get("store")
+        with serving(folder, keep=False, over=None if url is None else Database(url=url, pid=0)) as place:
+            yield House(place, register(folder), Author(datetime.now(UTC)))
 
 
 def test_a_message_goes_through(house: House) -> None:

@@ -93,6 +93,15 @@ def test_the_demo_passes_in_a_fresh_folder(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.usefixtures("postgres_installation")
+def test_the_demo_passes_on_two_processes_over_a_postgresql(tmp_path: Path) -> None:
+    """With STORE=postgres each client has a server of its own, and all comes as expected; nothing is left running."""
+    done = _demo("--folder", str(tmp_path / "demo"), STORE="postgres")
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr
+    assert "beta calls there" in done.stdout
+    assert re.fullmatch(r"demo: (\d+) of \1 as expected", done.stdout.splitlines()[-1])
+
+
 def test_a_kept_server_answers_after_the_demo(tmp_path: Path) -> None:
     """With KEEP=1 the demo ends and its server stays, until it is told to stop."""
     folder = tmp_path / "demo"
@@ -114,7 +123,7 @@ def _demo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 
 
 def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    inherited = {name: value for name, value in os.environ.items() if name != "KEEP"}
+    inherited = {name: value for name, value in os.environ.items() if name not in ("KEEP", "STORE")}
     return subprocess.run(
         [sys.executable, "-m", "interlock.cli", *arguments],
         capture_output=True,

@@ -13,6 +13,8 @@ from lxml import etree
 from tests.acceptance.conftest import LARGE, Caller, Server
 from tests.messages import Transfer, pacs002, pacs008
 
+pytestmark = pytest.mark.stores("sqlite", "postgres")
+
 TRANSCRIPTS = Path(__file__).parents[3] / "shared" / "reference" / "transcripts"
 
 #: What our address, region and life of a token are called in the recordings does not matter.

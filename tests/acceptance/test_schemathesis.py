@@ -10,6 +10,8 @@ import pytest
 from tests.acceptance.conftest import Server
 from tests.messages import pacs008
 
+pytestmark = pytest.mark.stores("sqlite", "postgres")
+
 SETTINGS = Path(__file__).with_name("schemathesis.toml")
 #: Would end the run's own tokens.
 REVOKES = "/v1/keys/rotations"

@@ -72,6 +72,10 @@ def transactions(file: Path) -> list[sqlite3.Row]:
 # -- kill -9 ----------------------------------------------------------------------------------------------------------
 
 
+#: Of one test process only: it takes a minute.
+_together = pytest.mark.xdist_group("tortured")
+
+
 @pytest.fixture(scope="module")
 def tortured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Counter[str]]:
     """A folder after many deaths, and what was done to it."""
@@ -80,6 +84,7 @@ def tortured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Counter[st
     return folder, torture(folder, _ROUNDS, seed)
 
 
+@_together
 def test_what_was_acknowledged_survives_every_death(tortured: tuple[Path, Counter[str]]) -> None:
     """Killed at random moments under load: nothing acknowledged is lost, each ends once, answers stay as they are."""
     _, counts = tortured
@@ -121,6 +126,7 @@ def _forge_history(db: sqlite3.Connection) -> None:
     db.execute("UPDATE events SET content = CAST(replace(content, 'RJCT', 'CANC') AS BLOB)")
 
 
+@_together
 @pytest.mark.parametrize(
     "tamper",
     [_lose_a_transaction, _end_twice, _change_an_answer, _settle_twice, _reopen, _forge_history],

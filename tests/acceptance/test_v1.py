@@ -21,6 +21,8 @@ from interlock.stores.sqlite import SqliteStore
 from tests.acceptance.conftest import LARGE, START_SECONDS, Caller, Server, command
 from tests.messages import Transfer, fresh, pacs002, pacs008
 
+pytestmark = pytest.mark.stores("sqlite", "postgres")
+
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
@@ -821,6 +823,7 @@ def test_a_taken_port_is_a_fault_of_the_settings(server: Server, servers: Callab
     assert str(server.port) in refused.stderr
 
 
+@pytest.mark.stores("sqlite")
 def test_one_server_a_folder(servers: Callable[..., Server]) -> None:
     """A second server on the same folder does not start, and the first one does not notice."""
     server = servers()
@@ -834,8 +837,9 @@ def test_one_server_a_folder(servers: Callable[..., Server]) -> None:
         assert caller.submit(pacs008()).json()["status"] == "ACSC"
 
 
+@pytest.mark.stores("sqlite")
 def test_a_server_that_was_replaced_stops(servers: Callable[..., Server]) -> None:
-    """Once another process writes to the store, this one acknowledges nothing more, and ends by itself."""
+    """Once another process writes to its file it acknowledges nothing more, and ends by itself."""
     server = servers()
     caller = server.add("last")
     with caller.http:

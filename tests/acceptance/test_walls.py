@@ -13,6 +13,8 @@ import pytest
 from tests.acceptance.conftest import LARGE, Caller
 from tests.messages import Transfer, fresh, pacs008
 
+pytestmark = pytest.mark.stores("sqlite", "postgres")
+
 ZERO = "00000000-0000-0000-0000-000000000000"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _VARYING = re.compile(

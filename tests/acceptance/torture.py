@@ -2,8 +2,9 @@
 
     python -m tests.acceptance.torture --rounds 300
 
-Knows Interlock by its command, its HTTP faces and its file only: nothing of it is imported. What was sent and what was
-acknowledged goes into a log of our own, synced line by line; `Audit` compares that log with the file by plain SQL.
+Knows Interlock by its command, its HTTP faces and its tables only: nothing of it is imported. What was sent and what
+was acknowledged goes into a log of our own, synced line by line; `Audit` compares that log with the tables, read by
+plain SQL, whichever store they are in. `postgres_torture` does worse to several servers over one PostgreSQL.
 """
 
 import argparse
@@ -28,6 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import psycopg
+import psycopg.rows
 import zstandard
 
 from tests.messages import Transfer, fresh_uetr, pacs008
@@ -200,6 +203,10 @@ class Wire:
             self.close()
         return Reply(int(first.split()[1]), headers, body)
 
+    def twin(self) -> "Wire":
+        """Another connection of the same caller."""
+        return Wire(self._address, self.token)
+
     def close(self) -> None:
         """Hang up."""
         if self._streams is not None:
@@ -295,9 +302,13 @@ class Load:
 
     async def _forever(self, kind: Any) -> None:
         client = self.held if kind == self._decide else self.plain
-        async with await client.wire(self.server) as wire:
+        async with await self.connect(client) as wire:
             while True:
                 await kind(wire)
+
+    async def connect(self, client: Client) -> Wire:
+        """A connection in a client's name."""
+        return await client.wire(self.server)
 
     def _message(self) -> bytes:
         """Good, double or bad, as luck will have it."""
@@ -341,6 +352,8 @@ class Load:
         except Gone:
             self.unknown.append((self.plain, "/inbox", content, {"x_transaction_id": id_}))
             raise
+        if _came_too_late(reply):
+            return
         assert reply.status == 200, reply
         self.log.write("acked", client=self.plain.id, id=id_, sha=sha(content), key=None)
         self.counts["acked"] += 1
@@ -362,7 +375,7 @@ class Load:
         id_ = transaction["transaction_id"]
         if transaction["final"] or self.luck.random() < 0.2:
             return
-        rivals = [Wire(self.server.address, wire.token) for _ in range(self.luck.choice((0, 0, 2)))]
+        rivals = [wire.twin() for _ in range(self.luck.choice((0, 0, 2)))]
         decisions = self.luck.sample(("accept", "reject", "cancel"), 1 + len(rivals))
         calls = [self._say(way, id_, what) for way, what in zip((wire, *rivals), decisions, strict=True)]
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
@@ -406,9 +419,9 @@ class Load:
         """Send again, as a client would, what was never answered: each is taken, and none is taken for a double."""
         unknown, self.unknown = self.unknown, []
         for client, path, content, headers in unknown:
-            async with await client.wire(self.server) as wire:
+            async with await self.connect(client) as wire:
                 reply = await wire.call("POST", path, content, **headers)
-            if path == "/inbox" and reply.status == 400 and b"before a message came" in reply.body:
+            if path == "/inbox" and _came_too_late(reply):
                 continue  # it never arrived, and its id has run out since
             assert reply.status in (200, 202), (path, reply)
             told = reply.json
@@ -423,7 +436,7 @@ class Load:
     async def verify(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """By HTTP, as its clients see it: what was acknowledged is there, what was told is still so."""
         owners = {entry["id"]: entry["client"] for entry in self.log.entries if "id" in entry and "client" in entry}
-        async with await self.plain.wire(self.server) as plain, await self.held.wire(self.server) as held:
+        async with await self.connect(self.plain) as plain, await self.connect(self.held) as held:
             await self._verify(entries, owners, {self.plain.id: plain, self.held.id: held})
 
     async def _verify(
@@ -451,6 +464,11 @@ class Load:
                     assert reply.status == 200, f"{id_}: {reply}"
 
 
+def _came_too_late(reply: Reply) -> bool:
+    """Whether an id had run out before its message came."""
+    return reply.status == 400 and b"before a message came" in reply.body
+
+
 # -- the audit --------------------------------------------------------------------------------------------------------
 
 
@@ -462,138 +480,228 @@ def opened(file: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-def in_flight(file: Path) -> int:
+#: Where a server keeps its tables: an SQLite file, or the URL of a database.
+Where = Path | str
+
+
+def in_flight(where: Where) -> int:
     """Transactions without an end."""
-    with opened(file) as db:
-        found: int = db.execute('SELECT count(*) FROM transactions WHERE "end" IS NULL').fetchone()[0]
-        return found
+    query = 'SELECT count(*) FROM transactions WHERE "end" IS NULL'
+    if isinstance(where, Path):
+        with opened(where) as db:
+            return int(db.execute(query).fetchone()[0])
+    with psycopg.connect(where) as connection:
+        rows = connection.execute(query).fetchall()
+        return int(rows[0][0])
 
 
-def until_all_ended(file: Path, seconds: float = 20) -> None:
+def until_all_ended(where: Where, seconds: float = 20) -> None:
     """Wait until the clocks have ended everything; fails where something stays."""
     limit = time.monotonic() + seconds
-    while (left := in_flight(file)) and time.monotonic() < limit:
+    while (left := in_flight(where)) and time.monotonic() < limit:
         time.sleep(0.05)
     assert left == 0, f"{left} transactions have no end though their clocks ran out"
 
 
-class Audit:
-    """The file against our log, by plain SQL; `faults` is empty where every promise was kept."""
+Row = Mapping[str, Any]
+_NO_HASH = bytes(32)
 
-    def __init__(self, file: Path, log: Sequence[Mapping[str, Any]] = ()) -> None:
+
+@dataclass(frozen=True)
+class Chain:
+    """The events that one journal has written, as they are linked, and where it says that they end."""
+
+    name: str
+    #: Number, content, hash of the one before, hash.
+    links: Sequence[tuple[int, bytes, bytes, bytes]]
+    head: tuple[int, bytes]
+
+
+@dataclass(frozen=True)
+class Books:
+    """All that a store holds, the same for every store; ids as text."""
+
+    #: What the store itself says is wrong with it.
+    damage: Sequence[str]
+    chains: Sequence[Chain]
+    transactions: Mapping[str, Row]
+    #: Contents, oldest first, by transaction.
+    events: Mapping[str, Sequence[bytes]]
+    #: Digest and compressed content, by transaction and kind: 0 inbox, 1 outbox.
+    bodies: Mapping[tuple[str, int], tuple[bytes, bytes]]
+    #: With `tx`.
+    payments: Sequence[Row]
+
+
+def books_of(where: Where) -> Books:
+    """Read everything."""
+    return _books_of_file(where) if isinstance(where, Path) else _books_of_database(where)
+
+
+def _books_of_file(file: Path) -> Books:
+    with opened(file) as db:
+        sound = db.execute("PRAGMA integrity_check").fetchone()[0]
+        links = db.execute("SELECT chain_seq, content, previous, hash FROM events ORDER BY chain_seq").fetchall()
+        head = db.execute("SELECT chain_seq, chain_hash FROM writer").fetchone()
+        rows = {row["row"]: dict(row) for row in db.execute("SELECT * FROM transactions")}
+        names = {number: _uuid(row["id"]) for number, row in rows.items()}
+        events: dict[str, list[bytes]] = {}
+        for number, content in db.execute("SELECT tx, content FROM events ORDER BY tx, seq"):
+            events.setdefault(names.get(number, str(number)), []).append(bytes(content))
+        bodies = {}
+        for number, digest, content in db.execute("SELECT row, digest, content FROM bodies"):
+            bodies[names.get(number // 2, str(number)), number % 2] = (digest, content)
+        payments = [
+            dict(row) | {"tx": names.get(row["tx"], str(row["tx"]))} for row in db.execute("SELECT * FROM payments")
+        ]
+    for row in rows.values():
+        row["redrive_of"] = row["redrive_of"] and _uuid(row["redrive_of"])
+    transactions = {names[number]: row for number, row in rows.items()}
+    chain = Chain("the chain", [tuple(link) for link in links], tuple(head))
+    return Books([] if sound == "ok" else [str(sound)], [chain], transactions, events, bodies, payments)
+
+
+def _books_of_database(url: str) -> Books:
+    with psycopg.connect(url, row_factory=psycopg.rows.dict_row) as db:
+        db.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        rows = {str(row["id"]): row for row in db.execute("SELECT * FROM transactions")}
+        events: dict[str, list[bytes]] = {}
+        links: dict[tuple[int, int], list[tuple[int, bytes, bytes, bytes]]] = {}
+        for row in db.execute("SELECT * FROM events ORDER BY tx, seq, writer"):
+            events.setdefault(str(row["tx"]), []).append(row["content"])
+        for row in db.execute("SELECT * FROM events ORDER BY writer, journal, chain_seq"):
+            link = (row["chain_seq"], row["content"], row["previous"], row["hash"])
+            links.setdefault((row["writer"], row["journal"]), []).append(link)
+        chains = [
+            Chain(
+                f"journal {row['writer']}.{row['journal']}",
+                links.pop((row["writer"], row["journal"]), []),
+                (row["chain_seq"], row["chain_hash"]),
+            )
+            for row in db.execute("SELECT * FROM journals")
+        ]
+        damage = [f"events of a journal that is not there: {name}" for name in links]
+        bodies = {
+            (str(row["tx"]), row["kind"]): (row["digest"], row["content"]) for row in db.execute("SELECT * FROM bodies")
+        }
+        payments = [row | {"tx": str(row["tx"])} for row in db.execute("SELECT * FROM payments")]
+    for transaction in rows.values():
+        transaction["redrive_of"] = transaction["redrive_of"] and str(transaction["redrive_of"])
+    return Books(damage, chains, rows, events, bodies, payments)
+
+
+class Audit:
+    """The tables against our log; `faults` is empty where every promise was kept."""
+
+    def __init__(self, where: Where, log: Sequence[Mapping[str, Any]] = ()) -> None:
         self.faults: list[str] = []
         self._log = log
-        with opened(file) as db:
-            self._check_integrity(db)
-            self._check_chain(db)
-            self._check_transactions(db)
-            self._check_payments(db)
-            self._check_log(db)
+        self._books = books_of(where)
+        self.faults += self._books.damage
+        for chain in self._books.chains:
+            self._check_chain(chain)
+        for name, row in self._books.transactions.items():
+            self._check_transaction(name, row)
+        self._check_payments()
+        self._check_families()
+        self._check_log()
 
     def _require(self, holds: object, text: str) -> None:
         if not holds:
             self.faults.append(text)
 
-    def _check_integrity(self, db: sqlite3.Connection) -> None:
-        self._require(db.execute("PRAGMA integrity_check").fetchone()[0] == "ok", "the file is damaged")
-
-    def _check_chain(self, db: sqlite3.Connection) -> None:
+    def _check_chain(self, chain: Chain) -> None:
         """Each hash is SHA-256 of the one before and the content; the head is the last one."""
-        previous, number = bytes(32), 0
-        for seq, content, before, digest in db.execute(
-            "SELECT chain_seq, content, previous, hash FROM events ORDER BY chain_seq"
-        ):
+        previous, number = _NO_HASH, 0
+        for seq, content, before, digest in chain.links:
             number += 1
             whole = (seq, before, digest) == (number, previous, hashlib.sha256(before + content).digest())
-            self._require(whole, f"the chain is broken at {seq}")
+            self._require(whole, f"{chain.name} is broken at {seq}")
             previous = digest
-        head = db.execute("SELECT chain_seq, chain_hash FROM writer").fetchone()
-        self._require(tuple(head) == (number, previous), "the chain does not end at its head")
+        self._require(tuple(chain.head) == (number, previous), f"{chain.name} does not end at its head")
 
-    def _check_transactions(self, db: sqlite3.Connection) -> None:
+    def _check_transaction(self, name: str, row: Row) -> None:
         """One end, reached by the last event that moves; one answer where one is due."""
-        for row in db.execute("SELECT * FROM transactions"):
-            name = row["id"].hex()
-            query = "SELECT content FROM events WHERE tx = ? ORDER BY seq"
-            events = [json.loads(content) for (content,) in db.execute(query, (row["row"],))]
-            numbers = [event["seq"] for event in events]
-            self._require(numbers == list(range(1, row["version"] + 1)), f"{name}: its history has gaps: {numbers}")
-            self._require(all(event["tx"] == name for event in events), f"{name}: another's event")
-            ends = [event for event in events if event["kind"] == "Ended"]
-            self._require(len(ends) == 1, f"{name}: {len(ends)} ends")
-            last = events[-1]
-            shown = (row["state"], row["status"], row["end"])
-            self._require((last["state"], last.get("status"), last.get("end")) == shown, f"{name}: no fold: {shown}")
-            self._require(row["status"] == row["end"] and row["end"] in FINAL, f"{name}: not ended: {shown}")
-            after = [event for event in events if event["seq"] > ends[0]["seq"]] if ends else []
-            stays = all(event["end"] == row["end"] and event["state"] == "end" for event in after)
-            self._require(stays, f"{name}: moved after its end")
-            answer = db.execute("SELECT digest, content FROM bodies WHERE row = ?", (row["row"] * 2 + 1,)).fetchone()
-            self._require((answer is not None) == bool(row["answer_due"]), f"{name}: answer due and answer differ")
-            both = (row["row"] * 2, row["row"] * 2 + 1)
-            for body in db.execute("SELECT digest, content FROM bodies WHERE row IN (?, ?)", both):
-                content = zstandard.ZstdDecompressor().decompress(body["content"])
-                self._require(hashlib.sha256(content).digest() == body["digest"], f"{name}: a body is not its digest")
-            self._require(row["due_at"] is None, f"{name}: ended, but a clock runs")
+        events = [json.loads(content) for content in self._books.events.get(name, ())]
+        numbers = [event["seq"] for event in events]
+        self._require(numbers == list(range(1, row["version"] + 1)), f"{name}: its history has gaps: {numbers}")
+        self._require(all(event["tx"] == name.replace("-", "") for event in events), f"{name}: another's event")
+        ends = [event for event in events if event["kind"] == "Ended"]
+        self._require(len(ends) == 1, f"{name}: {len(ends)} ends")
+        last = events[-1] if events else {}
+        shown = (row["state"], row["status"], row["end"])
+        self._require((last.get("state"), last.get("status"), last.get("end")) == shown, f"{name}: no fold: {shown}")
+        self._require(row["status"] == row["end"] and row["end"] in FINAL, f"{name}: not ended: {shown}")
+        after = [event for event in events if event["seq"] > ends[0]["seq"]] if ends else []
+        stays = all(event["end"] == row["end"] and event["state"] == "end" for event in after)
+        self._require(stays, f"{name}: moved after its end")
+        bodies = [body for kind in (0, 1) if (body := self._books.bodies.get((name, kind))) is not None]
+        answered = (name, 1) in self._books.bodies
+        self._require(answered == bool(row["answer_due"]), f"{name}: answer due and answer differ")
+        for digest, content in bodies:
+            whole = zstandard.ZstdDecompressor().decompress(content)
+            self._require(hashlib.sha256(whole).digest() == digest, f"{name}: a body is not its digest")
+        self._require(row["due_at"] is None, f"{name}: ended, but a clock runs")
 
-    def _check_payments(self, db: sqlite3.Connection) -> None:
-        """Each has an end that fits its transaction's; no UETR settles twice; one attempt of a family settles."""
-        marks = ", ".join(f"'{status}'" for status in FINAL)
-        for (left,) in db.execute(f"SELECT count(*) FROM payments WHERE status NOT IN ({marks})"):  # noqa: S608
-            self._require(left == 0, f"{left} payments have no end")
-        twice = (
-            "SELECT t.client, p.uetr, count(*) FROM payments p JOIN transactions t ON t.row = p.tx "
-            "WHERE p.status = 'ACSC' AND p.uetr IS NOT NULL GROUP BY t.client, p.uetr HAVING count(*) > 1"
-        )
-        for row in db.execute(twice):
-            self._require(False, f"settled twice: {tuple(row)}")
-        odd = (
-            'SELECT hex(t.id), t."end", p.status FROM payments p JOIN transactions t ON t.row = p.tx '
-            "WHERE (p.status = 'ACSC') > (t.\"end\" = 'ACSC') OR (p.status = 'CANC') > (t.\"end\" = 'CANC')"
-        )
-        for row in db.execute(odd):
-            self._require(False, f"payment and transaction disagree: {tuple(row)}")
-        names = (
-            "SELECT client, message_id, count(*) FROM transactions WHERE redrive_of IS NULL AND message_id IS NOT NULL "
-            "AND reason IS NOT 'DU01' AND status = 'ACSC' GROUP BY client, message_id HAVING count(*) > 1"
-        )
-        for row in db.execute(names):
-            self._require(False, f"message taken twice: {tuple(row)}")
-        families = "SELECT redrive_of, count(*) FROM transactions GROUP BY redrive_of HAVING count(*) > 1"
-        for row in db.execute(families):
-            self._require(row[0] is None, f"driven again twice at once: {row[0]!r}")
+    def _check_payments(self) -> None:
+        """Each has an end that fits its transaction's; no UETR settles twice."""
+        settled: Counter[tuple[str, str]] = Counter()
+        for payment in self._books.payments:
+            transaction = self._books.transactions.get(payment["tx"])
+            if transaction is None:
+                self._require(False, f"a payment of no transaction: {payment['tx']}")
+                continue
+            status, end = payment["status"], transaction["end"]
+            self._require(status in FINAL, f"{payment['tx']}: a payment has no end")
+            fits = status in ("RJCT", end)
+            self._require(fits, f"{payment['tx']}: payment and transaction disagree: {status}, {end}")
+            if status == "ACSC" and payment["uetr"] is not None:
+                settled[transaction["client"], payment["uetr"]] += 1
+        for (client, uetr), times in settled.items():
+            self._require(times == 1, f"settled {times} times: {uetr} of {client}")
 
-    def _check_log(self, db: sqlite3.Connection) -> None:
+    def _check_families(self) -> None:
+        """No message is taken twice; one attempt is driven again once."""
+        taken: Counter[tuple[str, str]] = Counter()
+        driven: Counter[str] = Counter()
+        for row in self._books.transactions.values():
+            if row["redrive_of"] is not None:
+                driven[row["redrive_of"]] += 1
+            elif row["message_id"] is not None and row["reason"] != "DU01" and row["status"] == "ACSC":
+                taken[row["client"], row["message_id"]] += 1
+        for name, times in (taken + Counter(driven)).items():
+            self._require(times == 1, f"{times} times: {name}")
+
+    def _check_log(self) -> None:
         """What we were told is so, and nothing is there that nobody sent."""
-        rows = {_uuid(row["id"]): row for row in db.execute("SELECT * FROM transactions")}
-        bodies = {row["row"]: row["digest"].hex() for row in db.execute("SELECT row, digest FROM bodies")}
+        digests = {key: digest.hex() for key, (digest, _) in self._books.bodies.items()}
         by_key: dict[tuple[str, str], set[str]] = {}
         for entry in self._log:
             if entry["what"] == "sent":
                 continue
-            row = rows.get(entry["id"])
+            row = self._books.transactions.get(entry["id"])
             if row is None:
                 self._require(False, f"acknowledged and lost: {dict(entry)}")
                 continue
-            self._check_entry(entry, row, bodies)
+            self._check_entry(entry, row, digests)
             if entry.get("key") is not None:
                 by_key.setdefault((entry["client"], entry["key"]), set()).add(entry["id"])
         for key, ids in by_key.items():
             self._require(len(ids) == 1, f"one idempotency key, {len(ids)} transactions: {key}")
         sent = {(entry["client"], entry["sha"]) for entry in self._log if entry["what"] == "sent"}
-        for id_, row in rows.items() if sent else ():
-            known = bodies.get(row["row"] * 2)
+        for id_, row in self._books.transactions.items() if sent else ():
+            known = digests.get((id_, 0))
             self._require(known is None or (row["client"], known) in sent, f"{id_}: nobody sent this")
 
-    def _check_entry(self, entry: Mapping[str, Any], row: sqlite3.Row, bodies: Mapping[int, str]) -> None:
+    def _check_entry(self, entry: Mapping[str, Any], row: Row, digests: Mapping[tuple[str, int], str]) -> None:
         """One line of the log against one transaction."""
         id_ = entry["id"]
         match entry["what"]:
             case "acked":
                 self._require(row["client"] == entry["client"], f"{id_}: another client's")
-                self._require(bodies.get(row["row"] * 2) == entry["sha"], f"{id_}: another message")
+                self._require(digests.get((id_, 0)) == entry["sha"], f"{id_}: another message")
             case "answer":
-                self._require(bodies.get(row["row"] * 2 + 1) == entry["sha"], f"{id_}: another answer")
+                self._require(digests.get((id_, 1)) == entry["sha"], f"{id_}: another answer")
             case "end":
                 self._require(row["end"] == entry["status"], f"{id_}: was {entry['status']}, is {row['end']}")
 

@@ -19,6 +19,7 @@ import pytest
 from msgspec import structs
 
 from interlock import chain
+from interlock.chain import Link
 from interlock.errors import LeaseLost
 from interlock.iso20022.codes import HeldCause, Status
 from interlock.lifecycle import EventKind, Standing
@@ -29,6 +30,7 @@ from interlock.ports import (
     DeliveryUpdate,
     IdempotencyTaken,
     KeysTaken,
+    Open,
     Outcome,
     Query,
     SigningKey,
@@ -66,8 +68,8 @@ class Backend(Protocol):
         """One more store, as another process would open it."""
         ...
 
-    def restored(self, backup: Path) -> Store:
-        """A store over what `Store.backup` wrote."""
+    def succeed(self, store: Store) -> Store:
+        """One more, registered, in the place of a process that writes: that one has been given up."""
         ...
 
 
@@ -77,7 +79,7 @@ class Backend(Protocol):
 def new_id(at: datetime = AT) -> UUID:
     """A UUIDv7 of a moment."""
     millis = chain.micros(at) // 1000
-    return UUID(int=(millis << 80) | (7 << 76) | (2 << 62) | (uuid.uuid4().int & ((1 << 62) - 1)))
+    return UUID(int=(millis << 80) | (7 << 76) | (2 << 62) | (uuid.uuid4().int & ((1 << 62) - 1)) & ~0xFF)
 
 
 def body(content: bytes, kind: BodyKind = BodyKind.INBOX, definition: str | None = "pacs.008.001.08") -> Body:
@@ -161,17 +163,27 @@ def poisoned() -> Change:
 
 def verified(store: Store) -> int:
     """The number of events in the chain, after it was found whole."""
-    links = list(store.chain())
-    assert list(chain.faults(links, store.head())) == []
-    return len(links)
+    events = 0
+    for head in store.heads():
+        links = list(store.chain(head.journal))
+        assert list(chain.faults(links, head)) == []
+        events += len(links)
+    return events
+
+
+def links_of(store: Store) -> list[Link]:
+    """The events of the one journal that there is."""
+    (head,) = store.heads()
+    links = list(store.chain(head.journal))
+    return [item for item in links if isinstance(item, Link)]
 
 
 class Writer:
-    """The one process that writes: a store with its token."""
+    """A process that writes: a store with its token."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, token: int | None = None) -> None:
         self.store = store
-        self.token = store.register(AT)
+        self.token = store.register(AT) if token is None else token
 
     def commit(self, *writes: Write) -> list[Outcome]:
         """One batch."""
@@ -225,15 +237,16 @@ class StoreContract:
         """Before the first write everything is absent, and the chain is whole."""
         assert store.get(new_id()) is None
         assert store.find(Query(client=None)).transactions == ()
-        assert store.in_flight(0, 10) == ()
+        assert store.in_flight(None, 10) == ()
         assert store.overdue(AT, 10) == ()
         assert store.next_deadline() is None
         assert store.latest() is None
-        assert store.head() is None
+        assert store.heads() == ()
         assert not store.clients()
         assert not store.signing_keys()
         assert not store.controls()
-        assert store.counts(None) == {}
+        assert store.open_by_status() == {}
+        assert store.open_by_client() == {}
         assert verified(store) == 0
         assert store.check() == []
 
@@ -453,7 +466,8 @@ class StoreContract:
         (first,) = writer.won(birth(reserves=(uetr("u"),)))
         assert writer.commit(birth(reserves=(uetr("u"),))) == [KeysTaken(((uetr("u"), first.id),))]
         heir, late = birth(at=AT + timedelta(seconds=1), reserves=(uetr("u"),)), birth(reserves=(uetr("u"),))
-        assert writer.commit(step(first, kind), heir, late) == [Won(), Won(), KeysTaken(((uetr("u"), heir.after.id),))]
+        writer.won(step(first, kind))
+        assert writer.commit(heir, late) == [Won(), KeysTaken(((uetr("u"), heir.after.id),))]
         assert writer.commit(birth(reserves=(uetr("u"),))) == [KeysTaken(((uetr("u"), heir.after.id),))]
         found = store.find(Query(client=ALICE, key=(KeyKind.UETR, "u"))).transactions
         assert [t.id for t in found] == [heir.after.id, first.id]
@@ -602,7 +616,6 @@ class StoreContract:
         assert store.committed(batches[1]) == outcomes
         assert store.committed(batches[0]) is None
         assert store.committed(b"3" * 16) is None
-        assert backend.open().committed(batches[1]) == outcomes
 
     def test_a_batch_that_was_not_committed_is_not_read_back(self, store: Store, writer: Writer) -> None:
         """After a failure `committed` says None, and the store goes on."""
@@ -620,10 +633,10 @@ class StoreContract:
 
     # -- fencing --
 
-    def test_an_older_token_writes_nothing(self, backend: Backend, writer: Writer) -> None:
+    def test_an_older_token_writes_nothing(self, backend: Backend, store: Store, writer: Writer) -> None:
         """Once another process has registered, the one before is refused whatever it writes, and leaves no trace."""
         (present,) = writer.won(birth(reserves=(uetr("u"),)))
-        heir = Writer(backend.open())
+        heir = Writer(backend.succeed(store))
         attempts: list[Write] = [
             birth(),
             settled(present),
@@ -822,17 +835,17 @@ class StoreContract:
         assert page.next is not None
 
     def test_counts_are_of_what_is_in_flight(self, store: Store, writer: Writer) -> None:
-        """By status and cause, of one client or all; what has ended is not counted."""
-        a, b, _, d, _ = writer.won(birth(), birth(), birth(), birth(), birth(BOB))
+        """By status and cause, with the beginning of the oldest, and by client; what has ended is not counted."""
+        earlier = AT - timedelta(minutes=1)
+        a, b, _, d, _ = writer.won(birth(), birth(), birth(at=earlier), birth(), birth(BOB))
         writer.won(settled(a), step(b, EventKind.HELD_FOR_DECISION), step(d, EventKind.STAGE_FAULT))
         received, decision, fault = (
             (Status.ACTC, None),
             (Status.PDNG, HeldCause.DECISION),
             (Status.PDNG, HeldCause.FAULT),
         )
-        assert store.counts(ALICE) == {received: 1, decision: 1, fault: 1}
-        assert store.counts(BOB) == {received: 1}
-        assert store.counts(None) == {received: 2, decision: 1, fault: 1}
+        assert store.open_by_client() == {ALICE: 3, BOB: 1}
+        assert store.open_by_status() == {received: Open(2, earlier), decision: Open(1, AT), fault: Open(1, AT)}
 
     # -- clocks --
 
@@ -860,12 +873,41 @@ class StoreContract:
         for transaction in born[1:3]:
             writer.won(settled(transaction))
         collected: list[Transaction] = []
-        after = 0
+        after: UUID | None = None
         while page := store.in_flight(after, 2):
             assert len(page) <= 2
-            collected += [transaction for _, transaction in page]
-            after = page[-1][0]
-        assert collected == [born[0], *born[3:]]
+            collected += page
+            after = page[-1].id
+        assert collected == sorted((born[0], *born[3:]), key=lambda transaction: transaction.id)
+
+    def test_what_has_ended_is_told_from_the_rest(self, store: Store, writer: Writer) -> None:
+        """Of many at once; an id that nobody knows has not ended."""
+        open_, done = writer.won(birth(), birth())
+        writer.won(settled(done))
+        assert store.ended([open_.id, done.id, new_id()]) == {done.id}
+        assert store.ended([]) == frozenset()
+
+    def test_what_was_left_half_way_is_claimed_once(self, backend: Backend, store: Store, writer: Writer) -> None:
+        """By the process that comes after, oldest first; what waits for somebody or has ended is nobody's to claim."""
+        born = writer.won(*(birth(at=AT + timedelta(seconds=n)) for n in range(6)))
+        writer.won(settled(born[1]), step(born[2], EventKind.HELD_FOR_DECISION))
+        heir = backend.succeed(store)
+        token = Writer(heir).token
+        claimed = [*heir.claim(token, 2), *heir.claim(token, 2), *heir.claim(token, 2)]
+        assert claimed == [born[0], *born[3:]]
+        assert heir.claim(token, 2) == ()
+
+    def test_nobody_claims_what_a_living_process_has(self, store: Store, writer: Writer) -> None:
+        """A process's own work is not given to it again."""
+        store.claim(writer.token, 10)
+        writer.won(birth())
+        assert store.claim(writer.token, 10) == ()
+
+    def test_one_process_leads(self, store: Store, writer: Writer) -> None:
+        """The one that does a job goes on doing it, and may do several."""
+        assert store.lead(writer.token, "deadlines")
+        assert store.lead(writer.token, "deadlines")
+        assert store.lead(writer.token, "upkeep")
 
     def test_latest_is_the_newest_event(self, backend: Backend, store: Store, writer: Writer) -> None:
         """A clock that starts there stands not before anything that has happened."""
@@ -943,23 +985,23 @@ class StoreContract:
         changes = [birth() for _ in range(4)]
         writer.won(*changes)
         writer.won(settled(changes[2].after))
-        links = list(store.chain())
+        links = links_of(store)
         told = [chain.decode(item.content) for item in links]
         expected: list[tuple[UUID, Event]] = [(c.after.id, event) for c in changes for event in c.events]
         assert told[:8] == expected
         assert [item.seq for item in links] == list(range(1, 11))
         assert changes[0].bodies[0].digest.hex().encode() in links[0].content
-        head = store.head()
-        assert head is not None
+        (head,) = store.heads()
         assert (head.seq, head.hash) == (10, links[-1].hash)
         assert verified(store) == 10
 
     def test_the_chain_can_be_walked_from_anywhere(self, store: Store, writer: Writer) -> None:
         """After a link that an auditor has noted, only what follows is given."""
         writer.won(*(birth() for _ in range(5)))
-        links = list(store.chain())
-        assert list(store.chain(4)) == links[4:]
-        assert list(store.chain(10)) == []
+        (head,) = store.heads()
+        links = links_of(store)
+        assert list(store.chain(head.journal, 4)) == links[4:]
+        assert list(store.chain(head.journal, 10)) == []
 
     def test_a_loser_is_not_in_the_chain(self, store: Store, writer: Writer) -> None:
         """Only what was won is history."""
@@ -968,33 +1010,6 @@ class StoreContract:
         assert verified(store) == 6
 
     # -- upkeep --
-
-    def test_a_backup_holds_what_was_acknowledged_before_it(
-        self, backend: Backend, store: Store, writer: Writer, tmp_path: Path
-    ) -> None:
-        """Taken while another thread writes: complete up to its beginning, whole, with an unbroken chain."""
-        target, stop = tmp_path / "copy.db", threading.Event()
-        before = [birth() for _ in range(300)]
-        writer.won(*before)
-
-        def write() -> None:
-            while not stop.is_set():
-                writer.won(birth(), birth())
-
-        with ThreadPoolExecutor(1) as pool:
-            writing = pool.submit(write)
-            try:
-                for _ in range(3):
-                    store.backup(target)
-            finally:
-                stop.set()
-            writing.result()
-        copy = backend.restored(target)
-        assert copy.check() == []
-        assert verified(copy) >= 600
-        for change in before:
-            assert copy.get(change.after.id) == change.after
-            assert copy.message(change.after.id, BodyKind.INBOX) == change.bodies[0]
 
     def test_check_finds_nothing_wrong_with_a_sound_store(self, store: Store, writer: Writer) -> None:
         """No fault is told where there is none."""

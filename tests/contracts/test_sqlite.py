@@ -2,20 +2,23 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import apsw
 import pytest
 
 from interlock import chain
+from interlock.cli.auditing import faults
 from interlock.errors import ConfigError, LeaseLost, StoreUnavailable
 from interlock.iso20022.codes import Status
 from interlock.lifecycle import EventKind
-from interlock.ports import Query, Store
-from interlock.stores import sqlite_rows
+from interlock.ports import Query, Store, Won
+from interlock.stores import sqlite_filters
 from interlock.stores.sqlite import SqliteStore
-from interlock.transaction import KeyKind
-from tests.contracts.store import Backend, StoreContract, Writer, birth, body, settled, step, uetr, verified
+from interlock.transaction import BodyKind, KeyKind
+from tests.contracts.store import StoreContract, Writer, birth, body, settled, step, uetr, verified
+from tests.contracts.tampering import HISTORY, SqliteTarget, Target, remove_middle, touch_content
 
 
 class SqliteBackend:
@@ -25,13 +28,17 @@ class SqliteBackend:
         self.path = folder / "interlock.db"
         self._opened: list[SqliteStore] = []
 
-    def open(self) -> Store:
+    def open(self) -> SqliteStore:
         """A store over the file."""
         return self._open(self.path)
 
-    def restored(self, backup: Path) -> Store:
+    def restored(self, backup: Path) -> SqliteStore:
         """A store over a copy."""
         return self._open(backup)
+
+    def succeed(self, store: Store) -> Store:
+        """Whoever registers next fences this one off."""
+        return self._open(self.path)
 
     def _open(self, path: Path) -> SqliteStore:
         store = SqliteStore(path)
@@ -55,104 +62,70 @@ class TestSqliteStore(StoreContract):
     """The contract, on SQLite."""
 
     @pytest.fixture
-    def backend(self, tmp_path: Path) -> Iterator[Backend]:
+    def backend(self, tmp_path: Path) -> Iterator[SqliteBackend]:
         """SQLite files in a folder of the test's own."""
         backend = SqliteBackend(tmp_path)
         yield backend
         backend.close()
 
+    def test_a_batch_is_read_back_by_the_next_process(self, backend: SqliteBackend, writer: Writer) -> None:
+        """The last batch stands in the file: whoever comes after a death can tell what it came to."""
+        batch = uuid.uuid4().bytes
+        outcomes = writer.store.commit(writer.token, [birth(), birth()], batch)
+        assert outcomes == [Won(), Won()]
+        assert backend.open().committed(batch) == outcomes
+
+    def test_a_backup_holds_what_was_acknowledged_before_it(
+        self, backend: SqliteBackend, store: SqliteStore, writer: Writer, tmp_path: Path
+    ) -> None:
+        """Taken while another thread writes: complete up to its beginning, whole, with an unbroken chain."""
+        target, stop = tmp_path / "copy.db", threading.Event()
+        before = [birth() for _ in range(300)]
+        writer.won(*before)
+
+        def write() -> None:
+            while not stop.is_set():
+                writer.won(birth(), birth())
+
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(write)
+            try:
+                for _ in range(3):
+                    store.backup(target)
+            finally:
+                stop.set()
+            writing.result()
+        copy = backend.restored(target)
+        assert copy.check() == []
+        assert verified(copy) >= 600
+        for change in before:
+            assert copy.get(change.after.id) == change.after
+            assert copy.message(change.after.id, BodyKind.INBOX) == change.bodies[0]
+
 
 # -- history that was touched -----------------------------------------------------------------------------------------
 
 
-def touch_content(db: apsw.Connection) -> None:
-    db.execute("UPDATE events SET content = CAST(replace(content, 'c_alice', 'c_alicf') AS BLOB) WHERE chain_seq = 3")
-
-
-def touch_time(db: apsw.Connection) -> None:
-    db.execute("UPDATE events SET content = CAST(replace(content, '\"at\":', '\"at\":1') AS BLOB) WHERE chain_seq = 9")
-
-
-def rehash_content(db: apsw.Connection) -> None:
-    """A careful forger makes the hash fit the altered content; the next event tells."""
-    content, previous = db.execute("SELECT content, previous FROM events WHERE chain_seq = 3").fetchone() or (b"", b"")
-    forged = content.replace(b"c_alice", b"c_alicf")
-    hash_ = chain.link(previous, forged)
-    db.execute("UPDATE events SET content = ?, hash = ? WHERE chain_seq = 3", (forged, hash_))
-
-
-def rehash_last(db: apsw.Connection) -> None:
-    """The last event has none after it; the head tells."""
-    content, previous = db.execute("SELECT content, previous FROM events WHERE chain_seq = 12").fetchone() or (b"", b"")
-    forged = content.replace(b"ACTC", b"ACSP")
-    hash_ = chain.link(previous, forged)
-    db.execute("UPDATE events SET content = ?, hash = ? WHERE chain_seq = 12", (forged, hash_))
-
-
-def remove_middle(db: apsw.Connection) -> None:
-    db.execute("DELETE FROM events WHERE chain_seq = 6")
-
-
-def remove_first(db: apsw.Connection) -> None:
-    db.execute("DELETE FROM events WHERE chain_seq = 1")
-
-
-def remove_last(db: apsw.Connection) -> None:
-    db.execute("DELETE FROM events WHERE chain_seq = 12")
-
-
-def remove_all(db: apsw.Connection) -> None:
-    db.execute("DELETE FROM events")
-
-
-def close_gap(db: apsw.Connection) -> None:
-    """An event is taken out and the later ones are moved up."""
-    db.execute("DELETE FROM events WHERE chain_seq = 6")
-    db.execute("UPDATE events SET chain_seq = chain_seq - 1 WHERE chain_seq > 6")
-
-
-def swap(db: apsw.Connection) -> None:
-    db.execute("UPDATE events SET chain_seq = 1000 WHERE chain_seq = 4")
-    db.execute("UPDATE events SET chain_seq = 4 WHERE chain_seq = 5")
-    db.execute("UPDATE events SET chain_seq = 5 WHERE chain_seq = 1000")
-
-
-def add(db: apsw.Connection) -> None:
-    previous = (db.execute("SELECT hash FROM events WHERE chain_seq = 12").fetchone() or (b"",))[0]
-    content = (db.execute("SELECT content FROM events WHERE chain_seq = 12").fetchone() or (b"",))[0]
-    row = (13, 0, 999, 1, content, previous, chain.link(previous, content))
-    db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-
-
-@pytest.mark.parametrize(
-    "tamper",
-    [
-        touch_content, touch_time, rehash_content, rehash_last, remove_middle, remove_first, remove_last, remove_all,
-        close_gap, swap, add,
-    ],
-    ids=lambda tamper: tamper.__name__,
-)  # fmt: skip
-def test_history_that_was_touched_is_found(backend: SqliteBackend, tamper: Callable[[apsw.Connection], None]) -> None:
+@pytest.mark.parametrize(("tamper", "says"), HISTORY, ids=lambda value: getattr(value, "__name__", ""))
+def test_history_that_was_touched_is_found(backend: SqliteBackend, tamper: Callable[[Target], None], says: str) -> None:
     """Whoever alters, removes, adds or moves an event in the file cannot hide it from the chain."""
     writer = Writer(backend.open())
     writer.won(*(birth() for _ in range(6)))
     assert verified(writer.store) == 12
-    db = apsw.Connection(str(backend.path))
-    tamper(db)
-    db.close()
-    store = backend.open()
-    assert list(chain.faults(store.chain(), store.head())) != []
+    tamper(SqliteTarget(backend.path))
+    told = list(faults(backend.open(), chain_only=True))
+    assert any(says in fault for fault in told), told
 
 
 def test_two_forged_ends_are_found_by_their_place(backend: SqliteBackend) -> None:
     """A fault names the event at which the chain does not hold."""
     writer = Writer(backend.open())
     writer.won(*(birth() for _ in range(6)))
-    db = apsw.Connection(str(backend.path))
-    touch_content(db)
-    remove_middle(db)
-    db.close()
-    told = list(chain.faults(writer.store.chain(), writer.store.head()))
+    target = SqliteTarget(backend.path)
+    touch_content(target)
+    remove_middle(target)
+    (head,) = writer.store.heads()
+    told = list(chain.faults(writer.store.chain(head.journal), head))
     assert len(told) == 2
     assert "event 3 was altered" in told[0]
     assert "6" in told[1]
@@ -198,7 +171,6 @@ def test_a_damaged_file_is_found_by_the_check(backend: SqliteBackend) -> None:
 def test_every_commit_reaches_the_disk(backend: SqliteBackend) -> None:
     """The writer's connection syncs the log at each commit: write-ahead log, synchronous FULL."""
     store = backend.open()
-    assert isinstance(store, SqliteStore)
     assert store._writer.pragma("journal_mode") == "wal"
     assert store._writer.pragma("synchronous") == 2
 
@@ -215,12 +187,13 @@ def test_a_second_process_of_the_same_writer_is_fenced(backend: SqliteBackend) -
 
 def test_a_backup_ends_though_others_write_without_pause(backend: SqliteBackend, tmp_path: Path) -> None:
     """A store of many pages is copied in bounded time while commits follow one another."""
-    writer, done = Writer(backend.open()), threading.Event()
+    store, done = backend.open(), threading.Event()
+    writer = Writer(store)
     for _ in range(5):
         writer.won(*(birth(bodies=(body(os.urandom(8000)),)) for _ in range(1000)))  # some 45 MB
 
     def copy() -> None:
-        writer.store.backup(tmp_path / "copy.db")
+        store.backup(tmp_path / "copy.db")
         done.set()
 
     thread = threading.Thread(target=copy)
@@ -251,7 +224,9 @@ def test_keys_of_a_take_over_are_one_row(backend: SqliteBackend) -> None:
 @pytest.mark.parametrize("client", ["alice", None])
 def test_a_name_is_looked_up_by_its_key(tmp_path: Path, client: str | None) -> None:
     """Neither all of a client's transactions nor all of its keys are read: the cost does not grow with the store."""
-    sql, bindings = sqlite_rows.where(Query(client=client, key=(KeyKind.UETR, "u"), statuses=frozenset({Status.RJCT})))
+    sql, bindings = sqlite_filters.where(
+        Query(client=client, key=(KeyKind.UETR, "u"), statuses=frozenset({Status.RJCT}))
+    )
     SqliteStore(tmp_path / "interlock.db").close()
     db = apsw.Connection(str(tmp_path / "interlock.db"))
     plan = [str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", bindings)]

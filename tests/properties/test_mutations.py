@@ -23,7 +23,7 @@ from interlock.iso20022.findings import Severity
 from interlock.stages.facts import Inspection
 from interlock.transaction import BodyKind
 from tests.messages import Transfer, pacs002, pacs008
-from tests.world import ALICE, World, catalogue
+from tests.world import ALICE, STORES, World, catalogue, new_place, world_database  # noqa: F401 - fixtures
 
 _LIMITS = Limits(bytes_max=200_000, depth_max=64, nodes_max=20_000)
 _SAMPLES = sorted((Path(__file__).parent.parent / "samples").glob("*.xml"))
@@ -146,11 +146,11 @@ def _parent(element: etree._Element) -> etree._Element:
 # -- what must hold ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def submit() -> Iterator[Callable[[bytes], None]]:
+@pytest.fixture(scope="module", params=STORES)
+def submit(request: pytest.FixtureRequest) -> Iterator[Callable[[bytes], None]]:
     """Puts a message through a world, and asserts what holds for all of them."""
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
-        world = World(Path(folder))
+        world = World(new_place(request, Path(folder)))
 
         async def taken(content: bytes) -> None:
             done = await world.workflow.submit(ALICE, content)

@@ -1,12 +1,14 @@
-"""Random interleavings of everything that can happen, against the real store, compared with a model of a few lines.
+"""Random interleavings of everything that can happen, against the real stores, compared with a model of a few lines.
 
-INTERLOCK_EXAMPLES (default 200) and INTERLOCK_STEPS (default 30) make it longer.
+Where several processes may write, each call comes to another one of two. INTERLOCK_EXAMPLES (default 200) and
+INTERLOCK_STEPS (default 30) make it longer.
 """
 
 import asyncio
 import os
 import tempfile
 from collections.abc import Coroutine
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,15 +18,24 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
-from interlock.decisions import DecisionKind
+from interlock.decisions import Decision, DecisionKind
 from interlock.errors import ConflictError, DuplicateMismatch, EndedBefore, IllegalDecision, UnknownTransaction
 from interlock.iso20022.codes import Status
 from interlock.routes import DecisionRule, Route
 from interlock.transaction import BodyKind, Transaction
+from interlock.workflow import Workflow
 from tests.messages import Transfer, fresh_uetr, pacs008
-from tests.world import ALICE, BOB, World
+from tests.world import ALICE, BOB, STORES, Place, World, new_place, world_database  # noqa: F401 - a fixture
 
 _T = TypeVar("_T")
 ACCEPT, REJECT, CANCEL, _ = DecisionKind
@@ -76,15 +87,37 @@ class Promises(RuleBasedStateMachine):
     waiting = Bundle("waiting")
     uetrs = Bundle("uetrs")
 
+    @staticmethod
+    def new_place(stack: ExitStack) -> Place:
+        """An empty one; what is put on the stack is done at the end."""
+        raise NotImplementedError
+
     @initialize()
     def begin(self) -> None:
         """An empty world."""
-        shared = Path("/dev/shm")
-        self._folder = tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else None)
-        self._runner = asyncio.Runner()
+        self._stack = ExitStack()
+        self._runner = self._stack.enter_context(asyncio.Runner())
         self.model: dict[UUID, Model] = {}
         self._runner.get_loop()
-        self.world = World(Path(self._folder.name), *_ROUTES)
+        self.world = World(self.new_place(self._stack), *_ROUTES)
+        self._settle_in()
+
+    def _settle_in(self) -> None:
+        """Another process beside the one that has just begun, where there can be one."""
+        self._flows = [self.world.workflow]
+        if self.world.store.shared:
+            self._flows.append(self.world.another().workflow)
+
+    @property
+    def _flow(self) -> Workflow:
+        """The process that the next call comes to."""
+        self._flows = [*self._flows[1:], self._flows[0]]
+        return self._flows[0]
+
+    def _decide(self, transaction: Transaction, kind: DecisionKind) -> Coroutine[Any, Any, Transaction]:
+        reason = "AC04" if kind is REJECT else None
+        decision = Decision(kind=kind, actor=f"{transaction.client}:anna", reason=reason)
+        return self._flow.decide(transaction.client, transaction.id, decision)
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
         return self._runner.run(work)
@@ -108,7 +141,7 @@ class Promises(RuleBasedStateMachine):
         """A message in one call, maybe for a payment that was there before."""
         double = self._is_double(client, uetr)
         content, key = pacs008(Transfer(uetr=uetr)), fresh_uetr()
-        born = self._run(self.world.workflow.submit(client, content, idempotency_key=key))
+        born = self._run(self._flow.submit(client, content, idempotency_key=key))
         model = Model(client, None, born.created_at + _SLA, call=(key, content))
         model.arrived(uetr, self._now, double=double)
         self.model[born.id] = model
@@ -120,14 +153,14 @@ class Promises(RuleBasedStateMachine):
         client, call = self.model[id_].client, self.model[id_].call
         if call is None:
             return
-        assert self._run(self.world.workflow.submit(client, call[1], idempotency_key=call[0])).id == id_
+        assert self._run(self._flow.submit(client, call[1], idempotency_key=call[0])).id == id_
         with pytest.raises(DuplicateMismatch):
-            self._run(self.world.workflow.submit(client, pacs008(), idempotency_key=call[0]))
+            self._run(self._flow.submit(client, pacs008(), idempotency_key=call[0]))
 
     @rule(targets=(ids, waiting), client=st.sampled_from((ALICE, BOB)))
     def issue(self, client: str) -> UUID:
         """An id first."""
-        born = self._run(self.world.workflow.issue(client))
+        born = self._run(self._flow.issue(client))
         self.model[born.id] = Model(client, None, born.created_at + _SLA)
         return born.id
 
@@ -136,7 +169,7 @@ class Promises(RuleBasedStateMachine):
         """Its message, once or by several callers at a time."""
         model, content = self.model[id_], pacs008(Transfer(uetr=uetr))
         double = self._is_double(model.client, uetr)
-        calls = [self.world.workflow.receive(model.client, id_, content) for _ in range(times)]
+        calls = [self._flow.receive(model.client, id_, content) for _ in range(times)]
         outcomes = self._run(_gathered(*calls))
         if model.end is not None:
             assert all(isinstance(outcome, EndedBefore) for outcome in outcomes)
@@ -147,7 +180,7 @@ class Promises(RuleBasedStateMachine):
     @rule(id_=ids, kind=st.sampled_from((ACCEPT, REJECT, CANCEL)))
     def decide(self, id_: UUID, kind: DecisionKind) -> None:
         """One decision."""
-        self._decided(id_, [kind], self._run(_gathered(self.world.decide(self.world.stored(id_), kind))))
+        self._decided(id_, [kind], self._run(_gathered(self._decide(self.world.stored(id_), kind))))
 
     @rule(
         id_=ids, kinds=st.lists(st.sampled_from((ACCEPT, REJECT, CANCEL)), min_size=2, max_size=4), clock=st.booleans()
@@ -155,10 +188,10 @@ class Promises(RuleBasedStateMachine):
     def race(self, id_: UUID, kinds: list[DecisionKind], clock: bool) -> None:  # noqa: FBT001
         """Several decisions at one moment, maybe the very moment at which its clock runs out."""
         transaction, model = self.world.stored(id_), self.model[id_]
-        calls = [self.world.decide(transaction, kind) for kind in kinds]
+        calls = [self._decide(transaction, kind) for kind in kinds]
         if clock and model.end is None and model.due > self._now:
             self.world.hand.now = model.due
-            calls.insert(1, self.world.workflow.expire(transaction))
+            calls.insert(1, self._flow.expire(transaction))
             kinds = [*kinds[:1], CANCEL, *kinds[1:]]
         self._decided(id_, kinds, self._run(_gathered(*calls)))
 
@@ -181,7 +214,7 @@ class Promises(RuleBasedStateMachine):
     def walls(self, id_: UUID) -> None:
         """The other client sees nothing of it and can do nothing to it."""
         other = BOB if self.model[id_].client == ALICE else ALICE
-        flow = self.world.workflow
+        flow = self._flow
         for call in (
             flow.get(other, id_),
             flow.history(other, id_),
@@ -202,7 +235,7 @@ class Promises(RuleBasedStateMachine):
         came_to_nothing = model.end is Status.CANC or (model.end is Status.RJCT and reason == "AB06")
         # Where the payment was sent again meanwhile, and lives or was settled, a redrive would be a second one.
         legal = came_to_nothing and model.uetr is not None and not self._is_double(client, model.uetr)
-        outcomes = self._run(_gathered(*(self.world.workflow.redrive(client, id_, client) for _ in range(times))))
+        outcomes = self._run(_gathered(*(self._flow.redrive(client, id_, client) for _ in range(times))))
         born = [outcome for outcome in outcomes if isinstance(outcome, Transaction)]
         assert all(isinstance(outcome, IllegalDecision) for outcome in outcomes if outcome not in born)
         if not legal:
@@ -246,6 +279,8 @@ class Promises(RuleBasedStateMachine):
     def crash(self) -> None:
         """The process is gone, and another takes over."""
         self._run(self.world.restart())
+        self._run(self.world.bury())
+        self._settle_in()
 
     # -- what is promised --
 
@@ -288,22 +323,38 @@ class Promises(RuleBasedStateMachine):
             for id_ in self.model:
                 assert self.world.verify(id_).standing.is_final
             self.world.verify_chain()
-            counts = self.world.workflow.memory.in_flight
-            assert counts[ALICE] == counts[BOB] == 0
+            for flow in self._flows:
+                self._run(flow.refresh())
+                assert not any(flow.memory.in_flight.values())
         finally:
             self._run(self.world.close())
-            self._runner.close()
-            self._folder.cleanup()
+            self._stack.close()
 
 
 async def _gathered(*calls: Coroutine[Any, Any, Transaction]) -> list[object]:
     return list(await asyncio.gather(*calls, return_exceptions=True))
 
 
-TestPromises = Promises.TestCase
-TestPromises.settings = settings(
-    max_examples=int(os.environ.get("INTERLOCK_EXAMPLES", "200")),
-    stateful_step_count=int(os.environ.get("INTERLOCK_STEPS", "30")),
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("store", STORES)
+def test_promises(request: pytest.FixtureRequest, store: str) -> None:
+    """Whatever clients, operators, clocks and crashes do, in any order: it is as the model says."""
+
+    class Here(Promises):
+        @staticmethod
+        def new_place(stack: ExitStack) -> Place:
+            memory = Path("/dev/shm")
+            folder = tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None)
+            return new_place(request, Path(stack.enter_context(folder)), store)
+
+    examples = int(os.environ.get("INTERLOCK_EXAMPLES", "200"))
+    run_state_machine_as_test(
+        Here,
+        settings=settings(
+            # One takes ten times as long where each look is a round trip.
+            max_examples=examples if store == "sqlite" else max(1, examples // 5),
+            stateful_step_count=int(os.environ.get("INTERLOCK_STEPS", "30")),
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

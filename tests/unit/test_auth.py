@@ -279,6 +279,17 @@ async def test_a_rotation_by_another_process_is_noticed(world: World) -> None:
     assert json.loads(base64.urlsafe_b64decode(new.split(".")[0] + "=="))["kid"] == fresh.id
 
 
+async def test_a_token_of_another_process_works_the_moment_it_is_given(world: World) -> None:
+    """A process that has just read keys and clients reads again before it refuses what came into being since."""
+    other = world.another()
+    await other.load()
+    await world.authority.rotate()
+    _, token = await world.token()
+    await other.verify(token)
+    _, token = await world.token()  # a client of a moment later, under a key that is known by now
+    await other.verify(token)
+
+
 async def test_a_leaked_key_can_be_revoked(world: World) -> None:
     """Rotation with revocation makes every token of the old keys worthless at once, seen before or not."""
     _, seen = await world.token()

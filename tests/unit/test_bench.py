@@ -6,11 +6,12 @@ from typing import Final
 import msgspec
 import pytest
 
-from bench import ceilings, load, run
+from bench import ceilings, load, sqlite
 from bench.ceilings import Cost, Machine, Rate
-from bench.load import Measured, Spread
+from bench.load import Busy, Measured, Spread
 from bench.message import Messages, identities
-from bench.run import Report, Stores
+from bench.report import Stores, growth, shares
+from bench.sqlite import Report
 from interlock.chain import faults
 from interlock.inspection import inspect
 from interlock.iso20022.codes import Status
@@ -87,9 +88,10 @@ def test_a_prefilled_store_is_a_sound_store(tmp_path: Path) -> None:
         (payment,) = store.payments(found[7].id)
         assert store.find(Query(client=None, key=(KeyKind.UETR, payment.uetr or ""))).transactions == (found[7],)
         assert all(store.message(found[0].id, kind) for kind in BodyKind)
-        assert not list(faults(store.chain(), store.head()))
+        (head,) = store.heads()
+        assert not list(faults(store.chain(head.journal), head))
         assert not store.check()
-        assert not store.in_flight(0, 1)
+        assert not store.in_flight(None, 1)
     finally:
         store.close()
 
@@ -125,9 +127,9 @@ def test_a_spread_is_in_milliseconds() -> None:
 def test_growth_is_that_of_the_second_half() -> None:
     """What a server needs to get warm does not count as growth; what it gains afterwards does."""
     warm = [(0, 100.0), (1_000, 180.0), (2_000, 200.0), (3_000, 200.0), (4_000, 200.0), (5_000, 200.0)]
-    assert run.growth(warm) == pytest.approx(0)
-    assert run.growth([(at, 100 + at / 1_000) for at in range(0, 9_000, 1_000)]) == pytest.approx(1 / 1_000)
-    assert run.growth([(0, 100.0)]) == 0
+    assert growth(warm) == pytest.approx(0)
+    assert growth([(at, 100 + at / 1_000) for at in range(0, 9_000, 1_000)]) == pytest.approx(1 / 1_000)
+    assert growth([(0, 100.0)]) == 0
 
 
 def test_shares_leave_waiting_out() -> None:
@@ -138,9 +140,9 @@ def test_shares_leave_waiting_out() -> None:
         "run (interlock/a.py:1);c (other.py:1) 60",
         "_worker (concurrent/futures/thread.py:81) 900",
     ]
-    found = {share.function: (share.whole, share.own) for share in run.shares(stacks)}
+    found = {share.function: (share.whole, share.own) for share in shares(stacks)}
     assert found == {"run (interlock/a.py)": (1, 0), "f (interlock/b.py)": (0.4, 0.4), "c (other.py)": (0.6, 0.6)}
-    assert run.shares([]) == []
+    assert shares([]) == []
 
 
 def measured(per_second: float, server_us: float, *, callers: int = 64, rate: float | None = None) -> Measured:
@@ -175,7 +177,7 @@ def report() -> Report:
 
 def test_reached_compares_figures_of_one_run() -> None:
     """At 64 callers in a closed loop, with medians where something was measured several times."""
-    found = [(reach.measured, reach.met) for reach in run.reached(report())]
+    found = [(reach.measured, reach.met) for reach in sqlite.reached(report())]
     assert found == [
         (0.25, True),  # 1,250 of 5,000
         (None, None),  # v1 was not measured
@@ -188,15 +190,23 @@ def test_reached_compares_figures_of_one_run() -> None:
     ]
 
 
+def test_the_limit_is_what_was_used_up() -> None:
+    """The busiest of all, if it was busy; where nothing was, callers waited for each other's turns."""
+    assert Busy(machine=0.6, server=0.97, loop=0.8).limit == "server process 97%"
+    assert Busy(machine=0.98, server=0.9, loop=0.8, backend=0.2).limit == "all cores 98%"
+    assert Busy(machine=0.5, server=0.4, loop=0.3, sync=0.85).limit == "disk 85%"
+    assert Busy(machine=0.5, server=0.4, loop=0.3, backend=0.6).limit == "turns (PostgreSQL process 60%)"
+
+
 def test_what_was_not_measured_is_neither_reached_nor_missed() -> None:
     """A run of some parts says nothing of the others."""
     nothing = Report(started=NOW, machine=MACHINE, settings={}, parts=[])
-    assert {(reach.measured, reach.met) for reach in run.reached(nothing)} == {(None, None)}
+    assert {(reach.measured, reach.met) for reach in sqlite.reached(nothing)} == {(None, None)}
 
 
 def test_a_report_can_be_read_back() -> None:
     """The JSON holds everything."""
     full = report()
-    full.reached = run.reached(full)
-    full.profile = {"v1": run.shares(["f (interlock/b.py:2) 1"])}
+    full.reached = sqlite.reached(full)
+    full.profile = {"v1": shares(["f (interlock/b.py:2) 1"])}
     assert msgspec.json.decode(msgspec.json.encode(full), type=Report) == full

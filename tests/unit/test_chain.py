@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from hashlib import sha256
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -35,7 +36,7 @@ def links(number: int) -> list[Link]:
 
 
 def head(made: Sequence[Link]) -> Head:
-    return Head("0.1", made[-1].seq, made[-1].hash)
+    return Head("0.1", made[-1].seq, made[-1].hash) if made else Head("0.1", 0, GENESIS)
 
 
 moments = st.datetimes(datetime(1970, 1, 1), datetime(2900, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - given UTC
@@ -85,7 +86,7 @@ def test_the_hash_is_what_an_auditor_can_compute() -> None:
 def test_a_sound_chain_has_no_faults(number: int) -> None:
     """Neither without events nor with many."""
     made = links(number)
-    assert list(chain.faults(made, head(made) if made else None)) == []
+    assert list(chain.faults(made, head(made))) == []
 
 
 @given(st.data())
@@ -122,11 +123,40 @@ def test_any_single_change_is_found(data: st.DataObject) -> None:
     assert list(chain.faults(made, end)) != []
 
 
-def test_a_chain_without_a_head_is_walked_all_the_same() -> None:
-    """What is inside still has to hold."""
+def test_missing_events_are_told_by_their_numbers() -> None:
+    """With the journal that they are missing from."""
     made = links(5)
-    assert list(chain.faults(made, None)) == []
-    assert list(chain.faults([*made[:2], *made[3:]], None)) == ["events 3 to 3 are missing"]
+    (told,) = chain.faults([*made[:2], *made[3:]], head(made))
+    assert told == "journal 0.1: events 3 to 3 are missing"
+
+
+def gap(made: list[Link], first: int, last: int) -> chain.Gap:
+    """What archiving leaves of a run of events."""
+    return chain.Gap(first, last, made[first - 1].previous, made[last - 1].hash, "an-archive")
+
+
+@pytest.mark.parametrize(("first", "last"), [(1, 3), (2, 2), (4, 7), (5, 8), (1, 8)])
+def test_a_chain_holds_across_what_was_archived(first: int, last: int) -> None:
+    """Runs at the beginning, in the midst and at the end; several of them, next to each other too."""
+    made = links(8)
+    rest: list[Link | chain.Gap] = [*made[: first - 1], gap(made, first, last), *made[last:]]
+    assert list(chain.faults(rest, head(made))) == []
+    rest[first - 1 : first] = (
+        [gap(made, first, first), gap(made, first + 1, last)] if last > first else rest[first - 1 : first]
+    )
+    assert list(chain.faults(rest, head(made))) == []
+
+
+@pytest.mark.parametrize("spoilt", ["first", "last", "previous", "hash"])
+def test_a_gap_that_was_altered_is_found(spoilt: str) -> None:
+    """It vouches for the events before and after it no less than they would."""
+    made = links(8)
+    whole = gap(made, 3, 5)
+    value = getattr(whole, spoilt)
+    other: Any = value + 1 if isinstance(value, int) else bytes(32)
+    altered = replace(whole, **{spoilt: other})
+    assert list(chain.faults([*made[:2], altered, *made[5:]], head(made))) != []
+    assert list(chain.faults([*made[:2], *made[5:]], head(made))) != []
 
 
 def test_an_emptied_chain_is_told_by_its_head() -> None:
@@ -140,4 +170,4 @@ def test_one_fault_is_told_once() -> None:
     """A change in the middle does not make all that follows suspicious."""
     made = links(100)
     made[49] = replace(made[49], content=b"other")
-    assert list(chain.faults(made, head(made))) == ["event 50 was altered"]
+    assert list(chain.faults(made, head(made))) == ["journal 0.1: event 50 was altered"]

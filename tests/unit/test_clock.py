@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.clock import SteadyClock
+from interlock.clock import CommonTime, SteadyClock
 
 _START = datetime(2026, 1, 2, 3, 4, 5, 600000, UTC)
 
@@ -108,3 +108,31 @@ def test_it_never_runs_backwards(moves: list[tuple[float, float, bool]]) -> None
             before = now
             if follow and reading == 0:
                 clock.slew()
+
+
+def test_common_time_is_the_stores() -> None:
+    """However far this machine's clock is off, all go by the store's; an answer that took long changes nothing."""
+    wall = [1000.0]
+    took = [0.0]
+
+    def asked() -> datetime:
+        wall[0] += took[0]
+        return datetime.fromtimestamp(5000.0, UTC)
+
+    time = CommonTime(lambda: wall[0], asked)
+    assert time() == 1000.0
+    took[0] = 1.0
+    time.set_right()
+    assert time() == wall[0]
+    took[0] = 0.01
+    time.set_right()
+    assert time() == pytest.approx(5000.005)
+    wall[0] += 7
+    assert time() == pytest.approx(5007.005)
+
+
+def test_common_time_without_a_store_of_its_own_time_is_ours() -> None:
+    """One process alone has nobody to agree with."""
+    time = CommonTime(lambda: 1000.0, lambda: None)
+    time.set_right()
+    assert time() == 1000.0

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from interlock import config
-from interlock.config import Config, RouteConfig, load
+from interlock.config import Config, Role, RouteConfig, load
 from interlock.errors import ConfigError
 from interlock.routes import DecisionRule, Route, WhenStopped
 
@@ -178,3 +178,39 @@ def test_every_setting_explains_itself() -> None:
         for name, field in model.model_fields.items():
             assert field.description, name
             assert field.description.endswith("."), name
+
+
+@pytest.mark.parametrize(
+    ("store", "shown"),
+    [
+        ("sqlite", "sqlite"),
+        ("postgresql://u@h/d", "postgresql://u@h/d"),
+        ("postgresql://u:s3cret@h:5432/d", "postgresql://u:***@h:5432/d"),
+        (
+            "postgresql://h/d?user=u&password=s3cret&sslmode=require",
+            "postgresql://h/d?user=u&password=***&sslmode=require",
+        ),
+        (
+            "postgresql://u:p%40ss@a,b/d?target_session_attrs=read-write",
+            "postgresql://u:***@a,b/d?target_session_attrs=read-write",
+        ),
+    ],
+)
+def test_a_store_is_shown_without_its_password(store: str, shown: str) -> None:
+    """Wherever people or logs see it."""
+    assert Config(store=store).store_shown == shown
+
+
+@pytest.mark.parametrize("store", ["mysql://h/d", "postgres", ""])
+def test_a_store_is_one_that_we_know(store: str) -> None:
+    """Anything else is told with what it must be."""
+    with pytest.raises(ValueError, match="postgresql://"):
+        Config(store=store)
+
+
+@pytest.mark.parametrize("role", [Role.API, Role.WORKER])
+def test_roles_are_for_processes_that_share_a_store(role: Role) -> None:
+    """The one process over a file does everything."""
+    with pytest.raises(ValueError, match="needs PostgreSQL"):
+        Config(role=role)
+    assert Config(role=role, store="postgresql://h/d").role is role

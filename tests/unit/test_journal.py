@@ -1,7 +1,9 @@
 """The journal over a scripted store: what it gathers, whom it tells what, and what it never does twice."""
 
 import asyncio
+import gc
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -19,10 +21,12 @@ from interlock.errors import (
 )
 from interlock.journal import Journal
 from interlock.ports import Control, ControlScope, Outcome, Stale, Store, Won, Write
+from interlock.transaction import Transaction
 
 pytestmark = pytest.mark.anyio
 
 _AT = datetime(2026, 1, 1, tzinfo=UTC)
+_PATIENCE_SECONDS = 0.1
 
 
 @pytest.fixture
@@ -39,6 +43,12 @@ class ScriptedStore:
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
+        #: The token of each commit, claim and release, in order.
+        self.tokens: list[int] = []
+        self.released: list[int] = []
+        #: What `claim` and `release` raise.
+        self.claim_error: Exception | None = None
+        self.release_error: Exception | None = None
         self.durable: list[str] = []
         self.sealed: dict[bytes, list[Outcome]] = {}
         #: At each commit the next one is called; it may raise.
@@ -51,10 +61,14 @@ class ScriptedStore:
         self.gate.set()
         self.entered = threading.Semaphore(0)
         self.threads: set[int] = set()
+        #: What the store does when it is asked whether it is there.
+        self.asked: Callable[[], object] = lambda: None
+        self.questions = 0
 
     def commit(self, token: int, writes: Sequence[Write], batch: bytes) -> list[Outcome]:
         """As `Store.commit`, by the script."""
         self.threads.add(threading.get_ident())
+        self.tokens.append(token)
         names = [cast("Control", write).name for write in writes]
         self.batches.append(names)
         self.entered.release()
@@ -75,6 +89,37 @@ class ScriptedStore:
         """As `Store.committed`."""
         return self.read_back(batch)
 
+    def claim(self, token: int, limit: int) -> tuple[Transaction, ...]:
+        """As `Store.claim`; there is never anything."""
+        self.threads.add(threading.get_ident())
+        self.tokens.append(token)
+        error, self.claim_error = self.claim_error, None
+        if error is not None:
+            raise error
+        return ()
+
+    def lead(self, token: int, job: str) -> bool:
+        """As `Store.lead`; the first process leads."""
+        self.threads.add(threading.get_ident())
+        return token == 1
+
+    def clock(self) -> datetime:
+        """As `Store.clock`."""
+        self.questions += 1
+        self.asked()
+        return _AT
+
+    def gone(self) -> None:
+        """From here on nothing is answered, until the gate is opened."""
+        self.gate.clear()
+        self.asked = lambda: self.gate.wait(10)
+
+    def release(self, token: int) -> None:
+        """As `Store.release`."""
+        self.released.append(token)
+        if self.release_error is not None:
+            raise self.release_error
+
 
 @pytest.fixture
 def store() -> ScriptedStore:
@@ -86,8 +131,13 @@ def journal(store: ScriptedStore, anyio_backend: str) -> Journal:
     return journal_over(store)
 
 
-def journal_over(store: ScriptedStore, **limits: int) -> Journal:
-    return Journal(cast("Store", store), 1, **limits)
+def journal_over(store: ScriptedStore, *, batch_max: int = 256, waiting_max: int = 8192) -> Journal:
+    return Journal(cast("Store", store), 1, batch_max=batch_max, waiting_max=waiting_max)
+
+
+def hasty_journal(store: ScriptedStore, register: Callable[[], int] | None = None) -> Journal:
+    """Over a store that several write to, which may not take long."""
+    return Journal(cast("Store", store), 1, register=register, patience=_PATIENCE_SECONDS)
 
 
 async def under_way(store: ScriptedStore) -> None:
@@ -256,6 +306,305 @@ async def test_a_lost_lease_is_told_to_all_and_raised_once(store: ScriptedStore,
     await journal.stop()
 
 
+# -- a commit without a write -----------------------------------------------------------------------------------------
+
+
+async def test_a_renewal_commits_although_there_is_nothing_to_write(store: ScriptedStore, journal: Journal) -> None:
+    """The store is asked, so that the lease goes on and a store that cannot commit is found out."""
+    await journal.renew()
+    assert store.batches == [[]]
+    store.script.append(failing(StoreUnavailable("gone")))
+    with pytest.raises(StoreUnavailable):
+        await journal.renew()
+    await journal.stop()
+
+
+async def test_a_renewal_goes_with_what_is_written_anyway(store: ScriptedStore, journal: Journal) -> None:
+    """In one commit, and each writer gets its own outcome all the same."""
+    store.stale = {"b"}
+    calls = [journal.renew(), journal.commit(a_write("a")), journal.renew(), journal.commit(a_write("b"))]
+    outcomes = await asyncio.gather(*calls, journal.commit(a_write("c")), journal.renew())
+    assert outcomes == [None, Won(), None, Stale(), Won(), None]
+    assert store.batches == [["a", "b", "c"]]
+    await journal.stop()
+
+
+async def test_a_renewal_that_breaks_with_its_batch_is_tried_alone(store: ScriptedStore, journal: Journal) -> None:
+    """A write that breaks the batch is no reason to think that the store does not work."""
+    store.poisoned = {"a"}
+    outcomes = await asyncio.gather(journal.commit(a_write("a")), journal.renew(), return_exceptions=True)
+    assert isinstance(outcomes[0], ValueError)
+    assert outcomes[1] is None
+    await journal.stop()
+
+
+async def test_a_note_goes_with_the_next_batch_or_soon_alone(store: ScriptedStore, journal: Journal) -> None:
+    """Nobody waits for it; where it could not be written it is told so."""
+    failed: list[str] = []
+    journal.note(a_write("note"), lambda: failed.append("note"))
+    await journal.commit(a_write("a"))
+    assert store.batches == [["a", "note"]]
+    journal.note(a_write("alone"), lambda: failed.append("alone"))
+    await under_way(store)
+    await under_way(store)
+    assert store.batches[1:] == [["alone"]]
+    store.script.append(failing(StoreUnavailable("gone")))
+    journal.note(a_write("lost"), lambda: failed.append("lost"))
+    with pytest.raises(StoreUnavailable):
+        await journal.commit(a_write("b"))
+    assert failed == ["lost"]
+    await journal.stop()
+
+
+# -- a store that does not answer -------------------------------------------------------------------------------------
+
+
+async def test_a_store_that_does_not_answer_keeps_nobody_waiting(store: ScriptedStore) -> None:
+    """Whose batch is under way hears that its outcome is unknown, who waits behind it that nothing was kept."""
+    journal = hasty_journal(store)
+    store.gone()
+    began = time.monotonic()
+    first = asyncio.ensure_future(journal.commit(a_write("first")))
+    await under_way(store)
+    behind = [asyncio.ensure_future(journal.commit(a_write(f"w{n}"))) for n in range(3)]
+    outcomes = await asyncio.gather(first, *behind, return_exceptions=True)
+    assert _PATIENCE_SECONDS <= time.monotonic() - began < 2 * _PATIENCE_SECONDS + 0.5
+    assert [type(outcome) for outcome in outcomes] == [OutcomeUnknown, *[StoreUnavailable] * 3]
+    assert journal.waiting == 0
+    began = time.monotonic()
+    for call in (journal.commit(a_write("new")), journal.renew(), journal.claim(1), journal.lead("job")):
+        with pytest.raises(StoreUnavailable):
+            await call
+    assert time.monotonic() - began < _PATIENCE_SECONDS
+    store.gate.set()
+    await _until_it_answers(journal)
+    assert store.durable == ["first"], "who was told that nothing was kept must be able to send again"
+    assert await journal.commit(a_write("after")) == Won()
+    await journal.stop()
+
+
+async def _until_it_answers(journal: Journal) -> None:
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                await journal.renew()
+            except StoreUnavailable:
+                await asyncio.sleep(0.01)
+            else:
+                return
+
+
+async def test_what_follows_a_commit_follows_it_however_late(store: ScriptedStore) -> None:
+    """Its caller has gone with an unknown outcome; that it has won is remembered all the same."""
+    journal = hasty_journal(store)
+    followed: list[str] = []
+    store.gone()
+    with pytest.raises(OutcomeUnknown):
+        await journal.commit(a_write("late"), lambda: followed.append("late"))
+    assert followed == []
+    store.gate.set()
+    await _until_it_answers(journal)
+    assert followed == ["late"]
+    await journal.stop()
+
+
+async def test_a_store_that_is_only_slow_is_waited_for(store: ScriptedStore) -> None:
+    """Who takes long over a batch, yet says that it is there, gets more time; and its callers their outcome."""
+    journal = hasty_journal(store)
+    for _ in range(2):
+        store.gate.clear()
+        calls = [asyncio.ensure_future(journal.commit(a_write("slow"))), asyncio.ensure_future(journal.renew())]
+        await asyncio.sleep(_PATIENCE_SECONDS * 3.5)
+        store.gate.set()
+        assert await asyncio.gather(*calls) == [Won(), None]
+    assert store.questions >= 4
+    assert (journal.tally.failures, journal.tally.unknown) == (0, 0)
+    await journal.stop()
+
+
+async def test_a_store_that_is_quick_is_asked_nothing(store: ScriptedStore) -> None:
+    """Patience is for each batch anew, not for all that a caller has waited."""
+    journal = hasty_journal(store)
+    for _ in range(3):
+        store.gate.clear()
+        call = asyncio.ensure_future(journal.commit(a_write("w")))
+        await under_way(store)
+        await asyncio.sleep(_PATIENCE_SECONDS / 2)
+        store.gate.set()
+        assert await call == Won()
+    await asyncio.sleep(_PATIENCE_SECONDS * 1.5)
+    assert await journal.commit(a_write("later")) == Won()
+    assert store.questions == 0
+    await journal.stop()
+
+
+async def test_however_often_it_says_that_it_is_there_nobody_waits_for_ever(store: ScriptedStore) -> None:
+    """A batch that does not come to an end is told of in the end."""
+    journal = hasty_journal(store)
+    store.gate.clear()
+    began = time.monotonic()
+    with pytest.raises(OutcomeUnknown):
+        await asyncio.wait_for(journal.commit(a_write("stuck")), 5)
+    assert time.monotonic() - began > 3 * _PATIENCE_SECONDS
+    assert journal.tally.unknown == 1
+    store.gate.set()
+    await _until_it_answers(journal)
+    await journal.stop()
+
+
+@pytest.mark.parametrize("answers", ["not", "that it is gone"])
+async def test_a_read_that_takes_too_long_is_given_up(store: ScriptedStore, answers: str) -> None:
+    """However many wait, unless the store says that it is there; and once it answers, reads work again."""
+    journal = hasty_journal(store)
+    stuck = threading.Event()
+    store.gone()
+    if answers == "that it is gone":
+        store.asked = _is_gone
+    began = time.monotonic()
+    calls = [journal.read(stuck.wait, 10) for _ in range(5)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 5
+    assert time.monotonic() - began < 2 * _PATIENCE_SECONDS + 0.5
+    stuck.set()
+    store.gate.set()
+    assert await journal.read(divmod, 7, 2) == (3, 1)
+    await journal.stop()
+
+
+def _is_gone() -> None:
+    raise StoreUnavailable("gone")
+
+
+async def test_a_read_that_is_only_slow_is_waited_for(store: ScriptedStore) -> None:
+    """As long as the store answers otherwise."""
+    journal = hasty_journal(store)
+    stuck = threading.Event()
+    call = asyncio.ensure_future(journal.read(stuck.wait, 10))
+    await asyncio.sleep(_PATIENCE_SECONDS * 2.5)
+    stuck.set()
+    assert await call is True
+    assert store.questions >= 1
+    await journal.stop()
+
+
+async def test_what_becomes_of_a_read_that_was_given_up_is_no_mistake(store: ScriptedStore) -> None:
+    """It fails in the end, as does the question; nobody is there to hear of it, and that is not reported as a fault."""
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    journal = hasty_journal(store)
+    store.gone()
+    stuck = threading.Event()
+
+    def fails() -> None:
+        stuck.wait(10)
+        raise StoreUnavailable("gone")
+
+    calls = [journal.read(fails) for _ in range(3)]
+    gone = asyncio.ensure_future(journal.read(fails))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.gather(*calls, gone, return_exceptions=True)
+    stuck.set()
+    store.gate.set()
+    await asyncio.sleep(_PATIENCE_SECONDS)
+    await journal.stop()
+    del calls, gone
+    gc.collect()
+    await asyncio.sleep(0)
+    assert told == []
+
+
+# -- a lease that was lost --------------------------------------------------------------------------------------------
+
+
+class Registry:
+    """Gives tokens: 2, 3, 4; or raises what it is told to."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.given: list[int] = []
+        self._errors = deque(errors)
+
+    def __call__(self) -> int:
+        """The next token."""
+        if self._errors:
+            raise self._errors.popleft()
+        self.given.append(2 + len(self.given))
+        return self.given[-1]
+
+
+async def test_a_lost_lease_is_followed_by_another(store: ScriptedStore) -> None:
+    """Nothing of the batch was kept, and nothing of it is sent again; what comes next goes under the new token."""
+    register = Registry()
+    journal = hasty_journal(store, register)
+    told: list[int] = []
+    journal.on_lease_lost = lambda: told.append(1)
+    store.script.append(failing(LeaseLost("silent for too long")))
+    outcomes = await asyncio.gather(*(journal.commit(a_write(name)) for name in "abc"), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 3
+    assert await journal.commit(a_write("d")) == Won()
+    assert (store.tokens, store.durable) == ([1, 2], ["d"])
+    assert (journal.token, register.given) == (2, [2])
+    assert (journal.tally.lost_leases, told) == (1, [])
+    await journal.stop()
+    assert store.released == [2]
+
+
+async def test_a_lease_that_cannot_be_had_again_now_is_tried_for_with_each_batch(store: ScriptedStore) -> None:
+    """Until the store gives one, callers hear that nothing was kept."""
+    register = Registry(StoreUnavailable("gone"), StoreUnavailable("gone"))
+    journal = hasty_journal(store, register)
+    store.script.extend([failing(LeaseLost("silent for too long"))] * 3)
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            await journal.commit(a_write("early"))
+    assert await journal.commit(a_write("then")) == Won()
+    assert (store.tokens, store.durable) == ([1, 1, 1, 2], ["then"])
+    await journal.stop()
+
+
+async def test_a_mistake_while_registering_anew_hangs_nobody(store: ScriptedStore) -> None:
+    """Whatever goes wrong there, each caller hears of it, and the next batch tries again."""
+    journal = hasty_journal(store, Registry(ZeroDivisionError("a mistake of ours")))
+    store.script.extend([failing(LeaseLost("silent for too long"))] * 2)
+    for _ in range(2):
+        with pytest.raises(InterlockError):
+            await asyncio.wait_for(journal.commit(a_write("early")), 2)
+    assert await asyncio.wait_for(journal.commit(a_write("then")), 2) == Won()
+    assert store.durable == ["then"]
+    await asyncio.wait_for(journal.stop(), 2)
+
+
+async def test_a_claim_under_a_lost_lease_begins_anew(store: ScriptedStore) -> None:
+    """It is no end: the loop that claims again and again goes on, under the new token."""
+    register = Registry()
+    journal = hasty_journal(store, register)
+    store.claim_error = LeaseLost("silent for too long")
+    with pytest.raises(StoreUnavailable):
+        await journal.claim(10)
+    assert await journal.claim(10) == ()
+    assert store.tokens == [1, 2]
+    assert journal.tally.lost_leases == 1
+    await journal.stop()
+
+
+async def test_claims_and_leads_are_asked_for_between_commits(store: ScriptedStore, journal: Journal) -> None:
+    """In the thread that writes, under the token that it writes under."""
+    store.gate.clear()
+    write = asyncio.ensure_future(journal.commit(a_write("a")))
+    await under_way(store)
+    claiming, leading = asyncio.ensure_future(journal.claim(5)), asyncio.ensure_future(journal.lead("job"))
+    await asyncio.sleep(0.02)
+    assert not claiming.done()
+    assert not leading.done()
+    store.gate.set()
+    assert (await write, await claiming, await leading) == (Won(), (), True)
+    assert len(store.threads) == 1
+    await journal.stop()
+    for call in (journal.claim(5), journal.lead("job")):
+        with pytest.raises(StoreUnavailable):
+            await asyncio.wait_for(call, 2)
+
+
 # -- callers that go --------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +693,16 @@ async def test_stop_commits_what_was_accepted(store: ScriptedStore) -> None:
     await stopping
     assert store.durable == [f"w{n}" for n in range(10)]
     assert await asyncio.gather(*tasks) == [Won()] * 10
+
+
+async def test_stop_gives_the_lease_back_after_the_last_commit(store: ScriptedStore, journal: Journal) -> None:
+    """Once; and where the store cannot take it back, that is no reason not to end."""
+    store.release_error = StoreUnavailable("gone")
+    committing = asyncio.ensure_future(journal.commit(a_write("last")))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(journal.stop(), 5)
+    assert await committing == Won()
+    assert store.released == [1]
 
 
 async def test_after_stop_a_write_is_refused(store: ScriptedStore, journal: Journal) -> None:

@@ -129,6 +129,22 @@ async def test_whoever_waits_hears_of_the_end() -> None:
         assert not three.done()
 
 
+async def test_whoever_waits_hears_of_an_end_elsewhere() -> None:
+    """What is awaited is known, so that it can be looked for, and who waits can be woken without a change of ours."""
+    mind = Memory()
+    one, two = UUID(int=1), UUID(int=2)
+    with mind.waiter(one) as first, mind.waiter(one) as second, mind.waiter(two) as third:
+        assert set(mind.awaited) == {one, two}
+        mind.wake(one)
+        mind.wake(UUID(int=3))
+        await asyncio.wait_for(asyncio.gather(first, second), 1)
+        assert not third.done()
+        assert list(mind.awaited) == [two]
+        with mind.waiter(one) as again:
+            assert not again.done()
+    assert list(mind.awaited) == []
+
+
 async def test_whoever_has_gone_is_not_told() -> None:
     """A waiter that gave up or was cancelled is no obstacle, and leaves nothing behind."""
     mind = Memory()

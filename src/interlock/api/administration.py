@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body
 from pydantic import Field
 
 from interlock.api.access import Access, actor_of
-from interlock.api.calls import ADMINS, OPERATORS, By, Input, Note, caller, opened_by
+from interlock.api.calls import ADMINS, OPERATORS, By, Input, Name, Note, caller, opened_by
 from interlock.api.problems import NotFound
 from interlock.api.views import (
     ClientsView,
@@ -27,7 +27,7 @@ class Order(Input):
     """Stop or resume a route or client."""
 
     scope: ControlScope
-    name: Annotated[str, Field(min_length=1, max_length=64, description="The route's name or the client's id.")]
+    name: Annotated[Name, Field(max_length=64, description="The route's name or the client's id.")]
     stopped: Annotated[bool, Field(strict=True)]
     note: Note | None = None
     by: By | None = None

@@ -5,10 +5,11 @@ Owns: which path belongs to which face, the bounds around every request, and tha
 
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from interlock import __version__
 from interlock.api import openapi, problems, reference, tokens
 from interlock.api.access import Access
 from interlock.api.exchange import (
@@ -31,12 +32,18 @@ from interlock.api.v1 import REQUEST, make_v1
 from interlock.api.views import Views
 from interlock.app import Interlock
 from interlock.auth import Throttle
-from interlock.errors import InterlockError
+from interlock.config import Config
+from interlock.errors import ConfigError, InterlockError
+
+if TYPE_CHECKING:
+    from interlock.tracing import Tracing
 
 Refuse = Callable[[Request, InterlockError], Response]
 
 #: Paths below these are FastAPI's.
 _WIDE = ("/v1/", "/problems/")
+#: What machines ask for again and again, which no trace is about.
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _HTML = (b"content-type", b"text/html; charset=utf-8")
 
 
@@ -47,17 +54,37 @@ class Endpoint(NamedTuple):
     refuse: Refuse = problems.refuse
 
 
+class Served(NamedTuple):
+    """How a request was answered."""
+
+    route: str
+    status: int
+
+
+def make_tracing(config: Config) -> "Tracing | None":
+    """Traces, where the operator wants them. Raises ConfigError where OpenTelemetry is not installed."""
+    if not config.otlp_endpoint:
+        return None
+    try:
+        from interlock.tracing import to_collector
+    except ImportError as exc:
+        raise ConfigError(f"otlp_endpoint: traces need OpenTelemetry; install interlock[otel] ({exc})") from exc
+    return to_collector(config.otlp_endpoint, version=__version__, region=config.region)
+
+
 class Faces:
     """The ASGI application."""
 
     def __init__(self, interlock: Interlock, *, endpoint: str) -> None:
         """endpoint: host name, and port where it matters, that clients reach this region by."""
         config, workflow = interlock.config, interlock.workflow
+        self._workflow = workflow
+        workflow.tracing = make_tracing(config)
         self.intake = Intake(config)
         self.patience = Patience(workflow, config.wait_seconds_max)
         access = Access(interlock.authority)
         views = Views(config.region, config.region_number)
-        health = Health(interlock.journal, interlock.clock)
+        health = Health(interlock.journal)
         health.is_stopping = self.patience.stopping.is_set
         throttle = Throttle(config.token_calls_per_minute, interlock.clock)
         self.metrics = Metrics(
@@ -92,17 +119,29 @@ class Faces:
         """One request."""
         assert scope["type"] == "http"  # the server speaks nothing else
         request = Request(scope, receive, perf_counter())
-        method, path = scope["method"], request.path
+        tracing = self._workflow.tracing
+        if tracing is None or request.path in _PROBES:
+            await self._serve(request, send)
+            return
+        with tracing.request(scope["method"], scope["headers"]) as answered:
+            served = await self._serve(request, send)
+            if served is not None:
+                answered(*served)
+
+    async def _serve(self, request: Request, send: Send) -> Served | None:
+        """Answer a request; None where its caller has gone."""
+        method, path = request.scope["method"], request.path
         hot = self._hot.get((method, path))
         try:
             if hot is None and path.startswith(_WIDE) and path not in self._hot_paths:
-                await self._answer_wide(request, send)
-                return
+                return await self._answer_wide(request, send)
             response = await self._answer(request, hot or self._elsewhere(method, path))
-            self.metrics.requests[method, path if hot else "other", response.status] += 1
+            served = Served(path if hot else "other", response.status)
+            self.metrics.requests[method, *served] += 1
             await request.respond(send, response)
         except ClientGone:
-            return
+            return None
+        return served
 
     async def _answer(self, request: Request, endpoint: Endpoint) -> Response:
         try:
@@ -146,7 +185,7 @@ class Faces:
 
     # -- the wide rest --
 
-    async def _answer_wide(self, request: Request, send: Send) -> None:
+    async def _answer_wide(self, request: Request, send: Send) -> Served:
         """Read the body within our bounds, then let FastAPI answer."""
         started = [0]
 
@@ -164,8 +203,9 @@ class Faces:
         response = await self._answer(request, Endpoint(answer))
         if not started[0]:
             await request.respond(send, response)
-        route = getattr(request.scope.get("route"), "path", "other")
-        self.metrics.requests[request.scope["method"], route, response.status] += 1
+        served = Served(getattr(request.scope.get("route"), "path", "other"), response.status)
+        self.metrics.requests[request.scope["method"], *served] += 1
+        return served
 
 
 def _replay(request: Request, body: bytes) -> Receive:

@@ -51,6 +51,13 @@ def _is_boolean(value: object) -> object:
     raise ValueError("must be true or false")
 
 
+def _is_text(value: str) -> str:
+    """What every store can keep and find: neither the null character nor half of a surrogate pair is text."""
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("must be text: neither the null character nor a lone surrogate")
+    return value
+
+
 def _known_reason(code: str) -> str:
     if not reasons.is_status_reason(code):
         raise ValueError("must be an ISO ExternalStatusReason1Code")
@@ -86,7 +93,13 @@ ReasonCode = Annotated[
         json_schema_extra={"enum": sorted(reasons.STATUS_REASONS), "examples": ["AC04"]},
     ),
 ]
-Note = Annotated[str, Field(max_length=500, description="In words; kept in the history.")]
+#: For the document's sake; what it says of text every validator of requests can check.
+_TEXT = r"^[^\u0000]*$"
+Note = Annotated[
+    str,
+    AfterValidator(_is_text),
+    Field(json_schema_extra={"pattern": _TEXT}, max_length=500, description="In words; kept in the history."),
+]
 By = Annotated[
     str,
     Field(
@@ -95,7 +108,9 @@ By = Annotated[
         examples=["alice"],
     ),
 ]
-Name = Annotated[str, Field(min_length=1, max_length=140)]
+Name = Annotated[
+    str, AfterValidator(_is_text), Field(json_schema_extra={"pattern": _TEXT}, min_length=1, max_length=140)
+]
 
 
 class Input(BaseModel):

@@ -2,30 +2,24 @@
 
 import asyncio
 from collections.abc import Callable
-from uuid import UUID
 
 from interlock.api.exchange import JSON, NO_STORE, Request, Response
 from interlock.api.problems import refuse
-from interlock.clock import Now
 from interlock.errors import InterlockError, Stopped, StoreUnavailable
 from interlock.journal import Journal
-from interlock.ports import DeliveryUpdate
-from interlock.transaction import DeliveryState
 
 _ALIVE = Response(200, (JSON, NO_STORE), b'{"status":"ok"}')
 _READY = Response(200, (JSON, NO_STORE), b'{"status":"ready"}')
 #: A verdict this young is given again, so that probes, however many, cost one write a second.
 _FRESH_SECONDS = 1.0
 _PATIENCE_SECONDS = 5.0
-_NOBODY = UUID(int=0)
 
 
 class Health:
     """Asks the store by writing to it: a disk that is full or read-only still reads well."""
 
-    def __init__(self, journal: Journal, now: Now) -> None:
+    def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._now = now
         self._asked_at = float("-inf")
         self._asking: asyncio.Task[InterlockError | None] | None = None
         #: Set once the server is to stop: no new work should be sent here.
@@ -42,11 +36,9 @@ class Health:
         return await asyncio.shield(self._asking)
 
     async def _ask(self) -> InterlockError | None:
-        # A note on a transaction that nobody has changes nothing, yet goes the whole way to the disk.
-        note = DeliveryUpdate(transaction=_NOBODY, channel="health", state=DeliveryState.SENT, at=self._now())
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                await self._journal.commit(note)
+                await self._journal.renew()
         except InterlockError as exc:
             return exc
         except TimeoutError:

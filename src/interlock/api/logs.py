@@ -49,4 +49,6 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
     )
     # What the server's libraries have to say: warnings, and no more.
     logging.raiseExceptions = False
+    # The driver warns of each connection that was lost; we tell of that ourselves.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)

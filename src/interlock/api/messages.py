@@ -1,6 +1,7 @@
 """`POST /v1/messages`: id, message and answer in one call."""
 
 import asyncio
+import contextlib
 import re
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from interlock.api.exchange import JSON, XML, Headers, Intake, Request, Response
 from interlock.api.problems import InvalidRequest
 from interlock.api.views import Views, as_json
 from interlock.auth import Scope
+from interlock.errors import DependencyError
 from interlock.transaction import Transaction
 from interlock.workflow import Workflow
 
@@ -82,9 +84,11 @@ class Messages:
         location = (b"location", f"/v1/transactions/{transaction.id}".encode())
         headers: Headers = (location, *preference.applied)
         if transaction.standing.is_final and _wants_xml(request):
-            _, answer = await self._workflow.collect(identity.client_id, transaction.id)
-            if answer is not None:
-                return Response(200, (XML, *headers), answer.content)
+            # What was acknowledged is told as such, even if its answer cannot be read this moment.
+            with contextlib.suppress(DependencyError):
+                _, answer = await self._workflow.collect(identity.client_id, transaction.id)
+                if answer is not None:
+                    return Response(200, (XML, *headers), answer.content)
         body = as_json(self._views.transaction(transaction))
         return Response(200 if transaction.standing.is_final else 202, (JSON, *headers), body)
 

@@ -1,27 +1,47 @@
-"""`GET /metrics`: what this process does, for Prometheus."""
+"""`GET /metrics`: what this process does, and what the whole store holds, for Prometheus.
 
+What is in the store is told by every process alike. While the store does not answer it is left out, and all else is
+told as ever: it is then that somebody looks.
+"""
+
+import asyncio
 import resource
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from ipaddress import ip_address
+from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from interlock.api.access import Access
 from interlock.api.exchange import Intake, Request, Response
 from interlock.auth import Scope
 from interlock.clock import SteadyClock
+from interlock.errors import DependencyError, StoreUnavailable
 from interlock.iso20022.codes import HeldCause, Status
 from interlock.journal import Journal
-from interlock.ports import Store
+from interlock.ports import Open, Store
 from interlock.worker import Deadlines
 from interlock.workflow import Workflow
 
 _TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
 _QUANTILES = (0.5, 0.9, 0.99)
+#: How long the store may take; who asks wants an answer within a second.
+_PATIENCE_SECONDS = 0.7
+#: Scrapers whose tokens are remembered.
+_SCRAPERS_MAX = 16
+
+
+class _Stored(NamedTuple):
+    """What the store says of all processes' transactions."""
+
+    open: Mapping[tuple[Status, HeldCause | None], Open]
+    parked_deliveries: int
 
 
 class Metrics:
@@ -46,32 +66,101 @@ class Metrics:
         self._access = access
         #: Requests so far, by method, route and status.
         self.requests: Counter[tuple[str, str, int]] = Counter()
+        #: Tokens that were good while the store could be asked, and until when they are; oldest first.
+        self._scrapers: dict[str, datetime] = {}
 
     async def show(self, request: Request) -> Response:
         """The call: for operators, and for this machine itself, since totals over all clients tell of each of them."""
-        if not _is_local(request):
-            await self._access.require(request, Scope.OPERATE)
-        counts = await self._journal.read(self._store.counts, None)
+        stored: _Stored | None = None
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._admit(request)
+                stored = await self._journal.read(self._ask)
+        except (TimeoutError, DependencyError):
+            if not self._was_admitted(request):
+                raise StoreUnavailable("the store does not answer; try again shortly") from None
         registry = CollectorRegistry()
-        registry.register(_Gathered([*self._transactions(counts), *self._work(), *self._process()]))
+        connected = stored is not None and self._store.connected
+        told = [*self._roles(connected=connected), *self._transactions(), *self._work(), *self._process()]
+        if stored is not None:
+            told += self._stored(stored)
+        registry.register(_Gathered(told))
         return Response(200, (_TEXT,), generate_latest(registry))
 
-    def _transactions(self, counts: Mapping[tuple[Status, HeldCause | None], int]) -> Iterator[Metric]:
+    # -- who may ask --
+
+    async def _admit(self, request: Request) -> None:
+        """Raises Unauthorised, Forbidden."""
+        if _is_local(request):
+            return
+        identity = await self._access.require(request, Scope.OPERATE)
+        authorization = request.header(b"authorization")
+        assert authorization is not None  # it was good
+        self._scrapers.pop(authorization, None)
+        self._scrapers[authorization] = identity.expires
+        if len(self._scrapers) > _SCRAPERS_MAX:
+            del self._scrapers[next(iter(self._scrapers))]
+
+    def _was_admitted(self, request: Request) -> bool:
+        """Whether the caller may go on to ask although the store, which knows who may, is away."""
+        if _is_local(request):
+            return True
+        expires = self._scrapers.get(request.header(b"authorization") or "")
+        return expires is not None and self._clock() < expires
+
+    # -- what is told --
+
+    def _ask(self) -> _Stored:
+        return _Stored(self._store.open_by_status(), self._store.parked_deliveries())
+
+    def _roles(self, *, connected: bool) -> Iterator[Metric]:
+        yield GaugeMetricFamily("interlock_store_connected", "Whether the store answers.", value=connected)
+        leader = GaugeMetricFamily("interlock_leader", "Whether this process does a job for all.", labels=("job",))
+        # Who is cut off may not have noticed yet that it leads no more.
+        leader.add_metric(("deadlines",), connected and self._deadlines.leads)
+        yield leader
+
+    def _stored(self, stored: _Stored) -> Iterator[Metric]:
+        now = self._clock()
         flying = GaugeMetricFamily("interlock_in_flight", "Transactions without an end.", labels=("status", "held"))
-        for (status, cause), number in counts.items():
-            flying.add_metric((status, cause or ""), number)
-        yield flying
+        oldest = GaugeMetricFamily(
+            "interlock_oldest_in_flight_seconds", "Age of the oldest of them.", labels=("status", "held")
+        )
+        for (status, cause), found in stored.open.items():
+            flying.add_metric((status, cause or ""), found.number)
+            oldest.add_metric((status, cause or ""), max(0.0, (now - found.since).total_seconds()))
+        yield from (flying, oldest)
+        yield GaugeMetricFamily(
+            "interlock_deliveries_parked", "Deliveries given up until somebody looks.", value=stored.parked_deliveries
+        )
+
+    def _transactions(self) -> Iterator[Metric]:
         ends = CounterMetricFamily("interlock_ends", "Transactions ended since the start.", labels=("status", "reason"))
         for (status_ended, reason), number in self._workflow.memory.ends.items():
             ends.add_metric((status_ended, reason), number)
         yield ends
+        yield self._lasted()
         yield CounterMetricFamily(
             "interlock_parked", "Transactions that tripped over a mistake of ours.", value=self._workflow.parked
+        )
+        yield CounterMetricFamily(
+            "interlock_claims_taken_over",
+            "Transactions taken over from processes that are gone.",
+            value=self._workflow.taken_over,
         )
         yield CounterMetricFamily("interlock_deadlines_fired", "Deadlines fired.", value=self._deadlines.fired)
         yield _quantiles(
             "interlock_deadline_lateness_seconds", "How late recent deadlines fired.", self._deadlines.lateness
         )
+
+    def _lasted(self) -> Metric:
+        lasted = self._workflow.memory.lasted
+        family = HistogramMetricFamily("interlock_transaction_seconds", "Time from id to end.", labels=("status",))
+        bounds = [*map(str, lasted.BOUNDS), "+Inf"]
+        for status, counts in lasted.counts.items():
+            buckets = list(zip(bounds, map(float, accumulate(counts)), strict=True))
+            family.add_metric((status,), buckets, sum_value=lasted.seconds[status])
+        return family
 
     def _work(self) -> Iterator[Metric]:
         tally = self._journal.tally
@@ -79,6 +168,12 @@ class Metrics:
         yield CounterMetricFamily("interlock_journal_batches", "Durable commits.", value=tally.batches)
         yield CounterMetricFamily("interlock_journal_writes", "Writes in them.", value=tally.writes)
         yield CounterMetricFamily("interlock_journal_failures", "Writes that failed.", value=tally.failures)
+        yield CounterMetricFamily(
+            "interlock_outcomes_unknown", "Callers told that their write's outcome is not known.", value=tally.unknown
+        )
+        yield CounterMetricFamily(
+            "interlock_lease_losses", "How often others took this process for dead.", value=tally.lost_leases
+        )
         yield GaugeMetricFamily("interlock_journal_waiting", "Writes not yet handed on.", value=self._journal.waiting)
         yield _quantiles("interlock_journal_batch_writes", "Size of recent commits.", (size for size, _ in recent))
         yield _quantiles("interlock_journal_commit_seconds", "Time of recent commits.", (took for _, took in recent))

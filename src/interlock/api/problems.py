@@ -72,6 +72,7 @@ TABLE: Mapping[type[errors.InterlockError], Kind] = MappingProxyType(
         errors.Forbidden: Kind(403, "Forbidden"),
         NotFound: Kind(404, "Not found"),
         errors.UnknownTransaction: Kind(404, "Unknown transaction"),
+        errors.Archived: Kind(410, "Archived"),
         errors.NoAnswer: Kind(404, "No such message"),
         NoAnswerYet: Kind(404, "No answer yet"),
         NoAnswerDue: Kind(404, "No answer due"),

@@ -174,8 +174,10 @@ def run(config: Config, on_ready: Callable[[Interlock, str], None]) -> None:
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
         raise ConfigError(f"data: the folder {config.data} cannot be made: {exc.strerror}") from exc
-    # Before the parts are made: to open the store for writing would fence off the server that has the folder.
-    with sole_server(config.data), asyncio.Runner(loop_factory=_new_loop) as runner:
+    # Before the parts are made: to open the store for writing would fence off the server that has the folder. Processes
+    # over a shared store may share a folder too.
+    alone = contextlib.nullcontext() if config.is_shared else sole_server(config.data)
+    with alone, asyncio.Runner(loop_factory=_new_loop) as runner:
         interlock = Interlock(config)
         _tune_process()
         runner.run(serve(interlock, config, lambda url: on_ready(interlock, url)))

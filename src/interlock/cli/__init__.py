@@ -10,7 +10,17 @@ import typer
 from typer.core import TyperGroup
 
 from interlock import __version__
-from interlock.cli import administration, benchmark, demonstration, service, transactions, upkeep, validation
+from interlock.cli import (
+    administration,
+    archive,
+    benchmark,
+    demonstration,
+    reconcile,
+    service,
+    transactions,
+    upkeep,
+    validation,
+)
 from interlock.cli.exits import epilog, exit_of
 from interlock.cli.printing import complain
 from interlock.errors import InterlockError
@@ -65,6 +75,7 @@ for command in (
     transactions.decide,
     transactions.redrive,
     validation.validate,
+    reconcile.reconcile,
     service.config,
     benchmark.bench,
 ):
@@ -73,6 +84,7 @@ app.add_typer(administration.clients, name="clients")
 app.add_typer(administration.keys, name="keys")
 app.add_typer(upkeep.db, name="db")
 app.add_typer(upkeep.audit, name="audit")
+app.add_typer(archive.archive, name="archive")
 
 
 def main() -> None:

@@ -34,8 +34,10 @@ keys = typer.Typer(help="What tokens are signed with: list, rotate.", no_args_is
 @contextmanager
 def opened(settings: "Config") -> Iterator["Store"]:
     """The store of these settings, given back at the end."""
+    from interlock.api import logs
     from interlock.app import open_store
 
+    logs.configure("warning", "text")  # to standard error: what is printed must stay what was asked for
     store = open_store(settings)
     try:
         yield store
@@ -82,7 +84,7 @@ def add_client(
         from interlock.app import server_key
         from interlock.auth import new_client
 
-        client, secret = new_client(name, scopes, server_key(settings.data, store), now())
+        client, secret = new_client(name, scopes, server_key(settings, store), now())
         write(store, client)
     shown = {"client_id": client.id, "client_secret": secret, "name": client.name, "scopes": sorted(client.scopes)}
     if as_json:

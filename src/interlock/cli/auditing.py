@@ -1,149 +1,248 @@
-"""Whether what a store holds follows from its history. In bounded memory, beside a running server.
+"""Whether what a store holds follows from its history. In bounded memory, beside running servers.
 
-Three questions. Does the chain of events hold, so that none was altered, moved or removed? Are the messages those that
+Three questions. Do the chains of events hold, so that none was altered, moved or removed? Are the messages those that
 the events name? Does the present state follow: each transaction from its events by the lifecycle's table, and its
 payments and keys from its message, read again?
 
+History is what it was when we began; what servers add meanwhile is for the next audit. A fault is told only if it holds
+when it is looked at a second time: rows that are moved to an archive in between are no fault.
+
 Out of scope, for neither events nor messages tell of it: clients, signing keys and operators' orders; routes, and when
 a clock fires; references, idempotency keys and deliveries; whether a key is reserved or only finds; rows that belong to
-no transaction. Messages are read by this version's rules, which is what a later version must keep to.
+no transaction. What was archived is not here to be looked at: of its events the chain holds both ends, and the archive
+is verified by itself. Messages are read by this version's rules, which is what a later version must keep to.
 """
 
-import json
-import re
-import threading
-from collections.abc import Iterator, Sequence
-from hashlib import sha256
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
 from uuid import UUID
 
-import zstandard
+from interlock import chain
+from interlock.chain import Gap, Head, Link
+from interlock.cli.consequences import unlike
+from interlock.cli.dossiers import UNREADABLE, Dossier, Name, Reader, dossiers
+from interlock.errors import RequestError
+from interlock.lifecycle import EventKind
+from interlock.ports import Store
 
-from interlock import chain, lifecycle
-from interlock.chain import Head, Link
-from interlock.errors import IllegalTransition
-from interlock.iso20022 import answers, envelopes, fields
-from interlock.iso20022.codes import Status
-from interlock.iso20022.envelopes import Limits
-from interlock.iso20022.original import Original, OriginalPayment
-from interlock.lifecycle import Effect, EventKind, Standing
-from interlock.ports import Query, Store
-from interlock.stages import receive
-from interlock.transaction import Body, BodyKind, Event, Payment, Transaction
-
-_PAGE = 500
-#: How often a transaction is looked at anew that a server changes while we look.
-_TRIES = 8
-#: What a row raises whose values are none of ours.
-_UNREADABLE = (ValueError, ArithmeticError)
+#: Events read together; as many as a store reads at a time itself.
+_PAGE = 5000
+#: Before any event: one that was given a number below the first must be met too.
+_BEFORE_ALL = -(1 << 62)
+#: How often it is asked whether events beyond a head are only newer than it.
+_TRIES = 100
 
 
-def faults(store: Store, anchor: tuple[int, bytes] | None = None) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """The end of a chain as somebody noted it down. Without a journal: of the one that there is."""
+
+    journal: str | None
+    seq: int
+    hash: bytes
+
+
+def faults(
+    store: Store,
+    anchors: Sequence[Anchor] = (),
+    *,
+    chain_only: bool = False,
+    tell: Callable[[str], object] = lambda _: None,
+) -> Iterator[str]:
     """A sentence for each thing that does not hold.
 
-    anchor: number and hash of an event, noted down earlier.
+    tell: is told now and then how far it has come. Raises RequestError for an anchor that does not say its journal
+    where there are several.
     """
-    head = store.head()
-    links = _Links(store, head, anchor)
-    yield from chain.faults(links, head)
-    yield from links.missing_anchor()
-    named = seen = 0
-    spoilt: list[UUID] = []
-    for link in _until(store, head):
-        digests = _digests(link)
-        named += len(digests)
-        yield from _unknown_bodies(store, link, digests)
-        born = _born(link)
-        if born is not None:
-            seen += sum(1 for _ in _bodies(store, born))
-            unlike = _unlike_history(store, born)
-            if unlike and not _is_readable(store, born):
-                spoilt.append(born)
-            yield from unlike
-    yield from _without_history(store, spoilt)
-    if head is not None and store.head() == head and seen > named:
-        yield f"there are {seen} messages, and history names {named}: some were added behind its back"
+    heads = store.heads()
+    noted = _by_journal(store, heads, anchors)
+    with dossiers(store) as reader:
+        chains = _Chains(store, noted, tell)
+        for head in heads:
+            # Where an archive takes over a run of events while we walk, a second walk finds the gap that it leaves.
+            if any(True for _ in chains.faults(head)):
+                yield from chains.faults(head)
+        yield from chains.elsewhere(heads, reader)
+        if not chain_only:
+            state = _State(store, reader, tell)
+            for head in heads:
+                yield from state.missing(head)
+            yield from state.faults()
 
 
-# -- the chain, and the messages that it names ------------------------------------------------------------------------
+def _by_journal(store: Store, heads: Sequence[Head], anchors: Sequence[Anchor]) -> dict[str, list[Anchor]]:
+    """The anchors of each journal."""
+    noted: dict[str, list[Anchor]] = {}
+    for anchor in anchors:
+        journal = anchor.journal
+        if not store.shared:
+            # One chain, over all incarnations: an anchor may bear the name of a former one.
+            journal = heads[0].journal if heads else ""
+        elif journal is None:
+            if len(heads) > 1:
+                names = ", ".join(head.journal for head in heads)
+                raise RequestError(f"anchor {anchor.seq}: there are several journals ({names}); write JOURNAL/SEQ:HASH")
+            journal = heads[0].journal if heads else ""
+        noted.setdefault(journal, []).append(anchor)
+    return noted
 
 
-def _until(store: Store, head: Head | None) -> Iterator[Link]:
-    """The chain as long as it was when we began; a server may be adding to it.
+# -- chains -----------------------------------------------------------------------------------------------------------
 
-    In pages, for a read that stays open keeps the server's log from shrinking.
+
+class _Chains:
+    """The chains of all journals, walked one after the other and watched for anchors."""
+
+    def __init__(self, store: Store, noted: dict[str, list[Anchor]], tell: Callable[[str], object]) -> None:
+        self._store = store
+        self._noted = noted
+        self._tell = tell
+
+    def faults(self, head: Head) -> Iterator[str]:
+        """Of one journal."""
+        watch = _Watch(self._noted.get(head.journal, ()))
+        walked = _walk(self._store, head, self._tell)
+        yield from chain.faults((watch.saw(item) for item in walked), head)
+        yield from watch.faults(head.journal)
+        yield from self._beyond(head)
+
+    def _beyond(self, head: Head) -> Iterator[str]:
+        """An event after the head, where that is not because a server has moved it on."""
+        end = head.seq
+        for _ in range(_TRIES):
+            item = next(self._store.chain(head.journal, end), None)
+            if item is None:
+                return
+            end = next((h.seq for h in self._store.heads() if h.journal == head.journal), 0)
+            if _first(item) > end:
+                yield f"journal {head.journal}: event {_first(item)} is beyond its head ({end}): it was added behind it"
+                return
+
+    def elsewhere(self, heads: Sequence[Head], reader: Reader) -> Iterator[str]:
+        """Events and anchors of journals that have no head."""
+        known = {head.journal for head in heads}
+        found = reader.journals()
+        for journal in set(found) - known - {head.journal for head in self._store.heads()}:
+            yield f"journal {journal}: there are events of it, and its head is missing"
+        for journal in self._noted.keys() - known:
+            yield f"journal {journal or '(any)'}: it has no events, and one was noted down: history was rewritten"
+
+
+class _Watch:
+    """Looks out for anchors."""
+
+    def __init__(self, anchors: Sequence[Anchor]) -> None:
+        #: Each that was not met yet, with the archive that it is in.
+        self._unmet = dict.fromkeys(anchors, "")
+
+    def saw(self, item: Link | Gap) -> Link | Gap:
+        """The item, looked at in passing."""
+        for anchor in tuple(self._unmet):
+            if (anchor.seq, anchor.hash) == (_last(item), item.hash):
+                del self._unmet[anchor]
+            elif isinstance(item, Gap) and item.first <= anchor.seq < item.last:
+                self._unmet[anchor] = item.archive
+        return item
+
+    def faults(self, journal: str) -> Iterator[str]:
+        """A fault for each that was not met."""
+        for anchor, archive in self._unmet.items():
+            if archive:
+                yield (
+                    f"journal {journal}: event {anchor.seq}, which was noted down, is in the archive {archive} and "
+                    "cannot be compared here; give a later one, and verify the archive"
+                )
+            else:
+                yield f"journal {journal}: event {anchor.seq} is not the one noted down: history was rewritten"
+
+
+def _walk(store: Store, head: Head, tell: Callable[[str], object]) -> Iterator[Link | Gap]:
+    """A journal's chain as long as it was when we began; a server may be adding to it.
+
+    In pages, for a read that stays open keeps an SQLite server's log from shrinking. A page begins with the last of the
+    one before: another event under the same number would be overlooked between two pages.
     """
-    after, end = 0, 0 if head is None else head.seq
-    while after < end:
-        page = list(islice(store.chain(after), _PAGE))
+    after, last = _BEFORE_ALL, None
+    while after < head.seq:
+        page = list(islice(store.chain(head.journal, after if last is None else after - 1), _PAGE))
+        if last is not None and page[:1] == [last]:
+            del page[0]
         if not page:
             return
-        yield from (link for link in page if link.seq <= end)
-        after = page[-1].seq
+        yield from (item for item in page if _last(item) <= head.seq)
+        last = page[-1]
+        after = max(_last(last), after + 1)
+        tell(f"journal {head.journal}: {min(after, head.seq):,} of {head.seq:,} events")
 
 
-class _Links:
-    """The chain, watched for an anchor as it is walked."""
-
-    def __init__(self, store: Store, head: Head | None, anchor: tuple[int, bytes] | None) -> None:
-        self._links = _until(store, head)
-        self._anchor = anchor
-        self._found = anchor is None
-
-    def __iter__(self) -> Iterator[Link]:
-        for link in self._links:
-            self._found = self._found or (link.seq, link.hash) == self._anchor
-            yield link
-
-    def missing_anchor(self) -> Iterator[str]:
-        """A fault if the anchor was not met."""
-        if not self._found and self._anchor is not None:
-            yield f"event {self._anchor[0]} is not the one noted down: history was rewritten"
+def _first(item: Link | Gap) -> int:
+    return item.first if isinstance(item, Gap) else item.seq
 
 
-def _digests(link: Link) -> list[str]:
-    """SHA-256 of the messages that came with an event."""
-    if b'"bodies"' not in link.content:
-        return []
-    try:
-        return list(json.loads(link.content).get("bodies", ()))
-    except (ValueError, AttributeError):
-        return []  # the chain has told of it
+def _last(item: Link | Gap) -> int:
+    return item.last if isinstance(item, Gap) else item.seq
 
 
-def _unknown_bodies(store: Store, link: Link, digests: list[str]) -> Iterator[str]:
-    if not digests:
-        return
-    try:
-        transaction, _ = chain.decode(link.content)
-    except ValueError:
-        return  # the chain has told of it
-    held = list(_bodies(store, transaction))
-    for digest in digests:
-        if digest not in held:
-            yield f"transaction {transaction}: a message is not the one that event {link.seq} names"
-    if len(digests) > 1 and held == digests[::-1] != digests:
-        yield f"transaction {transaction}: its message and its answer have changed places"
+# -- transactions -----------------------------------------------------------------------------------------------------
 
 
-def _bodies(store: Store, transaction: UUID) -> Iterator[str]:
-    """SHA-256 of the messages as they are now; of one that cannot be unpacked, nothing."""
-    for kind in BodyKind:
-        body = _body(store, transaction, kind)
-        if body is not None:
-            yield sha256(body.content).hexdigest()
+class _State:
+    """All transactions, against their histories."""
 
+    def __init__(self, store: Store, reader: Reader, tell: Callable[[str], object]) -> None:
+        self._store = store
+        self._reader = reader
+        self._tell = tell
 
-def _body(store: Store, transaction: UUID, kind: BodyKind) -> Body | None:
-    """A message; None where there is none, or where it cannot be unpacked."""
-    try:
-        return store.message(transaction, kind)
-    except (zstandard.ZstdError, MemoryError, ValueError):
-        return None
+    def missing(self, head: Head) -> Iterator[str]:
+        """Transactions that began in a journal, and are not there any more."""
+        walked = _walk(self._store, head, lambda said: self._tell(f"transactions that began in {said}"))
+        while page := list(islice(walked, _PAGE)):
+            born = [id_ for item in page if isinstance(item, Link) and (id_ := _born(item)) is not None]
+            for id_ in self._reader.missing(born) if born else ():
+                if not self._is_archived(id_):
+                    yield f"transaction {id_}: history tells of it, and it is missing"
 
+    def _is_archived(self, id_: UUID) -> bool:
+        """Whether it went to an archive, with its events."""
+        try:
+            return self._store.archived(id_) is not None and not self._store.history(id_)
+        except UNREADABLE:
+            return False  # an event of it is there
 
-# -- which transactions there are -------------------------------------------------------------------------------------
+    def faults(self) -> Iterator[str]:
+        """Of all that there are."""
+        number = 0
+        for page in self._reader.pages():
+            for dossier, found in zip(page, self._looked_at(page), strict=True):
+                if found:
+                    yield from (f"transaction {dossier.id}: {fault}" for fault in self._again(dossier))
+            number += len(page)
+            self._tell(f"{number:,} transactions")
+
+    def _looked_at(self, page: Sequence[Dossier]) -> list[list[str]]:
+        """Faults of each."""
+        found: list[list[str]] = []
+        names: list[list[tuple[str, Name]]] = []
+        for dossier in page:
+            names.append([])
+            found.append(list(unlike(self._store, dossier, names[-1])))
+        unknown = self._reader.unknown([name for of_one in names for _, name in of_one])
+        for of_one, told in zip(names, found, strict=True):
+            told += [
+                f"its key {what} is missing: a double would not be known for one"
+                for what, name in of_one
+                if name in unknown
+            ]
+        return found
+
+    def _again(self, dossier: Dossier) -> list[str]:
+        """Faults that are still there."""
+        now = self._reader.again(dossier)
+        if now.rows:
+            return self._looked_at([now])[0]
+        return [] if self._is_archived(dossier.id) else ["it was there a moment ago, and it is missing"]
 
 
 def _born(link: Link) -> UUID | None:
@@ -155,387 +254,3 @@ def _born(link: Link) -> UUID | None:
     except ValueError:
         return None  # the chain has told of it
     return transaction if event.kind is EventKind.ID_ISSUED else None
-
-
-def _is_readable(store: Store, transaction: UUID) -> bool:
-    try:
-        store.get(transaction)
-    except _UNREADABLE:
-        return False
-    return True
-
-
-def _without_history(store: Store, spoilt: Sequence[UUID]) -> Iterator[str]:
-    """Transactions that no event tells of.
-
-    spoilt: those that cannot be read and were told of; the pages that hold one are left out up to it.
-    """
-    after: UUID | None = None
-    while True:
-        try:
-            page = store.find(Query(client=None, after=after, limit=_PAGE))
-        except _UNREADABLE:
-            after = max((id_ for id_ in spoilt if after is None or id_ < after), default=None)
-            if after is None:
-                yield "a transaction that history does not know cannot be read"
-                return
-            continue
-        for transaction in page.transactions:
-            if not store.history(transaction.id):
-                yield f"transaction {transaction.id}: history does not know it"
-        after = page.next
-        if after is None:
-            return
-
-
-# -- what events tell of a transaction --------------------------------------------------------------------------------
-
-
-class _Told:
-    """What events say of a transaction's present state. Raises IllegalTransition where they cannot follow so."""
-
-    def __init__(self, events: Sequence[Event]) -> None:
-        self.standing = Standing()
-        #: The last one that moved it: its reason, code and note are the transaction's.
-        self.moved: Event | None = None
-        #: It was found technically valid and new, so that it reserved its keys.
-        self.entered = False
-        #: What its message tells was noted down; None where it may have been.
-        self.placed: bool | None = False
-        #: A stage of ours failed on the way.
-        self.faulted = False
-        #: Its message was beyond the limits of what is read at all.
-        self.limited = False
-        self.flagged = False
-        self.approved_by: str | None = None
-        self.redriven: str | None = None
-        self.statuses: set[Status | None] = set()
-        retried = False
-        for event in events:
-            kind = event.because or event.kind
-            effect = self._follow(event, kind)
-            if effect in (Effect.GO, Effect.END):
-                self.moved = event
-                self.entered |= kind in _ENTERING
-                self.placed = self.placed or kind in _PLACING or (None if retried and kind in _MAY_PLACE else False)
-            self.flagged |= effect in (Effect.FLAG, Effect.INCIDENT)
-            self.faulted |= kind is EventKind.STAGE_FAULT
-            self.limited |= kind is EventKind.REFUSED and _is_limit(event)
-            retried |= kind is EventKind.RETRIED
-            if kind is EventKind.APPROVED:
-                self.approved_by = event.actor
-            if kind is EventKind.REDRIVEN:
-                self.redriven = event.note
-
-    def _follow(self, event: Event, kind: EventKind) -> Effect:
-        alone = event.kind is EventKind.ENDED and event.because is not None
-        step = lifecycle.apply(self.standing, kind, alone=alone)
-        if step.standing != event.standing:
-            raise IllegalTransition(f"event {event.seq} is not what the lifecycle makes of {kind}")
-        self.standing = step.standing
-        self.statuses.add(step.standing.status)
-        return step.effect
-
-
-_ENTERING = (EventKind.RECEIVED, EventKind.PASSED, EventKind.HELD_FOR_DECISION)
-_PLACING = (*_ENTERING, EventKind.REFUSED)
-#: After a retry the stages may find that it is too late, or the clock may have come first: the events are the same.
-_MAY_PLACE = (EventKind.DEADLINE,)
-_LIMITS = {"xml.size", "xml.nodes", "xml.depth"}
-
-
-def _is_limit(event: Event) -> bool:
-    findings = event.detail.get("findings")
-    return isinstance(findings, list) and any(finding.get("rule") in _LIMITS for finding in findings)
-
-
-# -- what a message tells ---------------------------------------------------------------------------------------------
-
-
-class _Message(NamedTuple):
-    """A message received, read again; nothing where it cannot be read."""
-
-    definition: str | None = None
-    original: Original | None = None
-
-    @property
-    def payments(self) -> tuple[OriginalPayment, ...]:
-        return () if self.original is None else self.original.payments
-
-    @property
-    def is_answer(self) -> bool:
-        return self.definition is not None and answers.is_answer(self.definition)
-
-
-#: Wider than any that a server can have: what it refused by its own is known from its events.
-_WIDEST = Limits(bytes_max=1 << 40, depth_max=256, nodes_max=1 << 40)
-
-
-def _read(content: bytes, *, known: bool) -> _Message:
-    """known: it was technically valid. The names in any other stay in memory as long as the thread that met them."""
-    if known:
-        return _parsed(content)
-    read: list[_Message] = []
-    thread = threading.Thread(target=lambda: read.append(_parsed(content, alone=True)))
-    thread.start()
-    thread.join()
-    return read[0]
-
-
-def _parsed(content: bytes, *, alone: bool = False) -> _Message:
-    try:
-        envelope = envelopes.read(content, _WIDEST, parser=envelopes.new_parser() if alone else None)
-        if envelope.document is None or envelope.definition is None:
-            return _Message(envelope.definition)
-        return _Message(envelope.definition, fields.extract(envelope))
-    except Exception:  # noqa: BLE001 - as the server: what we fail to look at is told as such
-        return _Message()
-
-
-# -- one transaction --------------------------------------------------------------------------------------------------
-
-
-def _unlike_history(store: Store, id_: UUID) -> list[str]:
-    """Faults of one transaction's state; anew where it may have moved on while we looked."""
-    found = list(_unlike(store, id_))
-    for _ in range(_TRIES):
-        if not found:
-            break
-        before = _version(store, id_)
-        found = list(_unlike(store, id_))
-        if _version(store, id_) == before:
-            break
-    return [f"transaction {id_}: {fault}" for fault in found]
-
-
-def _version(store: Store, id_: UUID) -> int | None:
-    try:
-        transaction = store.get(id_)
-    except _UNREADABLE:
-        return None
-    return None if transaction is None else transaction.version
-
-
-def _unlike(store: Store, id_: UUID) -> Iterator[str]:
-    try:
-        transaction = store.get(id_)
-        events = store.history(id_)
-    except _UNREADABLE as exc:
-        yield f"its state cannot be read: {exc}"
-        return
-    if transaction is None:
-        yield "history tells of it, and it is missing"
-        return
-    if [event.seq for event in events] != list(range(1, transaction.version + 1)):
-        yield f"its version is {transaction.version}, its events are {len(events)}"
-        return
-    try:
-        told = _Told(events)
-    except IllegalTransition:
-        yield "its events do not follow one another by the lifecycle's table"
-        return
-    yield from _unlike_events(transaction, events, told)
-    yield from _unlike_attempts(store, transaction, told)
-    inbox, outbox = (_body(store, id_, kind) for kind in BodyKind)
-    message = _Message()
-    if inbox is not None and not told.limited:
-        message = _read(inbox.content, known=told.entered)
-    if transaction.digest != (None if inbox is None else sha256(inbox.content).digest()):
-        yield "its message is not the one that it was received with"
-        return  # all that follows would be said of another message
-    yield from _unlike_message(transaction, told, inbox, message)
-    yield from _unlike_answer(transaction, told, outbox, message)
-    try:
-        payments = store.payments(id_)
-    except _UNREADABLE:
-        yield "a payment of it cannot be read: its status or amount is none"
-        return
-    placed = told.placed if told.placed is not None else bool(transaction.payments or payments)
-    yield from _unlike_payments(payments, message.payments if placed else ())
-    yield from _unlike_end(transaction, told, payments, outbox)
-    if told.entered and message.original is not None:
-        yield from _missing_keys(store, id_, events[0].actor, message.original)
-
-
-def _unlike_events(transaction: Transaction, events: Sequence[Event], told: _Told) -> Iterator[str]:
-    if transaction.standing != told.standing:
-        yield _stands_otherwise(transaction.standing, told.standing)
-    first, last, moved = events[0], events[-1], told.moved
-    assert moved is not None  # the first event moves it, by the table
-    for name, present, due in (
-        ("client", transaction.client, first.actor),
-        ("beginning", transaction.created_at, first.at),
-        ("last change", transaction.updated_at, last.at),
-        ("epoch", transaction.epoch, last.epoch),
-        ("reason", transaction.reason, moved.reason),
-        ("code", transaction.code, moved.code),
-        ("note", transaction.note, moved.note),
-        ("first approval", transaction.approved_by, told.approved_by),
-    ):
-        if present != due:
-            yield f"its {name} is {_said(present)}, its events say {_said(due)}"
-    # A fault may have set the flag too, where one was parked.
-    if transaction.flagged != told.flagged and not (transaction.flagged and told.faulted):
-        yield f"its flag for the operations desk is {_said(transaction.flagged)}, its events say otherwise"
-    if told.standing.is_final and (transaction.deadline is not None or transaction.sla_left is not None):
-        yield f"it is {told.standing.status}, and a clock of it still runs"
-    if not told.standing.is_final and transaction.deadline is None:
-        yield f"it is {told.standing.status}, and no clock of it runs: it would never end"
-
-
-def _stands_otherwise(present: Standing, due: Standing) -> str:
-    if _shown(present) == _shown(due):
-        return f"it shows {present.status} as its events say, but its state behind that is another"
-    return f"it is {_shown(present)}, its events say {_shown(due)}"
-
-
-def _shown(standing: Standing) -> str:
-    """The status, with what else is known of it."""
-    more = "" if standing.cause is None else f" (held: {standing.cause})"
-    return f"{standing.status}{more}" + (
-        f" (end: {standing.end})" if standing.end not in (None, standing.status) else ""
-    )
-
-
-def _said(value: object) -> str:
-    return "not set" if value is None else str(value)
-
-
-def _unlike_attempts(store: Store, transaction: Transaction, told: _Told) -> Iterator[str]:
-    """What binds the attempts at one message, from both sides."""
-    again, of = transaction.redriven_as, transaction.redrive_of
-    if told.redriven != (None if again is None else f"as {again}"):
-        yield f"it was driven again as {_said(again)}, its events say {_said(told.redriven)}"
-    elif again is not None:
-        next_ = _relative(store, again)
-        if next_ is None or next_.redrive_of != transaction.id or next_.attempt != transaction.attempt + 1:
-            yield f"it was driven again as {again}, which is not the attempt after it"
-    if of is None:
-        if transaction.attempt != 1:
-            yield f"it is attempt {transaction.attempt} of nothing"
-        return
-    former = _relative(store, of)
-    if former is None or former.redriven_as != transaction.id or former.attempt != transaction.attempt - 1:
-        yield f"it is attempt {transaction.attempt}, and {of} is not the one before it"
-
-
-def _relative(store: Store, id_: UUID) -> Transaction | None:
-    try:
-        return store.get(id_)
-    except _UNREADABLE:
-        return None
-
-
-def _unlike_message(transaction: Transaction, told: _Told, inbox: Body | None, message: _Message) -> Iterator[str]:
-    if inbox is not None and inbox.digest != transaction.digest:
-        yield "its message is stored under another digest than its own"
-    # Where a stage has failed, the definition may not have been read.
-    known = {message.definition, None} if told.faulted or not told.placed else {message.definition}
-    if inbox is not None and inbox.definition not in known:
-        yield f"its message is stored as {_said(inbox.definition)}, it is {_said(message.definition)}"
-    if transaction.definition not in known:
-        yield f"its definition is {_said(transaction.definition)}, its message is {_said(message.definition)}"
-    original = message.original
-    message_id = None if original is None else original.message_id
-    blank: tuple[str | None, int, bool] = (None, 0, True)
-    full = (message_id, len(message.payments), not message.is_answer)
-    allowed = {None: (blank, full), False: (blank,), True: (full,)}[told.placed]
-    present = (transaction.message_id, transaction.payments, transaction.answer_due)
-    if present not in allowed:
-        names = ("message identification", "number of payments", "whether an answer is due")
-        differing = [name for name, one, other in zip(names, present, allowed[-1], strict=True) if one != other]
-        yield f"not as its message says: {', '.join(differing)}"
-
-
-def _unlike_answer(transaction: Transaction, told: _Told, outbox: Body | None, message: _Message) -> Iterator[str]:
-    if transaction.answer != (None if outbox is None else outbox.definition):
-        yield "the definition of its answer is not that of the answer stored"
-    if outbox is None:
-        # One that answers is not answered; after a fault it may not have been known for what it is.
-        if told.standing.is_final and not message.is_answer:
-            yield f"it is {told.standing.status}, and has no answer"
-        return
-    if not told.standing.is_final:
-        yield f"it is {told.standing.status}, and has an answer already"
-    elif message.is_answer and told.placed and not told.faulted:
-        yield "it is an answer, and has an answer itself"
-    if outbox.digest != sha256(outbox.content).digest() or outbox.definition != _definition(outbox.content):
-        yield "its answer is stored under another definition or digest than its own"
-
-
-def _definition(content: bytes) -> str | None:
-    try:
-        return envelopes.read(content, _WIDEST).definition
-    except Exception:  # noqa: BLE001 - whatever it is, it is no answer of ours
-        return None
-
-
-# -- its payments and keys --------------------------------------------------------------------------------------------
-
-
-def _unlike_payments(payments: Sequence[Payment], due: Sequence[OriginalPayment]) -> Iterator[str]:
-    """Against the message, field by field; values are not repeated, for they may be personal data."""
-    if [payment.ordinal for payment in payments] != [payment.ordinal for payment in due]:
-        yield f"it holds {len(payments)} payments, its message {len(due)}, or they are numbered otherwise"
-        return
-    for payment, original in zip(payments, due, strict=True):
-        if (
-            payment.amount == original.decimal
-            and payment.uetr == original.uetr
-            and payment.currency == original.currency
-            and payment.instruction_id == original.instruction_id
-            and payment.end_to_end_id == original.end_to_end_id
-            and payment.transaction_id == original.transaction_id
-        ):
-            continue
-        names = ("instruction_id", "end_to_end_id", "transaction_id", "uetr", "currency")
-        differing = [name for name in names if getattr(payment, name) != getattr(original, name)]
-        differing += ["amount"] if payment.amount != original.decimal else []
-        yield f"payment {payment.ordinal} is not as in its message: {', '.join(differing)}"
-
-
-def _unlike_end(
-    transaction: Transaction, told: _Told, payments: Sequence[Payment], outbox: Body | None
-) -> Iterator[str]:
-    """Statuses of payments against the transaction's, and against what the answer says of each."""
-    end = told.standing.end if told.standing.is_final else None
-    allowed = {Status.RJCT, *told.statuses} - {Status.ACSC, Status.CANC} if end is None else {end, Status.RJCT}
-    for payment in payments:
-        if payment.status not in allowed:
-            yield f"payment {payment.ordinal} is {payment.status} where the transaction is {told.standing.status}"
-        elif payment.reason != _reason_due(transaction, payment):
-            yield f"payment {payment.ordinal} is {payment.status} with another reason than the transaction"
-    if end is Status.ACSC and payments and all(payment.status is not Status.ACSC for payment in payments):
-        yield "it is ACSC, and none of its payments is"
-    said = [] if outbox is None else _STATUS_SAID.findall(outbox.content)
-    if len(said) != len(payments):
-        return  # the answer tells nothing of single payments
-    for payment, status in zip(payments, said, strict=True):
-        if (payment.status is Status.ACSC) != (status == b"ACSC"):
-            yield f"payment {payment.ordinal} is {payment.status}, the answer said {status.decode()}"
-
-
-_STATUS_SAID = re.compile(rb"<TxSts>([A-Z]{4})</TxSts>")
-
-
-def _reason_due(transaction: Transaction, payment: Payment) -> str | None:
-    """The reason that a payment must have: none while it is open, its own where it was rejected alone."""
-    if payment.status is Status.RJCT:
-        return payment.reason or "a reason"
-    return transaction.reason if payment.status.is_final else None
-
-
-def _missing_keys(store: Store, id_: UUID, client: str, original: Original) -> Iterator[str]:
-    """Names under which a double of it would be refused."""
-    keys = list(receive.message_keys(original))
-    for payment in original.payments:
-        keys.extend(receive.payment_keys(original, payment))
-    above = UUID(int=id_.int + 1)
-    for key in keys:
-        try:
-            page = store.find(Query(client=client, key=(key.kind, key.value), after=above, limit=1))
-        except _UNREADABLE:
-            continue  # told of where that transaction is looked at
-        if not page.transactions or page.transactions[0].id != id_:
-            which = f" of payment {key.payment}" if key.payment else ""
-            yield f"its key {key.kind}{which} is missing: a double would not be known for one"

@@ -85,7 +85,7 @@ def config(
     Of each the command line's, else the environment's, else the file's, else the default.
     """
     settings = effective(config, host=host, port=port, data=data, region=region)
-    shown = settings.model_dump(mode="json")
+    shown = {**settings.model_dump(mode="json"), "store": settings.store_shown}
     if as_json:
         emit(shown)
         return

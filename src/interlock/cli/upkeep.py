@@ -1,10 +1,13 @@
-"""`interlock db` and `interlock audit`: the store's file, and whether its history holds.
+"""`interlock db` and `interlock audit`: the store's file or database, and whether its history holds.
 
-The only commands that know that the store is an SQLite file; where it is another one they have nothing to do.
+The only commands that know what the store is: an SQLite file, which they also copy and put back, or a PostgreSQL
+database, which has better tools for that. None of them but `migrate` and `restore` changes what it looks at.
 """
 
+import re
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,32 +17,84 @@ import typer
 from interlock.cli.administration import now, opened
 from interlock.cli.exits import Exit
 from interlock.cli.options import AsJson, ConfigFile, DataFolder
-from interlock.cli.printing import complain, emit, fields, say
+from interlock.cli.printing import complain, console, emit, fields, say
 from interlock.cli.service import effective
 from interlock.errors import ConfigError, ConflictError, RequestError
 from interlock.stores.files import sync_folder
 
 if TYPE_CHECKING:
+    from interlock.cli.auditing import Anchor
     from interlock.config import Config
     from interlock.ports import Store
+    from interlock.stores.postgres.connections import Connection
 
-db = typer.Typer(help="The store's file: backup, restore, check, info, migrate.", no_args_is_help=True)
+db = typer.Typer(help="The store: check, info, migrate; backup and restore of its file.", no_args_is_help=True)
 audit = typer.Typer(help="History: verify it, and note where it ends.", no_args_is_help=True)
 
 #: What SQLite keeps beside its file.
 _COMPANIONS = ("", "-wal", "-shm")
+
+_ANCHOR = re.compile(r"((?P<journal>[0-9.]+)/)?(?P<seq>[0-9]+):(?P<hash>[0-9a-fA-F]{64})")
 
 Force = Annotated[bool, typer.Option("--force", help="Although there is one already.")]
 
 
 @contextmanager
 def _present(settings: "Config") -> Iterator["Store"]:
-    """The store, which must be there: looking at one must not make it."""
-    if not settings.file.exists():
+    """The store, which must be there and up to date: looking at one must not make or migrate it."""
+    if settings.is_shared:
+        with _database(settings) as connection:
+            from interlock.stores.postgres import schema
+
+            if not schema.number(connection):
+                complain(f"there is no store in {_named(connection)}")
+                raise typer.Exit(Exit.NOT_FOUND)
+    elif not settings.file.exists():
         complain(f"there is no store in {settings.data.resolve()}")
         raise typer.Exit(Exit.NOT_FOUND)
-    with opened(settings) as store:
+    else:
+        _refuse_outdated(settings.file)
+    with opened(settings.model_copy(update={"migrate": "manual"})) as store:
         yield store
+
+
+@contextmanager
+def _database(settings: "Config") -> Iterator["Connection"]:
+    """The PostgreSQL database, before anything is known of it."""
+    from interlock.stores.postgres import connections
+
+    with closing(connections.for_bulk(settings.store)) as connection, connections.translated():
+        yield connection
+
+
+def _named(connection: "Connection") -> str:
+    """The database in words; never by its URL, which may hold a password."""
+    found = connection.info
+    return f"the database {found.dbname} on {found.host}:{found.port}"
+
+
+def _refuse_outdated(file: Path) -> None:
+    import apsw
+
+    from interlock.stores.statements import migrations
+
+    wanted = migrations("sqlite")[-1].number
+    try:
+        with closing(apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+            present = int(connection.pragma("user_version"))
+    except apsw.Error:
+        return  # what is wrong with it, the store says itself
+    if present < wanted:
+        raise ConfigError(f"{file} has schema {present}, this Interlock wants {wanted}: run `interlock db migrate`")
+
+
+def _refuse_postgres(settings: "Config", command: str) -> None:
+    if settings.is_shared:
+        raise RequestError(
+            f"`interlock db {command}` is for a file, and the store is a PostgreSQL database. Take base backups "
+            "of it (pg_basebackup) and archive its log (WAL): so every moment can be restored, and a copy is known for "
+            "one. A dump (pg_dump) gives neither. See docs/postgres-operations.md, Backup"
+        )
 
 
 def _schema(file: Path) -> int:
@@ -67,13 +122,17 @@ def backup(
 ) -> None:
     """Write a consistent copy, also while a server runs."""
     settings = effective(config, data=data)
+    _refuse_postgres(settings, "backup")
     if target.exists() and not force:
         raise RequestError(f"{target} exists; choose another name, or --force")
     if target.resolve() == settings.file.resolve():
         raise RequestError("that is the store itself")
     if not target.resolve().parent.is_dir():
         raise RequestError(f"there is no folder {target.resolve().parent}")
+    from interlock.stores.sqlite import SqliteStore
+
     with _present(settings) as store:
+        assert isinstance(store, SqliteStore)  # it is no other
         store.backup(target)
     say(f"{target}  {target.stat().st_size:,} bytes")
     say(f"Keep {settings.data / 'server.key'} too: without it every client needs a new secret.")
@@ -92,6 +151,7 @@ def restore(
     No server may run on it. The former store is kept beside it.
     """
     settings = effective(config, data=data)
+    _refuse_postgres(settings, "restore")
     if not source.is_file():
         complain(f"there is no file {source}")
         raise typer.Exit(Exit.NOT_FOUND)
@@ -156,40 +216,74 @@ def _set_aside(file: Path) -> Path | None:
 
 @db.command()
 def check(*, data: DataFolder = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Check the integrity of the store's file.
+    """Check the integrity of the store's file or database.
 
     Exit code 1 if it has a fault.
     """
-    with _present(effective(config, data=data)) as store:
+    settings = effective(config, data=data)
+    with _present(settings) as store:
         faults = store.check()
-    _verdict(faults, "the file is sound", as_json=as_json)
+    _verdict(faults, f"the {'database' if settings.is_shared else 'file'} is sound", as_json=as_json)
 
 
 @db.command()
 def info(*, data: DataFolder = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show where the store is, how large, and what is in flight."""
-    import apsw
-
     settings = effective(config, data=data)
     with _present(settings) as store:
-        head, latest = store.head(), store.latest()
-        flying = {f"{status}{f' ({cause})' if cause else ''}": n for (status, cause), n in store.counts(None).items()}
+        heads, latest = store.heads(), store.latest()
         shown: dict[str, Any] = {
-            "file": str(settings.file.resolve()),
-            "bytes": sum(part.stat().st_size for part in _parts(settings.file)),
-            "schema": _schema(settings.file),
-            "sqlite": apsw.sqlitelibversion(),
-            "journal": None if head is None else head.journal,
-            "events": 0 if head is None else head.seq,
+            **(_of_database(settings) if settings.is_shared else _of_file(settings.file)),
+            "journals": {head.journal: head.seq for head in heads},
+            "events": sum(head.seq for head in heads),
             "latest": None if latest is None else latest.isoformat(),
             "clients": len(store.clients()),
-            "in_flight": flying,
+            "in_flight": {
+                f"{status}{f' ({cause})' if cause else ''}": found.number
+                for (status, cause), found in sorted(store.open_by_status().items(), key=str)
+            },
         }
     if as_json:
         emit(shown)
-    else:
-        shown["in_flight"] = ", ".join(f"{number} {what}" for what, number in flying.items()) or "none"
-        fields((name.replace("_", " "), value) for name, value in shown.items())
+        return
+    for name in ("partitions", "journals", "in_flight"):
+        if name in shown:
+            shown[name] = ", ".join(f"{what}: {value}" for what, value in shown[name].items() if value) or "none"
+    fields((name.replace("_", " "), value) for name, value in shown.items())
+
+
+def _of_file(file: Path) -> dict[str, Any]:
+    import apsw
+
+    return {
+        "file": str(file.resolve()),
+        "bytes": sum(part.stat().st_size for part in _parts(file)),
+        "schema": _schema(file),
+        "sqlite": apsw.sqlitelibversion(),
+    }
+
+
+def _of_database(settings: "Config") -> dict[str, Any]:
+    from interlock.stores.postgres import schema
+    from interlock.stores.postgres.connections import fetch
+
+    with _database(settings) as connection:
+        ((version, size),) = fetch(
+            connection, "SELECT current_setting('server_version'), pg_database_size(current_database())"
+        )
+        partitions = schema.partitions(connection)
+        return {
+            "database": connection.info.dbname,
+            "host": f"{connection.info.host}:{connection.info.port}",
+            "bytes": size,
+            "schema": schema.number(connection),
+            "postgresql": version,
+            "partitions": {
+                "number": len(partitions),
+                "oldest": partitions[0].begins.isoformat() if partitions else None,
+                "newest": partitions[-1].begins.isoformat() if partitions else None,
+            },
+        }
 
 
 def _parts(file: Path) -> Iterator[Path]:
@@ -200,12 +294,20 @@ def _parts(file: Path) -> Iterator[Path]:
 def migrate(*, data: DataFolder = None, config: ConfigFile = None) -> None:
     """Bring the store to this version's schema.
 
-    A server does so by itself when it starts.
+    A server does so by itself when it starts, unless `migrate` is `manual`. On PostgreSQL servers of the version before
+    go on meanwhile.
     """
     settings = effective(config, data=data)
-    before = _schema(settings.file) if settings.file.exists() else 0
-    with opened(settings):
-        after = _schema(settings.file)
+    if settings.is_shared:
+        from interlock.stores.postgres import schema
+
+        with _database(settings) as connection:
+            before, after = schema.migrate(connection)
+            schema.check(connection)
+    else:
+        before = _schema(settings.file) if settings.file.exists() else 0
+        with opened(settings):
+            after = _schema(settings.file)
     say(f"schema {after}" if before == after else f"schema {before} is now schema {after}")
 
 
@@ -213,9 +315,16 @@ def migrate(*, data: DataFolder = None, config: ConfigFile = None) -> None:
 def verify(
     *,
     anchor: Annotated[
-        str | None,
-        typer.Option(metavar="SEQ:HASH", help="A head noted down earlier, which must be there.", show_default=False),
+        list[str] | None,
+        typer.Option(
+            metavar="JOURNAL/SEQ:HASH",
+            help="A head noted down earlier, which must be there; may be repeated.",
+            show_default=False,
+        ),
     ] = None,
+    chain: Annotated[
+        bool, typer.Option("--chain", help="Only whether events are untouched; not what follows from them.")
+    ] = False,
     data: DataFolder = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -223,48 +332,56 @@ def verify(
     """Check that history is whole and that all follows from it.
 
     No event may have been altered, moved or removed; states must follow from events; messages must be as received.
-    Exit code 1 if there is a fault. A server may run meanwhile.
+    Exit code 1 if there is a fault. Servers may run meanwhile.
     """
     from interlock.cli.auditing import faults
 
-    with _present(effective(config, data=data)) as store:
+    anchors = [_anchor(text) for text in anchor or ()]
+    with _present(effective(config, data=data)) as store, _progress(hidden=as_json) as tell:
+        heads = store.heads()
         found = []
-        for fault in faults(store, _anchor(anchor)):
+        for fault in faults(store, anchors, chain_only=chain, tell=tell):
             found.append(fault)
             if not as_json:
                 complain(fault)
-        head = store.head()
-    events = 0 if head is None else head.seq
-    _verdict(found, f"history holds: {events} events", as_json=as_json, told=True)
+    events = f"{sum(head.seq for head in heads):,} events in {len(heads)} journal{'s' * (len(heads) != 1)}"
+    _verdict(found, f"{'the chain' if chain else 'history'} holds: {events}", as_json=as_json, told=True)
 
 
-def _anchor(text: str | None) -> tuple[int, bytes] | None:
-    if text is None:
-        return None
-    seq, _, digest = text.partition(":")
-    try:
-        return int(seq), bytes.fromhex(digest)
-    except ValueError as exc:
-        raise RequestError("--anchor takes SEQ:HASH as `interlock audit head` prints it") from exc
+def _anchor(text: str) -> "Anchor":
+    from interlock.cli.auditing import Anchor
+
+    found = _ANCHOR.fullmatch(text)
+    if found is None:
+        raise RequestError("--anchor takes JOURNAL/SEQ:HASH as `interlock audit head` prints it")
+    return Anchor(found["journal"], int(found["seq"]), bytes.fromhex(found["hash"]))
+
+
+@contextmanager
+def _progress(*, hidden: bool) -> Iterator[Callable[[str], object]]:
+    """Somewhere to tell how far it has come: a line that changes, for people at a terminal."""
+    if hidden or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with console(stderr=True).status("") as line:
+        yield line.update
 
 
 @audit.command()
 def head(*, data: DataFolder = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Show where history ends.
+    """Show where history ends, a line for each journal.
 
     Note it down elsewhere, and `verify --anchor` will show whether history was rewritten.
     """
     with _present(effective(config, data=data)) as store:
-        end = store.head()
-    shown = {
-        "journal": None if end is None else end.journal,
-        "seq": 0 if end is None else end.seq,
-        "hash": None if end is None else end.hash.hex(),
-    }
+        heads = store.heads()
     if as_json:
-        emit(shown)
-    else:
-        say("there are no events yet" if end is None else f"{end.seq}:{end.hash.hex()}  journal {end.journal}")
+        emit({"journals": [{"journal": end.journal, "seq": end.seq, "hash": end.hash.hex()} for end in heads]})
+        return
+    for end in heads:
+        say(f"{end.journal}/{end.seq}:{end.hash.hex()}")
+    if not heads:
+        say("there are no events yet")
 
 
 def _verdict(faults: list[str], good: str, *, as_json: bool, told: bool = False) -> None:

@@ -57,11 +57,41 @@ def serve_command(folder: Path) -> str:
     return f"{program} serve --config {settings_of(folder)} --data {data_of(folder)}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """A fresh database on a PostgreSQL of the demo's own."""
+
+    url: str
+    #: Of the server's first process.
+    pid: int
+
+
 @contextmanager
-def serving(folder: Path, *, keep: bool, port: int = 0) -> Iterator[Place]:
-    """A server over the folder, by default on a free port; stopped at the end, unless it is to be kept."""
-    settings_of(folder).write_text(SETTINGS, encoding="utf-8")
-    said, log = folder / "server.json", folder / "server.log"
+def database(store: str, *, keep: bool) -> Iterator[Database | None]:
+    """A database of the demo's own, which is gone after it, unless it is to be kept; None for the embedded store."""
+    if store == "sqlite":
+        yield None
+        return
+    from interlock.demo.postgres import Cluster, ClusterFailed, newest
+
+    try:
+        with Cluster(newest(), keep=keep) as cluster:
+            yield Database(url=cluster.create_database("interlock"), pid=cluster.pid)
+    except ClusterFailed as exc:
+        raise DemoFailed(str(exc)) from exc
+
+
+@contextmanager
+def serving(
+    folder: Path, *, keep: bool, port: int = 0, over: Database | None = None, name: str = "server"
+) -> Iterator[Place]:
+    """A server over the folder, by default on a free port; stopped at the end, unless it is to be kept.
+
+    over: its database; without one it has an embedded store. name: for its log, where a folder has several.
+    """
+    store = "" if over is None else f'store = "{over.url}"\n'
+    settings_of(folder).write_text(store + SETTINGS, encoding="utf-8")
+    said, log = folder / f"{name}.json", folder / f"{name}.log"
     arguments = ("serve", "--port", str(port), "--host", "127.0.0.1", "--json", *_where(folder))
     # Files, not pipes: a server that is kept must not stop when nobody reads any more.
     with said.open("wb") as out, log.open("wb") as err:

@@ -17,8 +17,8 @@ from rich.table import Table
 from interlock.demo.desk import Desk
 from interlock.demo.judging import differences, expected_in_short, got_in_short
 from interlock.demo.messages import Author
-from interlock.demo.scenario import SLOW, Case, cases
-from interlock.demo.server import DemoFailed, Place, data_of, register, serve_command, serving
+from interlock.demo.scenario import ALPHA, BETA, SLOW, Case, cases
+from interlock.demo.server import DemoFailed, Place, data_of, database, register, serve_command, serving
 from interlock.demo.ways import Desks, play
 
 #: Logs have no width: a row stays on one line.
@@ -36,23 +36,31 @@ class Result(NamedTuple):
     differences: list[str]
 
 
-def run(folder: Path | None = None, *, keep: bool = False) -> bool:
+def run(folder: Path | None = None, *, store: str = "sqlite", keep: bool = False) -> bool:
     """Hold the demo; true if everything came as expected.
 
-    folder: must be empty, or not there yet; by default a new one for temporary files. keep: the server stays up.
+    folder: must be empty, or not there yet; by default a new one for temporary files. store: `sqlite`, or `postgres`: a
+    PostgreSQL of its own with two servers, one for each client. keep: all of it stays up.
     """
     out = _console()
     began = time.monotonic()
     folder = _fresh(folder)
     out.print(f"Starting Interlock on a free port, data in {data_of(folder)}")
     with ExitStack() as stack:
-        place = stack.enter_context(serving(folder, keep=keep))
+        shared = stack.enter_context(database(store, keep=keep))
+        place = second = stack.enter_context(serving(folder, keep=keep, over=shared))
+        pids = [place.pid]
+        if shared is not None:
+            second = stack.enter_context(serving(folder, keep=keep, over=shared, name="second"))
+            pids += [second.pid, shared.pid]
+            out.print(f"A second process, on {second.url}, shares a PostgreSQL with it: beta calls there")
         clients = register(folder)
-        desks = {name: _desk(stack, place, *credentials) for name, credentials in clients.items()}
+        places = {ALPHA: place, BETA: second}
+        desks = {name: _desk(stack, places[name], *credentials) for name, credentials in clients.items()}
         out.print(f"It listens on {place.url}; clients: " + ", ".join(f"{n} ({c[0]})" for n, c in clients.items()))
         results = list(_play_all(out, cases(Author(datetime.now(UTC))), desks))  # noqa: TID251 - the messages' own time
     _print_table(out, results)
-    _print_epilogue(out, place, clients, keep=keep)
+    _print_epilogue(out, place, clients, pids, keep=keep)
     good = sum(not result.differences for result in results)
     out.print(f"{len(results)} cases in {time.monotonic() - began:.1f} seconds")
     out.print(f"demo: {good} of {len(results)} as expected")
@@ -117,15 +125,23 @@ def _print_table(out: Console, results: Sequence[Result]) -> None:
             out.print(f"{number}: {result.case.what} over {result.case.face}: {difference}", style="red")
 
 
-def _print_epilogue(out: Console, place: Place, clients: dict[str, tuple[str, str]], *, keep: bool) -> None:
-    out.print(f"The data is in {place.data}", soft_wrap=True)
+def _print_epilogue(
+    out: Console, place: Place, clients: dict[str, tuple[str, str]], pids: Sequence[int], *, keep: bool
+) -> None:
+    """pids: of the server, and of whatever shares a PostgreSQL with it, whose data goes with it."""
+    lasting = len(pids) == 1
+    if lasting:
+        out.print(f"The data is in {place.data}", soft_wrap=True)
     if not keep:
-        out.print(f"To serve it again: {serve_command(place.folder)}", soft_wrap=True)
+        if lasting:
+            out.print(f"To serve it again: {serve_command(place.folder)}", soft_wrap=True)
         return
-    client_id, client_secret = clients["alpha"]
-    out.print(f"The server is up on {place.url}; to stop it: kill {place.pid}", soft_wrap=True)
+    client_id, client_secret = clients[ALPHA]
+    stop = " ".join(str(pid) for pid in pids)
+    out.print(f"The server is up on {place.url}; to stop it: kill {stop}", soft_wrap=True)
     out.print("To look around:", soft_wrap=True)
     out.print(f"  export INTERLOCK_URL={place.url}", soft_wrap=True)
     out.print(f"  export INTERLOCK_CLIENT_ID={client_id} INTERLOCK_CLIENT_SECRET={client_secret}", soft_wrap=True)
     out.print("  interlock status", soft_wrap=True)
-    out.print(f"To serve it again later: {serve_command(place.folder)}", soft_wrap=True)
+    if lasting:
+        out.print(f"To serve it again later: {serve_command(place.folder)}", soft_wrap=True)

@@ -8,35 +8,34 @@ readers never wait for the writer. SQLite comes with apsw, because older ones ca
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
 import apsw
-import zstandard
 
-from interlock.chain import GENESIS, Head, Link, decode, encode, link, micros, moment
+from interlock.chain import GENESIS, Gap, Head, Link, decode, encode, link, micros, moment
 from interlock.errors import ConfigError, LeaseLost, OutcomeUnknown, StoreUnavailable
 from interlock.iso20022.codes import HeldCause, Status
-from interlock.lifecycle import Standing, State
 from interlock.ports import (
     Client,
     Control,
     DeliveryUpdate,
     IdempotencyTaken,
     KeysTaken,
+    Open,
     Outcome,
     Page,
     Query,
     SigningKey,
     Write,
 )
-from interlock.stores import sqlite_rows as mapping
+from interlock.stores import rows as mapping
+from interlock.stores import sqlite_filters
 from interlock.stores.files import sync_folder
+from interlock.stores.statements import migrations, queries
 from interlock.transaction import (
     Body,
     BodyKind,
@@ -51,9 +50,9 @@ from interlock.transaction import (
 )
 
 _T = TypeVar("_T")
+#: Smaller than any id.
+_NO_ID = b""
 Row = mapping.Row
-
-_SQL = files("interlock.stores") / "sql" / "sqlite"
 
 _SETUP = (
     "PRAGMA journal_mode = WAL",
@@ -66,24 +65,6 @@ _SETUP = (
     # A log that once grew long (a backup, a slow reader) gives its space back.
     "PRAGMA journal_size_limit = 67108864",
 )
-
-
-@cache
-def queries() -> Mapping[str, str]:
-    """The named statements of queries.sql."""
-    parts = (_SQL / "queries.sql").read_text(encoding="utf-8").split("-- name: ")[1:]
-    named = (part.split("\n", 1) for part in parts)
-    return {name.strip(): _statement(text) for name, text in named}
-
-
-def _statement(text: str) -> str:
-    return "\n".join(line for line in text.splitlines() if not line.startswith("--")).strip()
-
-
-def migrations() -> list[tuple[int, str]]:
-    """Number and text of every migration, in order."""
-    found = [entry for entry in (_SQL / "migrations").iterdir() if entry.name.endswith(".sql")]
-    return sorted((int(entry.name[:4]), entry.read_text(encoding="utf-8")) for entry in found)
 
 
 @contextlib.contextmanager
@@ -100,6 +81,9 @@ def _translated() -> Iterator[None]:
 class SqliteStore:
     """`interlock.ports.Store` over one file."""
 
+    shared = False
+    connected = True
+
     def __init__(self, path: Path, *, region: int = 0, vfs: str | None = None) -> None:
         """Open the file, make or migrate it. Raises ConfigError where it is newer than this program."""
         self.path = path
@@ -107,12 +91,13 @@ class SqliteStore:
         self._vfs = vfs
         self._local = threading.local()
         self._readers: list[apsw.Connection] = []
-        self._sql = queries()
+        self._sql = queries("sqlite")
         self._registered: int | None = None
+        #: What the processes before left half-way lies between these two ids.
+        self._claimed, self._heritage = _NO_ID, _NO_ID
         with _translated():
             self._writer = self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
             self._migrate()
-        self._compress = zstandard.ZstdCompressor(level=3).compress
         self._load()
 
     # -- opening --
@@ -128,17 +113,17 @@ class SqliteStore:
     def _migrate(self) -> None:
         db = self._writer
         done: int = db.pragma("user_version")
-        known = migrations()
-        if done > known[-1][0]:
+        known = migrations("sqlite")
+        if done > known[-1].number:
             raise ConfigError(
-                f"{self.path} was written by a newer Interlock (schema {done}, this one knows {known[-1][0]})"
+                f"{self.path} was written by a newer Interlock (schema {done}, this one knows {known[-1].number})"
             )
-        for number, text in known:
-            if number <= done:
+        for migration in known:
+            if migration.number <= done:
                 continue
             with db:  # a migration is applied whole or not at all
-                db.execute(text)
-                db.pragma("user_version", number)
+                db.execute(migration.text)
+                db.pragma("user_version", migration.number)
         if not db.execute("SELECT 1 FROM writer").fetchall():
             db.execute("INSERT INTO writer VALUES (1, ?, 1, 0, 0, x'', x'', 0, ?)", (self._region, GENESIS))
 
@@ -165,6 +150,8 @@ class SqliteStore:
             (token,) = self._one("register", (micros(now),)) or (0,)
         self._load()
         self._registered = int(token)
+        (newest,) = self._one("newest") or (_NO_ID,)
+        self._claimed, self._heritage = _NO_ID, newest
         return self._registered
 
     def current_token(self) -> int:
@@ -196,6 +183,21 @@ class SqliteStore:
     def _roll_back(self) -> None:
         if self._writer.in_transaction:
             self._writer.execute("ROLLBACK")
+
+    def claim(self, token: int, limit: int) -> tuple[Transaction, ...]:
+        """Whoever registers has fenced off all before, so everything of theirs is its own: each is given out once."""
+        if token != self._registered:
+            raise LeaseLost("another process writes to this store now")
+        rows = self._rows("left_half_way", (self._claimed, self._heritage, limit))
+        if rows:
+            self._claimed = rows[-1][1]
+        return tuple(mapping.transaction(*row[1:]) for row in rows)
+
+    def lead(self, token: int, job: str) -> bool:  # noqa: ARG002 - nobody else could
+        return token == self._registered
+
+    def release(self, token: int) -> None:
+        """Nothing to give back: the next process fences this one off."""
 
     def committed(self, batch: bytes) -> list[Outcome] | None:
         with _translated():
@@ -236,13 +238,13 @@ class SqliteStore:
         return make(*rows[0]) if rows else None
 
     def get(self, transaction: UUID) -> Transaction | None:
-        return self._first("get", (transaction.bytes,), mapping.transaction)
+        return self._first("get", (transaction.bytes,), _transaction)
 
     def find(self, query: Query) -> Page:
-        sql, bindings = mapping.where(query)
+        sql, bindings = sqlite_filters.where(query)
         with _translated():
             rows = self._reader().execute(sql, bindings).fetchall()
-        found = tuple(mapping.transaction(*row) for row in rows)
+        found = tuple(_transaction(*row) for row in rows)
         more = len(found) > query.limit
         found = found[: query.limit]
         return Page(found, found[-1].id if more else None)
@@ -263,11 +265,20 @@ class SqliteStore:
     def delivery(self, transaction: UUID, channel: str) -> DeliveryState | None:
         return self._first("delivery", (transaction.bytes, channel), DeliveryState)
 
-    def in_flight(self, after: int, limit: int) -> tuple[tuple[int, Transaction], ...]:
-        return tuple((row[0], mapping.transaction(*row)) for row in self._rows("in_flight", (after, limit)))
+    def archived(self, transaction: UUID) -> str | None:  # noqa: ARG002
+        """One file keeps everything."""
+        return None
+
+    def in_flight(self, after: UUID | None, limit: int) -> tuple[Transaction, ...]:
+        bound = _NO_ID if after is None else after.bytes
+        return tuple(_transaction(*row) for row in self._rows("in_flight", (bound, limit)))
+
+    def ended(self, transactions: Collection[UUID]) -> frozenset[UUID]:
+        found = (self.get(id_) for id_ in transactions)
+        return frozenset(transaction.id for transaction in found if transaction and transaction.standing.is_final)
 
     def overdue(self, now: datetime, limit: int) -> tuple[Transaction, ...]:
-        return tuple(mapping.transaction(*row) for row in self._rows("overdue", (micros(now), limit)))
+        return tuple(_transaction(*row) for row in self._rows("overdue", (micros(now), limit)))
 
     def next_deadline(self) -> Deadline | None:
         return self._first("next_deadline", (), lambda clock, at: Deadline(clock=Clock(clock), at=moment(at)))
@@ -287,27 +298,39 @@ class SqliteStore:
     def controls(self) -> tuple[Control, ...]:
         return tuple(mapping.control(*row) for row in self._rows("controls"))
 
-    def counts(self, client: str | None) -> Mapping[tuple[Status, HeldCause | None], int]:
-        counts: dict[tuple[Status, HeldCause | None], int] = {}
-        for state, status, number in self._rows("counts", (client,)):
-            key = (Status(status), Standing(State(state), Status(status)).cause)
-            counts[key] = counts.get(key, 0) + number
-        return counts
+    def open_by_client(self) -> Mapping[str, int]:
+        return dict(self._rows("open_by_client"))
+
+    def open_by_status(self) -> Mapping[tuple[Status, HeldCause | None], Open]:
+        return mapping.opened(self._rows("open_by_status"))
+
+    def parked_deliveries(self) -> int:
+        return int(self._rows("parked_deliveries")[0][0])
+
+    def clock(self) -> datetime | None:
+        return None
 
     def latest(self) -> datetime | None:
         return self._first("latest", (), lambda content: decode(content)[1].at)
 
     # -- history and upkeep --
 
-    def head(self) -> Head | None:
-        rows = self._rows("writer")
-        region, incarnation, _, _, _, seq, hash_ = rows[0]
-        return Head(f"{region}.{incarnation}", seq, hash_) if seq else None
+    def heads(self) -> tuple[Head, ...]:
+        region, incarnation, _, _, _, seq, hash_ = self._rows("writer")[0]
+        # One chain, over all incarnations: a copy that was restored goes on where it was taken.
+        return (Head(f"{region}.{incarnation}", seq, hash_),) if seq else ()
 
-    def chain(self, after: int = 0) -> Iterator[Link]:
+    def chain(self, journal: str, after: int = 0) -> Iterator[Link | Gap]:  # noqa: ARG002 - there is one
         with _translated():
             for row in self._reader().execute(self._sql["chain"], (after,)):
                 yield Link(*row)
+
+    def maintain(self, now: datetime) -> None:
+        """SQLite looks after itself."""
+
+    def check_server_key(self, proof: bytes) -> bool:  # noqa: ARG002
+        """The key lies beside the file; whoever moves one moves both."""
+        return True
 
     def check(self) -> list[str]:
         with _translated():
@@ -331,6 +354,11 @@ class SqliteStore:
             with contextlib.suppress(apsw.Error):  # what is committed is committed; the others must close too
                 db.close()
         self._readers.clear()
+
+
+def _transaction(_: Any, *row: Any) -> Transaction:
+    """A row of `SELECT *`, which begins with the row's number."""
+    return mapping.transaction(*row)
 
 
 class _Batch:
@@ -481,8 +509,7 @@ class _Batch:
             self._events.append((self.chain_seq, self._writer, row, event.seq, content, previous, self.chain_hash))
         for body in change.bodies:
             place = row * 2 + (body.kind is BodyKind.OUTBOX)
-            compressed = self._store._compress(body.content)  # noqa: SLF001
-            self._bodies.append((place, body.definition, body.digest, compressed))
+            self._bodies.append((place, body.definition, body.digest, mapping.compress(body.content)))
         self._payments.extend(mapping.paid(row, payment) for payment in change.payments)
         self._names.extend((after.client, key.kind, key.value, row, row, key.payment) for key in change.names)
         at = micros(after.updated_at)

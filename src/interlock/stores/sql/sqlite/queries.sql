@@ -117,8 +117,16 @@ SELECT b.definition, b.digest, b.content FROM bodies b JOIN transactions t ON b.
 -- name: delivery
 SELECT d.state FROM deliveries d JOIN transactions t ON t.row = d.tx WHERE t.id = ? AND d.channel = ?;
 
+-- The sign keeps SQLite on the small index of what has no end.
 -- name: in_flight
-SELECT * FROM transactions WHERE due_at IS NOT NULL AND row > ? ORDER BY row LIMIT ?;
+SELECT * FROM transactions WHERE due_at IS NOT NULL AND +id > ? ORDER BY +id LIMIT ?;
+
+-- name: left_half_way
+SELECT * FROM transactions WHERE due_at IS NOT NULL AND state IN ('ACTC', 'ACSP') AND +id > ? AND +id <= ?
+ORDER BY +id LIMIT ?;
+
+-- name: newest
+SELECT id FROM transactions ORDER BY id DESC LIMIT 1;
 
 -- name: overdue
 SELECT * FROM transactions WHERE due_at <= ? ORDER BY due_at LIMIT ?;
@@ -139,9 +147,14 @@ SELECT id, private_pem, created_at, retired_at FROM signing_keys ORDER BY create
 SELECT scope, name, stopped, actor, note, at FROM controls
 WHERE seq IN (SELECT max(seq) FROM controls GROUP BY scope, name) ORDER BY scope, name;
 
--- name: counts
-SELECT state, status, count(*) FROM transactions WHERE due_at IS NOT NULL AND (?1 IS NULL OR client = ?1)
-GROUP BY state, status;
+-- name: open_by_client
+SELECT client, count(*) FROM transactions WHERE due_at IS NOT NULL GROUP BY client;
+
+-- name: open_by_status
+SELECT state, status, count(*), min(created_at) FROM transactions WHERE due_at IS NOT NULL GROUP BY state, status;
+
+-- name: parked_deliveries
+SELECT count(*) FROM deliveries WHERE state = 'parked';
 
 -- name: latest
 SELECT content FROM events ORDER BY chain_seq DESC LIMIT 1;

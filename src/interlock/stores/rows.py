@@ -1,6 +1,7 @@
-"""Records as SQLite rows and back; filters as statements. No connection is touched here."""
+"""Records as rows and back, the same for every back end. No connection is touched here."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,7 +11,7 @@ import msgspec
 import zstandard
 
 from interlock.chain import micros, moment
-from interlock.iso20022.codes import Status
+from interlock.iso20022.codes import HeldCause, Status
 from interlock.lifecycle import Standing, State
 from interlock.ports import (
     Client,
@@ -18,23 +19,24 @@ from interlock.ports import (
     ControlScope,
     IdempotencyTaken,
     KeysTaken,
+    Open,
     Outcome,
-    Query,
     SigningKey,
     Stale,
     Won,
 )
-from interlock.transaction import QUALIFIER, Clock, Deadline, Key, KeyKind, Payment, Transaction
+from interlock.transaction import Clock, Deadline, Key, KeyKind, Payment, Transaction
 
 Row = tuple[Any, ...]
 WON = Won()
 STALE = Stale()
+_zstd = threading.local()
 #: An id is made a moment after its transaction's time is read; ranges of ids are wider by far more than that.
-_ID_SLACK = timedelta(minutes=1)
+ID_SLACK = timedelta(minutes=1)
 
 
 def born(t: Transaction) -> Row:
-    """All columns of a new transaction, but for its row."""
+    """All columns of a new transaction."""
     return (
         t.id.bytes, t.client, t.region, t.epoch, t.version, t.route, t.standing.state, t.standing.status,
         t.standing.end, micros(t.created_at), micros(t.updated_at),
@@ -56,9 +58,9 @@ def grown(t: Transaction) -> Row:
 
 
 def transaction(*row: Any) -> Transaction:
-    """A row of `SELECT *`."""
+    """The columns of a transaction, as `born` gives them."""
     (
-        _, id_, client, region, epoch, version, route, state, status, end, created, updated, due_clock, due_at,
+        id_, client, region, epoch, version, route, state, status, end, created, updated, due_clock, due_at,
         sla_left, announced, definition, message_id, reference, reason, code, note, payments, digest, answer,
         answer_due, attempt, redrive_of, redriven_as, approved_by, flagged,
     ) = row  # fmt: skip
@@ -93,8 +95,8 @@ def transaction(*row: Any) -> Transaction:
     )
 
 
-def paid(row: int, p: Payment) -> Row:
-    """A new payment of the transaction at a row."""
+def paid(row: int | bytes, p: Payment) -> Row:
+    """A new payment of a transaction, by whatever the back end knows it by."""
     amount = None if p.amount is None else str(p.amount)
     return (
         row, p.ordinal, p.instruction_id, p.end_to_end_id, p.transaction_id, p.uetr, amount, p.currency, p.status,
@@ -142,72 +144,32 @@ def control(scope: str, name: str, stopped: int, actor: str, note: str | None, a
     return Control(scope=ControlScope(scope), name=name, stopped=bool(stopped), actor=actor, note=note, at=moment(at))
 
 
+def opened(rows: Iterable[Row]) -> dict[tuple[Status, HeldCause | None], Open]:
+    """State, status, number and earliest beginning of what has no end, gathered by what is shown."""
+    found: dict[tuple[Status, HeldCause | None], Open] = {}
+    for state, status, number, since in rows:
+        shown = (Status(status), Standing(State(state), Status(status)).cause)
+        before = found.get(shown, Open(0, moment(since)))
+        found[shown] = Open(before.number + number, min(before.since, moment(since)))
+    return found
+
+
 def decompress(content: bytes) -> bytes:
     """The bytes as they were received."""
     return zstandard.ZstdDecompressor().decompress(content)
 
 
-def where(query: Query) -> tuple[str, list[Any]]:
-    """The statement for a filter: only fixed fragments are joined, every value is bound."""
-    parts: list[str] = []
-    bindings: list[Any] = []
-
-    def both(fragment: str, *values: Any) -> None:
-        parts.append(fragment)
-        bindings.extend(values)
-
-    # A key finds few: begin with it. The sign keeps SQLite from walking all of a client's transactions instead.
-    sign = "" if query.key is None else "+"
-    if query.client is not None:
-        both(f"{sign}client = ?", query.client)
-    if query.statuses:
-        both(f"{sign}status IN ({_marks(len(query.statuses))})", *sorted(query.statuses))
-        if Status.ACSC not in query.statuses:
-            parts.append("status <> 'ACSC'")  # lets SQLite see that the partial index serves
-    if query.cause is not None:
-        both("state = ?", f"PDNG/{query.cause}")
-    if query.key is not None:
-        both(*_named(query.client, *query.key))
-    if query.since is not None:
-        both("created_at >= ?", micros(query.since))
-        both(f"{sign}id >= ?", _id_bound(query.since - _ID_SLACK))
-    if query.until is not None:
-        both("created_at < ?", micros(query.until))
-        both(f"{sign}id < ?", _id_bound(query.until + _ID_SLACK))
-    if query.after is not None:
-        both(f"{sign}id < ?", query.after.bytes)
-    where = " AND ".join(parts) or "1"
-    sql = f"SELECT * FROM transactions WHERE {where} ORDER BY {sign}id DESC LIMIT ?"  # noqa: S608 - fixed fragments
-    return sql, [*bindings, query.limit + 1]
-
-
-def _named(client: str | None, kind: KeyKind, value: str) -> tuple[str, ...]:
-    """The transactions that a key names: itself, or with any qualifier behind it."""
-    whose = "k.client = ?" if client is not None else f"k.client IN ({_ALL_CLIENTS})"
-    keys = f"SELECT k.tx FROM keys k WHERE {whose} AND k.kind = ?"  # noqa: S608 - fixed fragments
-    # Two look-ups and not an OR, for which SQLite would read every key of the kind.
-    fragment = f"row IN ({keys} AND k.value = ? UNION ALL {keys} AND k.value > ? AND k.value < ?)"
-    # The character after the qualifier's is a space: between the two lies every value that the qualifier follows.
-    low, high = f"{value}{QUALIFIER}", f"{value}{chr(ord(QUALIFIER) + 1)}"
-    owner = () if client is None else (client,)
-    return (fragment, *owner, kind, value, *owner, kind, low, high)
-
-
-#: Every client that has a key, by hops along the index; a plain DISTINCT would read all of it.
-_ALL_CLIENTS = (
-    "WITH RECURSIVE hop(client) AS (SELECT min(client) FROM keys UNION ALL "
-    "SELECT (SELECT min(client) FROM keys WHERE client > hop.client) FROM hop WHERE hop.client IS NOT NULL) "
-    "SELECT client FROM hop WHERE client IS NOT NULL"
-)
-
-
-def _marks(number: int) -> str:
-    return ", ".join("?" * number)
-
-
-def _id_bound(at: datetime) -> bytes:
+def id_bound(at: datetime) -> bytes:
     """The smallest UUIDv7 of a millisecond: a range of time as a range of ids."""
     return max(0, micros(at) // 1000).to_bytes(6, "big") + bytes(10)
+
+
+def compress(content: bytes) -> bytes:
+    """The bytes as they are stored. One compressor a thread, for it keeps its state."""
+    made = getattr(_zstd, "compress", None)
+    if made is None:
+        made = _zstd.compress = zstandard.ZstdCompressor(level=3).compress
+    return bytes(made(content))
 
 
 def pack_outcomes(outcomes: Sequence[Outcome]) -> bytes:

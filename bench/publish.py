@@ -1,0 +1,188 @@
+"""`python -m bench.publish [FILE]`: puts a run's figures into docs/performance.md, between its `measured` marks.
+
+Without a file it takes the newest result of a run over PostgreSQL. So that page holds figures that were measured
+together, and nobody copies them by hand.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from bench.findings import Report, ceilings_of
+from bench.load import Measured
+from bench.report import figure, limit
+from bench.servers import ROOT
+
+PAGE = ROOT / "docs" / "performance.md"
+_RESULTS = ROOT / "bench" / "results"
+_PART = re.compile(r"(<!-- measured: (\S+) -->\n).*?(<!-- /measured -->)", re.DOTALL)
+#: Look-ups whose plans are shown; the others are in the file beside the result.
+_EXPLAINED = (
+    "by id", "by UETR, of a client", "a client's newest", "a client's rejected, without any", "all rejected",
+    "a client's of an hour", "in flight", "overdue: nothing", "the next deadline",
+)  # fmt: skip
+#: Functions of a profile that are shown.
+_FUNCTIONS = 25
+
+
+def filled(text: str, report: Report, name: str) -> str:
+    """The page with this run's figures. name: of the result's file. Raises KeyError for a part that nobody makes."""
+
+    def part(found: re.Match[str]) -> str:
+        made = _result(report, name) if found[2] == "result" else _PARTS[found[2]](report)
+        return f"{found[1]}\n{made}\n\n{found[3]}"
+
+    return _PART.sub(part, text)
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Figures to the right: every column but the first."""
+    rule = ["---", *["---:"] * (len(headings) - 1)]
+    lines = [headings, rule, *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def _result(report: Report, name: str) -> str:
+    machine, versions = report.machine, report.machine.versions
+    settings = ", ".join(f"`{key} = {value}`" for key, value in report.configuration.items())
+    notes = "".join(f"\n- {note}" for note in (*report.notes, *(f"Not measured: {fault}" for fault in report.faults)))
+    return (
+        f"{report.started:%d %B %Y}, commit `{machine.commit}`: {machine.one_line}, Linux {machine.kernel}; "
+        f"Python {versions['python']}, PostgreSQL {report.version} ({settings}). "
+        f"Every figure is in [{name}](../bench/results/{name}), every plan in "
+        f"[{Path(name).stem}-plans.txt](../bench/results/{Path(name).stem}-plans.txt)." + (notes and f"\n{notes}")
+    )
+
+
+def _reached(report: Report) -> str:
+    words = {None: "", True: "yes", False: "no"}
+    return _table(
+        ("", "reach", "measured", "reached"),
+        (
+            (
+                reach.name,
+                "" if reach.limit is None else f"{reach.sense} {reach.limit:g} {reach.unit}".strip(),
+                figure(reach) or "not measured",
+                words[reach.met],
+            )
+            for reach in report.reached
+        ),
+    )
+
+
+def _levels(levels: Sequence[Measured]) -> str:
+    return _table(
+        ("face", "processes", "callers", "tx/s", "p50 ms", "p99 ms", "server us", "PostgreSQL us", "commits/tx",
+         "sync ms", "others", "limit"),
+        (
+            (
+                level.face, level.processes, level.callers, f"{level.per_second:,.0f}", f"{level.answer_ms.p50:.1f}",
+                f"{level.answer_ms.p99:.1f}", f"{level.server_us:.0f}",
+                f"{level.postgres_us:.0f}" if level.postgres_us else "",
+                f"{level.commits:.2f}" if level.commits else "", f"{level.sync_ms:.2f}" if level.sync_ms else "",
+                f"{level.others_share:.0%}", limit(level),
+            )
+            for level in levels
+        ),
+    )  # fmt: skip
+
+
+def _faces(report: Report) -> str:
+    return _levels([*report.sqlite, *report.reference, *report.v1])
+
+
+def _processes(report: Report) -> str:
+    return _levels(report.processes)
+
+
+def _stores(report: Report) -> str:
+    if report.stores is None:
+        return "Not measured."
+    return _levels([*report.stores.empty, *report.stores.full])
+
+
+def _ceilings(report: Report) -> str:
+    return _table(
+        ("", "lifecycles/s", "ms a commit", "PostgreSQL us each", "client us each", "others"),
+        (
+            (
+                name, f"{rate.per_second:,.0f}", "" if rate.commit_ms is None else f"{rate.commit_ms:.1f}",
+                f"{rate.postgres_us:.0f}", f"{rate.user_us + rate.system_us:.0f}", f"{rate.others_share:.0%}",
+            )
+            for name, rate in ceilings_of(report)
+        ),
+    )  # fmt: skip
+
+
+def _rows(report: Report) -> str:
+    total = ("together", sum(cost.rows for cost in report.rows), f"{sum(cost.bytes for cost in report.rows):,}")
+    rows = [(f"`{cost.table}`", cost.rows, f"{cost.bytes:,}") for cost in report.rows]
+    return _table(("table", "rows", "bytes"), [*rows, total])
+
+
+def _lookups(report: Report) -> str:
+    if not report.looked:
+        return "Not measured."
+    sizes = [f"{looked.transactions:,} in {looked.partitions} partitions" for looked in report.looked]
+    return _table(
+        ("p50 / p99 ms (found)", *sizes),
+        (
+            (kinds[0].name, *(f"{kind.p50_ms:.2f} / {kind.p99_ms:.2f} ({kind.found})" for kind in kinds))
+            for kinds in zip(*(looked.lookups for looked in report.looked), strict=True)
+        ),
+    )
+
+
+def _plans(report: Report) -> str:
+    if not report.looked:
+        return "Not measured."
+    kinds = {kind.name: kind for kind in report.looked[-1].lookups}
+    return "\n\n".join(
+        f"**{name}**\n\n```\n" + "\n\n".join(kinds[name].plans) + "\n```" for name in _EXPLAINED if name in kinds
+    )
+
+
+def _profile(report: Report) -> str:
+    if not report.profile:
+        return "Not measured."
+    return "\n\n".join(
+        f"{face}:\n\n"
+        + _table(
+            ("function", "with what it calls", "itself"),
+            ((f"`{share.function}`", f"{share.whole:.1%}", f"{share.own:.1%}") for share in functions[:_FUNCTIONS]),
+        )
+        for face, functions in report.profile.items()
+    )
+
+
+_PARTS: Mapping[str, Callable[[Report], str]] = {
+    "reached": _reached,
+    "faces": _faces,
+    "processes": _processes,
+    "stores": _stores,
+    "ceilings": _ceilings,
+    "rows": _rows,
+    "lookups": _lookups,
+    "plans": _plans,
+    "profile": _profile,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Fill the page."""
+    found = [Path(argument) for argument in arguments] or sorted(_RESULTS.glob("*-postgres-*.json"))
+    if not found:
+        print(f"there is no result of a run over PostgreSQL in {_RESULTS}: make bench STORE=postgres", file=sys.stderr)
+        return 1
+    path = found[-1]
+    report = msgspec.json.decode(path.read_bytes(), type=Report)
+    PAGE.write_text(filled(PAGE.read_text("utf-8"), report, path.name), "utf-8")
+    print(PAGE.relative_to(ROOT))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

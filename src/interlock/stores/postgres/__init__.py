@@ -1,0 +1,465 @@
+"""The production store: PostgreSQL, with any number of processes writing to it at the same time.
+
+Owns: who may write (journals and leases), and the mapping of records to rows. Must not know: what a status means beyond
+which of them are final.
+Each process has one connection that writes, used by the journal's thread alone, and one for each thread that reads.
+What keeps two processes apart is in the database: versions of rows, unique keys, and the lock on a process's own
+journal, under which it commits, and without which nobody can take its work over.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise, starmap
+from typing import Any, TypeVar
+from uuid import UUID
+
+import psycopg
+import structlog
+from psycopg.rows import TupleRow
+
+from interlock.chain import GENESIS, Gap, Head, Link, micros, moment
+from interlock.chain import decode as decode_event
+from interlock.errors import ConfigError, LeaseLost, OutcomeUnknown, StoreUnavailable
+from interlock.iso20022.codes import HeldCause, Status
+from interlock.ports import Client, Control, IdempotencyTaken, Open, Outcome, Page, Query, SigningKey, Write
+from interlock.stores import rows as mapping
+from interlock.stores.postgres import filters, schema
+from interlock.stores.postgres.batch import Batch, Raced, Seat, administer
+from interlock.stores.postgres.connections import Connection, Gate, Line, fetch, for_bulk, said, translated
+from interlock.stores.statements import queries
+from interlock.transaction import (
+    Body,
+    BodyKind,
+    Clock,
+    Deadline,
+    DeliveryState,
+    Event,
+    Payment,
+    Transaction,
+)
+
+_log = structlog.get_logger()
+_T = TypeVar("_T")
+Row = TupleRow
+
+#: How often a batch is tried again that met others at the wrong moment.
+_TRIES = 5
+#: What says that it has: a key came or went, two wait for each other, a partition was made for rows on their way.
+_RACES = (Raced, psycopg.errors.DeadlockDetected, psycopg.errors.CheckViolation)
+#: Events read at a time where a chain is walked.
+_CHAIN_PAGE = 5000
+#: Transactions that have a name in common, looked at together.
+_IDS_PAGE = 500
+#: Further than the clocks of two processes may ever be apart.
+_CLOCKS_APART = timedelta(hours=6)
+_NULL_ID = UUID(int=0)
+_MAX_ID = UUID(int=(1 << 128) - 1)
+
+
+class PostgresStore:
+    """`interlock.ports.Store` over one database."""
+
+    shared = True
+
+    def __init__(
+        self, url: str, *, region: int = 0, lease: float = 5.0, partition_days: int = 1, migrate: bool = True
+    ) -> None:
+        """Connect, and make or migrate the schema if that is allowed.
+
+        lease: seconds after which a process that is silent is given up. Raises ConfigError, StoreUnavailable.
+        """
+        self.url = url
+        self._region = region
+        self._lease = lease
+        self._partition_days = partition_days
+        self._sql = queries("postgres")
+        self._gate = Gate()
+        self._local = threading.local()
+        self._readers: list[Line] = []
+        self._writer = Line(url, self._gate, writes=True)
+        self._writer.on_connect = self._settle_in
+        self._seat: Seat | None = None
+        self._incarnation = 0
+        self._partitions: tuple[schema.Partition, ...] = ()
+        #: No older transaction is in flight.
+        self._floor = _NULL_ID
+        with contextlib.closing(for_bulk(url)) as connection, translated():
+            self._open(connection, migrate=migrate)
+
+    # -- opening --
+
+    def _open(self, connection: Connection, *, migrate: bool) -> None:
+        if migrate:
+            try:
+                schema.check(connection)
+            except ConfigError:
+                schema.migrate(connection)
+        schema.check(connection)
+        if fetch(connection, "SHOW fsync") != [("on",)]:
+            _log.warning("the database does not sync to disk (fsync = off): what is acknowledged may be lost")
+        server = fetch(connection, self._sql["server"])[0][0]
+        connection.execute(self._sql["make_region"], (self._region, server))
+        found = fetch(connection, self._sql["region"])[0]
+        if found[0] != self._region:
+            raise ConfigError(f"region_number: the database is of region {found[0]}, not {self._region}")
+        self._partitions = schema.partitions(connection)
+
+    def _settle_in(self, connection: Connection) -> None:
+        """What every new writing connection begins with: by which server it is."""
+        if fetch(connection, "SHOW transaction_read_only") == [("on",)]:
+            raise StoreUnavailable("the database is a standby, or read-only")
+        server = fetch(connection, self._sql["server"])[0][0]
+        _, _, noted = fetch(connection, self._sql["region"])[0]
+        if server != noted:
+            # A standby that was promoted, or a backup: whatever the former server did last may not be here, though
+            # others may have seen it. Under a new incarnation no key of it is used again.
+            connection.execute(self._sql["renew_incarnation"], (server, noted))
+            _log.warning("another server: new incarnation", server=server)
+        self._incarnation = int(fetch(connection, self._sql["region"])[0][1])
+
+    @property
+    def connected(self) -> bool:
+        """Whether the last attempt to reach the database succeeded."""
+        return self._gate.open
+
+    @property
+    def _number(self) -> int:
+        """The writer's number, with which its keys begin: region and incarnation."""
+        return self._region * 1_000_000 + self._incarnation
+
+    # -- writing --
+
+    def register(self, now: datetime) -> int:  # noqa: ARG002 - leases go by the database's clock
+        with translated():
+            connection = self._writer.get()
+            with connection.transaction():
+                writer = self._number
+                journal = self._sit_down(connection, writer)
+                ((token,),) = fetch(connection, self._sql["take_journal"], (writer, journal, self._lease))
+        self._seat = Seat(
+            region=self._region, writer=writer, journal=journal, token=token, lease=self._lease,
+        )  # fmt: skip
+        return int(token)
+
+    def _sit_down(self, connection: Connection, writer: int) -> int:
+        """A journal that is free, or a new one."""
+        for _ in range(_TRIES * 10):
+            idle = fetch(connection, self._sql["idle_journal"], (writer,))
+            if idle:
+                ((journal, before),) = idle
+                if before is not None:
+                    connection.execute(self._sql["insert_orphan"], (before,))
+                return int(journal)
+            made = fetch(connection, self._sql["new_journal"], (writer, GENESIS))
+            if made:
+                return int(made[0][0])
+        raise StoreUnavailable("too many processes want a journal at once")
+
+    def current_token(self) -> int:
+        return 0
+
+    def commit(self, token: int, writes: Sequence[Write], batch: bytes) -> list[Outcome]:
+        if not token:
+            return self._administer(writes)
+        seat = self._seat
+        if seat is None or seat.token != token:
+            raise LeaseLost("another process writes under this token")
+        with translated():
+            for _ in range(_TRIES):
+                outcomes = self._try(seat, writes, batch)
+                if outcomes is not None:
+                    return outcomes
+        raise StoreUnavailable("too many others write the same at once; nothing was kept")
+
+    def _try(self, seat: Seat, writes: Sequence[Write], batch: bytes) -> list[Outcome] | None:
+        """The whole batch; None where others came between, so that it must be tried again: nothing was committed."""
+        connection = self._writer.get()
+        if seat.writer != self._number:
+            raise LeaseLost("the database is another server now; this process must register anew")
+        work = Batch(connection, seat)
+        committing = False
+        try:
+            outcomes = work.prepare(writes)
+            committing = True
+            work.finish(batch, outcomes)
+        except _RACES:
+            self._roll_back(connection)
+            return None
+        except psycopg.Error as exc:
+            if committing and exc.sqlstate is None:
+                connection.close()  # it is the driver who says so, not the server: who knows what that has done
+            self._roll_back(connection)
+            if not connection.closed:
+                raise
+            if committing:
+                raise OutcomeUnknown(f"the connection was lost during the commit: {said(exc)}") from exc
+            return None  # it was lost while nobody used it, which shows only now; another will do
+        except BaseException:
+            self._roll_back(connection)
+            raise
+        return outcomes
+
+    def _roll_back(self, connection: Connection) -> None:
+        """Leave nothing open; a connection that cannot even do that is given up."""
+        try:
+            connection.execute("ROLLBACK")
+        except psycopg.Error:
+            connection.close()
+            self._writer.drop()
+
+    def _administer(self, writes: Sequence[Write]) -> list[Outcome]:
+        with translated():
+            administer(self._writer.get(), writes)
+        return [mapping.WON] * len(writes)
+
+    def committed(self, batch: bytes) -> list[Outcome] | None:
+        seat = self._seat
+        assert seat is not None  # who asks has written
+        with translated():
+            connection = self._writer.get()
+            # The lock is had only once the server is done with our former connection's commit, whichever way.
+            rows = fetch(connection, self._sql["committed"], (seat.writer, seat.journal))
+        if not rows:
+            return None
+        last, outcomes, token = rows[0]
+        if last == batch:
+            return mapping.unpack_outcomes(outcomes)
+        if token != seat.token:
+            raise OutcomeUnknown("another process has written to this journal since")
+        return None
+
+    def claim(self, token: int, limit: int) -> tuple[Transaction, ...]:
+        with translated():
+            connection = self._writer.get()
+            connection.execute(self._sql["retire_journals"], (token,))
+            orphans = [orphan for (orphan,) in fetch(connection, self._sql["orphans"])]
+            if not orphans:
+                return ()
+            with connection.transaction():
+                self._fence(connection, token)
+                taken = fetch(connection, self._sql["claim"], (token, orphans, limit))
+            if len(taken) < limit:
+                connection.execute(self._sql["forget_orphans"], (orphans,))
+        return tuple(sorted((mapping.transaction(*row) for row in taken), key=lambda transaction: transaction.id))
+
+    def _fence(self, connection: Connection, token: int) -> None:
+        seat = self._seat
+        if seat is None or not fetch(connection, self._sql["fence"], (seat.writer, seat.journal, token)):
+            raise LeaseLost("this process's lease has run out, or another has its journal")
+
+    def lead(self, token: int, job: str) -> bool:
+        with translated():
+            return self._writer.get().execute(self._sql["lead"], (job, token, self._lease)).rowcount == 1
+
+    def release(self, token: int) -> None:
+        seat = self._seat
+        if seat is None or seat.token != token:
+            return
+        with translated():
+            connection = self._writer.get()
+            with connection.transaction():
+                freed = connection.execute(self._sql["release"], (seat.writer, seat.journal, token)).rowcount
+                if freed:
+                    connection.execute(self._sql["insert_orphan"], (token,))
+                connection.execute(self._sql["give_up_leads"], (token,))
+        self._seat = None
+
+    # -- reading --
+
+    def _rows(self, name: str, *bindings: Any) -> list[Row]:
+        return self._ask(self._sql[name], bindings)
+
+    def _ask(self, sql: str, bindings: Sequence[Any]) -> list[Row]:
+        line: Line | None = getattr(self._local, "line", None)
+        if line is None:
+            line = self._local.line = Line(self.url, self._gate, writes=False)
+            self._readers.append(line)
+        with translated():
+            try:
+                return fetch(line.get(), sql, bindings)
+            except psycopg.OperationalError:
+                if not line.lost:
+                    raise
+            # It was lost while nobody used it; what only reads may be asked again.
+            return fetch(line.get(), sql, bindings)
+
+    def _first(self, make: Callable[..., _T], name: str, *bindings: Any) -> _T | None:
+        rows = self._rows(name, *bindings)
+        return make(*rows[0]) if rows else None
+
+    def get(self, transaction: UUID) -> Transaction | None:
+        return self._first(mapping.transaction, "get", transaction)
+
+    def find(self, query: Query) -> Page:
+        """By windows of time, newest first, so that old partitions are left alone; or by key, which knows the ids."""
+        limit = query.limit + 1
+        found: list[Transaction] = []
+        for statement in self._by_time(query) if query.key is None else self._by_key(query):
+            sql, bindings = statement(limit - len(found))
+            found += [mapping.transaction(*row) for row in self._ask(sql, bindings)]
+            if len(found) >= limit:
+                break
+        page = tuple(found[: query.limit])
+        return Page(page, page[-1].id if len(found) > query.limit else None)
+
+    def _by_time(self, query: Query) -> Iterator[filters.Limited]:
+        for lower, upper in self._windows():
+            within = filters.within(query, lower, upper)
+            if within is not None:
+                yield within
+
+    def _by_key(self, query: Query) -> Iterator[filters.Limited]:
+        """A join would have every partition planned for: with the ids at hand only theirs are."""
+        upper = _MAX_ID
+        while True:
+            sql, bindings = filters.named(query, upper, _IDS_PAGE)
+            ids = [id_ for (id_,) in self._ask(sql, bindings)]
+            if ids:
+                yield filters.among(query, ids)
+                upper = ids[-1]
+            if len(ids) < _IDS_PAGE:
+                return
+
+    def _windows(self) -> Iterator[tuple[UUID, UUID]]:
+        """Ranges of ids, newest first, ever wider: one partition, then two, then four."""
+        bounds = [partition.lower for partition in reversed(self._partitions)]
+        wide, edges = 1, [_MAX_ID]
+        # What is ahead of the present is empty and goes with the first.
+        place = schema.AHEAD.days // self._partition_days
+        while place < len(bounds):
+            edges.append(bounds[place])
+            place += wide
+            wide *= 2
+        yield from ((lower, upper) for upper, lower in pairwise([*edges, _NULL_ID]))
+
+    def history(self, transaction: UUID) -> tuple[Event, ...]:
+        return tuple(decode_event(row[0])[1] for row in self._rows("history", transaction))
+
+    def payments(self, transaction: UUID) -> tuple[Payment, ...]:
+        return tuple(mapping.payment(*row) for row in self._rows("payments", transaction))
+
+    def message(self, transaction: UUID, kind: BodyKind) -> Body | None:
+        rows = self._rows("message", transaction, int(kind is BodyKind.OUTBOX))
+        if not rows:
+            return None
+        definition, digest, content = rows[0]
+        return Body(kind=kind, definition=definition, digest=digest, content=mapping.decompress(content))
+
+    def delivery(self, transaction: UUID, channel: str) -> DeliveryState | None:
+        return self._first(DeliveryState, "delivery", transaction, channel)
+
+    def archived(self, transaction: UUID) -> str | None:
+        return self._first(str, "archived", transaction)
+
+    def in_flight(self, after: UUID | None, limit: int) -> tuple[Transaction, ...]:
+        open_ = [id_ for (id_,) in self._rows("in_flight", self._floor, after or _NULL_ID, limit)]
+        return self._several(open_)
+
+    def ended(self, transactions: Collection[UUID]) -> frozenset[UUID]:
+        return frozenset(UUID(bytes=id_) for (id_,) in self._rows("ended", list(transactions)))
+
+    def overdue(self, now: datetime, limit: int) -> tuple[Transaction, ...]:
+        newest = UUID(bytes=mapping.id_bound(now + _CLOCKS_APART))
+        due = [id_ for (id_,) in self._rows("overdue", micros(now), self._floor, newest, limit)]
+        return self._several(due)
+
+    def _several(self, ids: Sequence[UUID]) -> tuple[Transaction, ...]:
+        """Those of these ids, in their order."""
+        if not ids:
+            return ()
+        rows = self._rows("several", ids)
+        found = {transaction.id: transaction for transaction in starmap(mapping.transaction, rows)}
+        return tuple(found[id_] for id_ in ids if id_ in found)
+
+    def next_deadline(self) -> Deadline | None:
+        return self._first(lambda clock, at: Deadline(clock=Clock(clock), at=moment(at)), "next_deadline", self._floor)
+
+    def idempotent(self, client: str, key: str) -> IdempotencyTaken | None:
+        return self._first(lambda id_, digest: IdempotencyTaken(UUID(bytes=id_), digest), "idempotent", client, key)
+
+    def client(self, client: str) -> Client | None:
+        return self._first(mapping.client, "client", client)
+
+    def clients(self) -> tuple[Client, ...]:
+        return tuple(mapping.client(*row) for row in self._rows("clients"))
+
+    def signing_keys(self) -> tuple[SigningKey, ...]:
+        return tuple(mapping.signing_key(*row) for row in self._rows("signing_keys"))
+
+    def controls(self) -> tuple[Control, ...]:
+        return tuple(mapping.control(*row) for row in self._rows("controls"))
+
+    def open_by_client(self) -> Mapping[str, int]:
+        return dict(self._rows("open_by_client", self._floor))
+
+    def open_by_status(self) -> Mapping[tuple[Status, HeldCause | None], Open]:
+        return mapping.opened(self._rows("open_by_status", self._floor))
+
+    def parked_deliveries(self) -> int:
+        return int(self._rows("parked_deliveries")[0][0])
+
+    def clock(self) -> datetime | None:
+        return moment(self._rows("clock")[0][0])
+
+    def latest(self) -> datetime | None:
+        at = self._rows("latest")[0][0]
+        return None if at is None else moment(at)
+
+    # -- history and upkeep --
+
+    def heads(self) -> tuple[Head, ...]:
+        return tuple(
+            Head(_journal_name(region, writer, journal), seq, hash_)
+            for region, writer, journal, seq, hash_ in self._rows("heads")
+        )
+
+    def chain(self, journal: str, after: int = 0) -> Iterator[Link | Gap]:
+        region, incarnation, number = (int(part) for part in journal.split("."))
+        writer = region * 1_000_000 + incarnation
+        while True:
+            links = [Link(*row) for row in self._rows("chain", writer, number, after, _CHAIN_PAGE)]
+            gaps = [Gap(*row) for row in self._rows("gaps", writer, number, after, _CHAIN_PAGE)]
+            # Both pages are whole only as far as the shorter one reaches.
+            ends = [page[-1] for page in (links, gaps) if len(page) == _CHAIN_PAGE]
+            both: list[Link | Gap] = sorted([*links, *gaps], key=_position)
+            if ends:
+                both = [item for item in both if _position(item) <= min(map(_position, ends))]
+            if not both:
+                return
+            yield from both
+            after = _position(both[-1])
+
+    def maintain(self, now: datetime) -> None:
+        with contextlib.closing(for_bulk(self.url)) as connection, translated():
+            schema.extend(connection, now, self._partition_days)
+            self._partitions = schema.partitions(connection)
+            floor = fetch(connection, self._sql["floor"])[0][0]
+        # Transactions that are still to come may be of clocks far behind ours.
+        bound = mapping.id_bound(now - _CLOCKS_APART)
+        self._floor = min(UUID(bytes=bound), floor or _MAX_ID)
+
+    def check(self) -> list[str]:
+        return [
+            f"the index {name} is not valid: REINDEX INDEX {name}"
+            for (name,) in self._ask("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid", ())
+        ]
+
+    def check_server_key(self, proof: bytes) -> bool:
+        with translated():
+            ((noted,),) = fetch(self._writer.get(), self._sql["note_key_proof"], (proof,))
+        return bool(noted == proof)
+
+    def close(self) -> None:
+        for line in [*self._readers, self._writer]:
+            line.drop()
+        self._readers.clear()
+
+
+def _journal_name(region: int, writer: int, journal: int) -> str:
+    return f"{region}.{writer % 1_000_000}.{journal}"
+
+
+def _position(item: Link | Gap) -> int:
+    return item.last if isinstance(item, Gap) else item.seq

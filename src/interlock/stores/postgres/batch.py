@@ -1,0 +1,472 @@
+"""One batch on its way into PostgreSQL: a transaction of two round trips, whatever its size.
+
+The first trip takes the journal's lock and tries what can lose: versions, new ids, idempotency keys, duplicate keys. By
+then it is known what each write came to, and nobody else can change it any more. The second writes the winners, seals
+the journal and commits. Each statement takes all its rows as arrays.
+
+The statements of a trip serve changes that have nothing in common. Where two have (a transaction, a key), the later one
+begins another *wave*: two trips of its own within the same database transaction.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+from uuid import UUID
+
+from msgspec.structs import replace
+from psycopg import RawCursor
+from psycopg.rows import TupleRow
+
+from interlock.chain import encode, link, micros
+from interlock.errors import ConflictError, LeaseLost
+from interlock.ports import (
+    Client,
+    Control,
+    DeliveryUpdate,
+    IdempotencyTaken,
+    KeysTaken,
+    Outcome,
+    SigningKey,
+    Write,
+)
+from interlock.stores import rows as mapping
+from interlock.stores.postgres.arrays import Bigs, Bytes, Column, Floats, Ids, Integers, Smalls, Texts, Truths, columns
+from interlock.stores.postgres.connections import Connection
+from interlock.stores.statements import queries
+from interlock.transaction import BodyKind, Change, Key, Payment
+
+Cursor = RawCursor[TupleRow]
+#: A key as the table has it: client, kind, value.
+Name = tuple[str, str, str]
+
+_BORN = (
+    Ids, Texts, Integers, Integers, Integers, Texts, Texts, Texts, Texts, Bigs, Bigs, Texts, Bigs, Floats, Texts, Texts,
+    Texts, Texts, Texts, Texts, Texts, Integers, Bytes, Texts, Truths, Integers, Ids, Ids, Texts, Truths,
+)  # fmt: skip
+_GROWN = (
+    Integers, Integers, Texts, Texts, Texts, Texts, Bigs, Texts, Bigs, Floats, Texts, Texts, Texts, Texts, Texts,
+    Integers, Bytes, Texts, Truths, Ids, Texts, Truths, Ids,
+)  # fmt: skip
+_EVENTS = (Ids, Integers, Bytes, Bytes, Bytes)
+_BODIES = (Ids, Smalls, Texts, Bytes, Bytes)
+_PAYMENTS = (Ids, Integers, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts)
+_KEYS = (Texts, Texts, Texts, Ids, Integers)
+_DELIVERIES = (Ids, Texts, Texts, Bigs)
+
+
+class Raced(ConflictError):
+    """Somebody else got between two of our statements; the batch is to be tried again."""
+
+
+class Seat:
+    """Who writes: the process's journal and lease."""
+
+    __slots__ = ("journal", "lease", "region", "token", "writer")
+
+    def __init__(self, *, region: int, writer: int, journal: int, token: int, lease: float) -> None:
+        """writer: number of region and incarnation. lease: seconds."""
+        self.region = region
+        self.writer = writer
+        self.journal = journal
+        self.token = token
+        self.lease = lease
+
+
+class Batch:
+    """Writes on their way into the database; used once."""
+
+    def __init__(self, connection: Connection, seat: Seat) -> None:
+        self._connection = connection
+        self._seat = seat
+        self._sql = queries("postgres")
+        self._chain_seq = 0
+        self._chain_hash = b""
+        self._latest: int | None = None
+
+    # -- the whole --
+
+    def prepare(self, writes: Sequence[Write]) -> list[Outcome]:
+        """All but the last trip: on return every outcome is known, and nothing is committed.
+
+        Raises LeaseLost, Raced, psycopg's errors; the caller rolls back.
+        """
+        outcomes: dict[int, Outcome] = {}
+        waves = list(_waves(writes))
+        first = waves[0] if waves else _Wave()
+        with self._connection.pipeline() as pipeline:
+            self._run("BEGIN")
+            seat = self._seat
+            fence = self._do("fence", seat.writer, seat.journal, seat.token)
+            tried = self._try(first)
+            pipeline.sync()
+            rows = fence.fetchall()
+            if not rows:
+                raise LeaseLost("this process's lease has run out, or another has its journal")
+            self._chain_seq, self._chain_hash = rows[0]
+        outcomes.update(self._judge(first, tried))
+        for before, wave in pairwise(waves):
+            with self._connection.pipeline() as pipeline:
+                self._write(before, outcomes)
+                tried = self._try(wave)
+                pipeline.sync()
+            outcomes.update(self._judge(wave, tried))
+        self._last = waves[-1] if waves else first
+        self._outcomes = outcomes
+        return [outcomes.get(number, mapping.WON) for number in range(len(writes))]
+
+    def finish(self, batch: bytes, outcomes: Sequence[Outcome]) -> None:
+        """The last trip, with the commit."""
+        seat = self._seat
+        with self._connection.pipeline() as pipeline:
+            self._write(self._last, self._outcomes)
+            self._do(
+                "seal", seat.writer, seat.journal, seat.token, batch, mapping.pack_outcomes(outcomes),
+                self._chain_seq, self._chain_hash, self._latest, seat.lease,
+            )  # fmt: skip
+            self._run("COMMIT")
+            pipeline.sync()
+
+    def _do(self, name: str, *bindings: Any) -> Cursor:
+        return self._run(self._sql[name], bindings)
+
+    def _run(self, sql: str, bindings: Sequence[Any] = ()) -> Cursor:
+        cursor: Cursor = self._connection.cursor(binary=True)  # type: ignore[assignment]
+        cursor.execute(sql, bindings)
+        return cursor
+
+    # -- the first trip: what can lose --
+
+    def _try(self, wave: "_Wave") -> "_Tried":
+        tried = _Tried()
+        if wave.read:
+            tried.versions = self._do("versions", Ids(sorted(wave.read)))
+        if wave.born:
+            born = columns(_BORN, (mapping.born(change.after) for change in wave.born))
+            tried.born = self._do("insert_transactions", *born, self._seat.token)
+        if wave.idempotency:
+            clients, keys, digests, ids = zip(*wave.idempotency, strict=True)
+            claims = Texts(clients), Texts(keys), Bytes(digests), self._seat.region, Ids(ids)
+            tried.idempotency = self._do("insert_idempotency", *claims)
+        if wave.keys:
+            tried.keys = self._do("reserve", *columns(_KEYS, wave.keys.values()), self._seat.region)
+        return tried
+
+    def _judge(self, wave: "_Wave", tried: "_Tried") -> dict[int, Outcome]:
+        """What the changes of a wave came to, as far as they did not win; what losers did is undone."""
+        if tried.all_won(wave):
+            return {}
+        born = {id_ for (id_,) in tried.born.fetchall()} if tried.born else set()
+        claimed = {id_ for (id_,) in tried.idempotency.fetchall()} if tried.idempotency else set()
+        used = self._used([row for row in wave.idempotency if row[3] not in claimed])
+        got = set(tried.keys.fetchall()) if tried.keys else set()
+        holders = self._holders([name for name in wave.keys if name not in got])
+        lost: dict[int, Outcome] = {}
+        for number, change in wave.changes:
+            outcome = self._lost(change, tried.present, born, used, holders)
+            if outcome is not None:
+                lost[number] = outcome
+        self._undo([change for number, change in wave.changes if number in lost], got, born, claimed, wave)
+        return lost
+
+    def _lost(
+        self,
+        change: Change,
+        versions: dict[bytes, int],
+        born: set[bytes],
+        used: dict[tuple[str, str], IdempotencyTaken],
+        holders: "dict[Name, _Holder]",
+    ) -> Outcome | None:
+        after, id_ = change.after, change.after.id.bytes
+        original = change.original
+        if original is not None and versions.get(original.after.id.bytes) != original.read:
+            return mapping.STALE
+        if (versions.get(id_) != change.read) if change.read else (id_ not in born):
+            return mapping.STALE
+        if change.idempotency is not None:
+            taken_by = used.get((after.client, change.idempotency.key))
+            if taken_by is not None:
+                return taken_by
+        taken = []
+        for key in change.reserves:
+            holder = holders.get((after.client, key.kind, key.value))
+            if holder is not None and holder.tx != id_ and not (key.payment and holder.free):
+                taken.append((key, UUID(bytes=holder.tx)))
+        return KeysTaken(tuple(taken)) if taken else None
+
+    def _used(self, claims: Sequence[tuple[str, str, bytes, bytes]]) -> dict[tuple[str, str], IdempotencyTaken]:
+        found: dict[tuple[str, str], IdempotencyTaken] = {}
+        for client, key, _, _ in claims:
+            rows = self._do("idempotent", client, key).fetchall()
+            if not rows:
+                raise Raced("an idempotency key was given back just now")
+            found[client, key] = IdempotencyTaken(UUID(bytes=rows[0][0]), rows[0][1])
+        return found
+
+    def _holders(self, names: Sequence[Name]) -> "dict[Name, _Holder]":
+        """Who holds the keys that we did not get, and whether they may be taken over."""
+        if not names:
+            return {}
+        rows = self._do("holders", *columns((Texts, Texts, Texts), names), self._seat.region).fetchall()
+        if len(rows) != len(names):
+            raise Raced("a key was given back just now")
+        ids = sorted({tx for _, _, _, tx, payment in rows if payment})
+        failed = set(self._do("failed_payments", Ids(ids)).fetchall()) if ids else set()
+        return {
+            (client, kind, value): _Holder(tx, payment, free=(tx, payment) in failed)
+            for client, kind, value, tx, payment in rows
+        }
+
+    def _undo(
+        self,
+        losers: Sequence[Change],
+        got: set[Name],
+        born: set[bytes],
+        claimed: set[bytes],
+        wave: "_Wave",
+    ) -> None:
+        """Take back what losers did, and take over for winners the keys that are free."""
+        gone = {change.after.id.bytes for change in losers}
+        names = [name for name, row in wave.keys.items() if row[3] in gone and name in got]
+        if names:
+            self._do("unreserve", *columns((Texts, Texts, Texts), names), self._seat.region)
+        claims = [(client, key) for client, key, _, id_ in wave.idempotency if id_ in gone & claimed]
+        if claims:
+            self._do("delete_idempotency", *columns((Texts, Texts), claims), self._seat.region)
+        if gone & born:
+            self._do("delete_transactions", Ids(sorted(gone & born)))
+        for name, holder in self._freed(wave, gone, got):
+            row = wave.keys[name]
+            taken = self._do("take_over", *name, UUID(bytes=holder.tx), holder.payment, UUID(bytes=row[3]), row[4],
+                             self._seat.region)  # fmt: skip
+            if not taken.fetchall():
+                raise Raced("a key that was free was taken by somebody else")
+
+    def _freed(self, wave: "_Wave", gone: set[bytes], got: set[Name]) -> "Iterator[tuple[Name, _Holder]]":
+        names = [name for name, row in wave.keys.items() if row[3] not in gone and name not in got]
+        for name, holder in self._holders(names).items():
+            if holder.tx != wave.keys[name][3]:
+                yield name, holder
+
+    # -- the second trip: what has won --
+
+    def _write(self, wave: "_Wave", lost: dict[int, Outcome]) -> None:
+        seat = self._seat
+        won = [change for number, change in wave.changes if number not in lost]
+        won += [change.original for change in won if change.original is not None]
+        grown = [(*mapping.grown(change.after), change.after.id.bytes) for change in won if change.read]
+        if grown:
+            self._do("update_transactions", *columns(_GROWN, grown), seat.token)
+        events = [row for change in won for row in self._linked(change)]
+        if events:
+            base = self._chain_seq - len(events)
+            self._do("insert_events", *columns(_EVENTS, events), seat.writer, seat.journal, base)
+            self._latest = max(self._latest or 0, *(micros(e.at) for change in won for e in change.events))
+        self._insert("insert_bodies", _BODIES, [row for change in won for row in _bodies(change)], seat.writer)
+        self._insert("insert_payments", _PAYMENTS, [row for change in won for row in _paid(change)], seat.region)
+        names = [
+            (change.after.client, key.kind, key.value, change.after.id.bytes, key.payment)
+            for change in won
+            for key in change.names
+        ]
+        self._insert("name_keys", _KEYS, names, seat.region)
+        deliveries = [
+            (change.after.id.bytes, delivery.channel, delivery.state, micros(change.after.updated_at))
+            for change in won
+            for delivery in change.deliveries
+        ]
+        self._insert("insert_deliveries", _DELIVERIES, deliveries, seat.region)
+        self._end_payments(won)
+        self._write_others(wave.others)
+
+    def _insert(self, name: str, types: Sequence[type[Column]], rows: Sequence[Sequence[Any]], *more: Any) -> None:
+        if rows:
+            self._do(name, *columns(types, rows), *more)
+
+    def _linked(self, change: Change) -> Iterator[tuple[Any, ...]]:
+        digests = [body.digest for body in change.bodies]
+        id_ = change.after.id
+        for event in change.events:
+            content = encode(id_, event, digests)
+            digests = []  # the first event of the step is the one that the bodies came with
+            previous, self._chain_hash = self._chain_hash, link(self._chain_hash, content)
+            self._chain_seq += 1
+            yield id_.bytes, event.seq, content, previous, self._chain_hash
+
+    def _end_payments(self, won: Sequence[Change]) -> None:
+        # What is new with the step was written as it ends.
+        old = [change for change in won if not change.payments]
+        one = [
+            (change.after.id.bytes, ordinal, status, reason)
+            for change in old
+            for ordinal, status, reason in change.ended
+        ]
+        self._insert("end_payments", (Ids, Integers, Texts, Texts), one)
+        every = [(change.after.id.bytes, *change.ends_all) for change in old if change.ends_all is not None]
+        self._insert("end_all_payments", (Ids, Texts, Texts), every)
+
+    def _write_others(self, others: Sequence[Write]) -> None:
+        updates = []
+        for write in others:
+            match write:
+                case Client():
+                    scopes, disabled = " ".join(sorted(write.scopes)), write.disabled_at and micros(write.disabled_at)
+                    created = micros(write.created_at)
+                    self._do("put_client", write.id, write.name, write.secret_mac, scopes, created, disabled)
+                case SigningKey():
+                    retired = write.retired_at and micros(write.retired_at)
+                    self._do("put_signing_key", write.id, write.private_pem, micros(write.created_at), retired)
+                case Control():
+                    scope, at = str(write.scope), micros(write.at)
+                    self._do("put_control", scope, write.name, write.stopped, write.actor, write.note, at)
+                case DeliveryUpdate():
+                    updates.append((write.transaction.bytes, write.channel, write.state, micros(write.at)))
+        self._insert("update_deliveries", _DELIVERIES, updates)
+
+
+def administer(connection: Connection, writes: Sequence[Write]) -> None:
+    """Write clients, keys and orders beside the processes that serve; fences nobody."""
+    if any(isinstance(write, Change) for write in writes):
+        raise LeaseLost("only a process that is registered may change transactions")
+    batch = Batch(connection, Seat(region=0, writer=0, journal=0, token=0, lease=0))
+    with connection.transaction():
+        batch._write_others(writes)  # noqa: SLF001 - the same statements
+
+
+# -- rows -------------------------------------------------------------------------------------------------------------
+
+
+def _bodies(change: Change) -> Iterator[tuple[Any, ...]]:
+    id_ = change.after.id.bytes
+    for body in change.bodies:
+        outbox = int(body.kind is BodyKind.OUTBOX)
+        yield id_, outbox, body.definition, body.digest, mapping.compress(body.content)
+
+
+def _paid(change: Change) -> Iterator[tuple[Any, ...]]:
+    """The payments that are new with a step, as they are at its end."""
+    id_ = change.after.id.bytes
+    ends = {ordinal: (status, reason) for ordinal, status, reason in change.ended}
+    for payment in change.payments:
+        end = ends.get(payment.ordinal, change.ends_all)
+        yield mapping.paid(id_, _ended(payment, end) if end else payment)
+
+
+def _ended(payment: Payment, end: tuple[Any, str | None]) -> Payment:
+    return payment if payment.status.is_final else replace(payment, status=end[0], reason=end[1])
+
+
+# -- waves ------------------------------------------------------------------------------------------------------------
+
+
+class _Holder:
+    __slots__ = ("free", "payment", "tx")
+
+    def __init__(self, tx: bytes, payment: int, *, free: bool) -> None:
+        self.tx = tx
+        self.payment = payment
+        self.free = free
+
+
+class _Tried:
+    """The results of a wave's first trip."""
+
+    def __init__(self) -> None:
+        self.versions: Cursor | None = None
+        self.born: Cursor | None = None
+        self.idempotency: Cursor | None = None
+        self.keys: Cursor | None = None
+
+    def all_won(self, wave: "_Wave") -> bool:
+        """Whether nobody lost: as good as always."""
+        return (
+            (self.born is None or self.born.rowcount == len(wave.born))
+            and (self.idempotency is None or self.idempotency.rowcount == len(wave.idempotency))
+            and (self.keys is None or self.keys.rowcount == len(wave.keys))
+            and self.present == wave.read
+        )
+
+    @cached_property
+    def present(self) -> dict[bytes, int]:
+        """The versions that the transactions have, by id."""
+        return {} if self.versions is None else dict(self.versions.fetchall())
+
+
+class _Wave:
+    """Writes that have nothing in common."""
+
+    def __init__(self) -> None:
+        #: With their numbers in the batch.
+        self.changes: list[tuple[int, Change]] = []
+        self.others: list[Write] = []
+        self.born: list[Change] = []
+        #: Versions that were read, by id.
+        self.read: dict[bytes, int] = {}
+        #: Client, key, digest, id.
+        self.idempotency: list[tuple[str, str, bytes, bytes]] = []
+        #: Rows of keys to be reserved.
+        self.keys: dict[Name, tuple[str, str, str, bytes, int]] = {}
+        self._touched: set[object] = set()
+
+    def add(self, number: int, write: Write) -> bool:
+        """Take a write along; False where it has something in common with one before it."""
+        if not isinstance(write, Change):
+            if self._meets(_touched_by_other(write)):
+                return False
+            self.others.append(write)
+            return True
+        reserved = _reserved(write)
+        if self._meets(_touched_by(write, reserved)):
+            return False
+        self.changes.append((number, write))
+        for change in (write, write.original):
+            if change is not None and change.read:
+                self.read[change.after.id.bytes] = change.read
+        if not write.read:
+            self.born.append(write)
+        if write.idempotency is not None:
+            claim = write.idempotency
+            self.idempotency.append((write.after.client, claim.key, claim.digest, write.after.id.bytes))
+        for name, key in reserved.items():
+            self.keys[name] = (*name, write.after.id.bytes, key.payment)
+        return True
+
+    def _meets(self, touched: set[object]) -> bool:
+        if not self._touched.isdisjoint(touched):
+            return True
+        self._touched |= touched
+        return False
+
+
+def _reserved(change: Change) -> dict[Name, Key]:
+    """What a change reserves, each name once."""
+    client = change.after.client
+    found: dict[Name, Key] = {}
+    for key in change.reserves:
+        found.setdefault((client, key.kind, key.value), key)
+    return found
+
+
+def _touched_by(change: Change, reserved: dict[Name, Key]) -> set[object]:
+    touched: set[object] = {change.after.id.bytes, *reserved}
+    if change.original is not None:
+        touched.add(change.original.after.id.bytes)
+    if change.idempotency is not None:
+        touched.add((change.after.client, change.idempotency.key))
+    return touched
+
+
+def _touched_by_other(write: Write) -> set[object]:
+    # A delivery may be told in the wave that makes it, for it is written last; two of one would meet.
+    return {(write.transaction, write.channel)} if isinstance(write, DeliveryUpdate) else set()
+
+
+def _waves(writes: Sequence[Write]) -> Iterator[_Wave]:
+    wave = _Wave()
+    for number, write in enumerate(writes):
+        if not wave.add(number, write):
+            yield wave
+            wave = _Wave()
+            wave.add(number, write)
+    if writes:
+        yield wave

@@ -1,0 +1,332 @@
+-- Each query has a name; the store looks them up by it. Lists of rows come as an array a column.
+
+-- name: transaction
+uuid_send(t.id), t.client, t.region, t.epoch, t.version, t.route, t.state, t.status, t."end", t.created_at, t.updated_at,
+t.due_clock, t.due_at, t.sla_left, t.announced, t.definition, t.message_id, t.reference, t.reason, t.code, t.note,
+t.payments, t.digest, t.answer, t.answer_due, t.attempt, uuid_send(t.redrive_of), uuid_send(t.redriven_as),
+t.approved_by, t.flagged
+
+-- -- a process and its journal ---------------------------------------------------------------------------------------
+
+-- A journal that nobody has, or whose lease has run out; the processes' own order keeps them apart.
+-- name: idle_journal
+SELECT journal, token FROM journals
+WHERE writer = $1 AND (token IS NULL OR lease_until <= clock_timestamp())
+ORDER BY journal LIMIT 1 FOR UPDATE SKIP LOCKED;
+
+-- name: new_journal
+INSERT INTO journals (writer, journal, lease_until, chain_hash)
+SELECT $1, coalesce(max(journal), 0) + 1, clock_timestamp(), $2 FROM journals WHERE writer = $1
+ON CONFLICT DO NOTHING RETURNING journal;
+
+-- name: take_journal
+UPDATE journals SET token = nextval('tokens'), lease_until = clock_timestamp() + $3 * interval '1 second'
+WHERE writer = $1 AND journal = $2 RETURNING token;
+
+-- name: insert_orphan
+INSERT INTO orphans (token) VALUES ($1) ON CONFLICT DO NOTHING;
+
+-- A process that is gone loses its journal, whosever writer it was; whoever is in the midst of a commit is not gone.
+-- name: retire_journals
+WITH gone AS (
+    SELECT writer, journal, token FROM journals
+    WHERE token IS NOT NULL AND token <> $1 AND lease_until <= clock_timestamp() FOR UPDATE SKIP LOCKED
+), retired AS (
+    UPDATE journals j SET token = NULL FROM gone g WHERE j.writer = g.writer AND j.journal = g.journal
+)
+INSERT INTO orphans (token) SELECT token FROM gone ON CONFLICT DO NOTHING;
+
+-- name: orphans
+SELECT token FROM orphans;
+
+-- name: claim
+WITH taken AS MATERIALIZED (
+    SELECT id, region FROM transactions WHERE claim = ANY ($2) AND state IN ('ACTC', 'ACSP')
+    ORDER BY id LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE transactions t SET claim = $1 FROM taken WHERE t.id = taken.id AND t.region = taken.region
+RETURNING {transaction};
+
+-- An orphan whose transactions are all taken over (those being taken over are still under its token).
+-- name: forget_orphans
+DELETE FROM orphans o WHERE token = ANY ($1) AND NOT EXISTS (
+    SELECT 1 FROM transactions WHERE claim = o.token AND state IN ('ACTC', 'ACSP')
+);
+
+-- name: release
+UPDATE journals SET token = NULL, lease_until = clock_timestamp() WHERE writer = $1 AND journal = $2 AND token = $3;
+
+-- name: lead
+INSERT INTO leads (job, token, lease_until) VALUES ($1, $2, clock_timestamp() + $3 * interval '1 second')
+ON CONFLICT (job) DO UPDATE SET token = excluded.token, lease_until = excluded.lease_until
+WHERE leads.token = excluded.token OR leads.lease_until <= clock_timestamp();
+
+-- name: give_up_leads
+DELETE FROM leads WHERE token = $1;
+
+-- -- a batch ---------------------------------------------------------------------------------------------------------
+
+-- Locks the journal until the commit: nobody can take it over, nor its transactions, while a commit is under way.
+-- name: fence
+SELECT chain_seq, chain_hash FROM journals
+WHERE writer = $1 AND journal = $2 AND token = $3 AND lease_until > clock_timestamp() FOR NO KEY UPDATE;
+
+-- In the order of ids, as everybody does, so that two batches never wait for each other.
+-- name: versions
+SELECT uuid_send(id), version FROM transactions WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE;
+
+-- name: insert_transactions
+INSERT INTO transactions (
+    id, client, region, epoch, version, route, state, status, "end", created_at, updated_at, due_clock, due_at,
+    sla_left, announced, definition, message_id, reference, reason, code, note, payments, digest, answer, answer_due,
+    attempt, redrive_of, redriven_as, approved_by, flagged, claim
+)
+SELECT *, $31::bigint FROM unnest(
+    $1::uuid[], $2::text[], $3::integer[], $4::integer[], $5::integer[], $6::text[], $7::text[], $8::text[], $9::text[],
+    $10::bigint[], $11::bigint[], $12::text[], $13::bigint[], $14::double precision[], $15::text[], $16::text[],
+    $17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::integer[], $23::bytea[], $24::text[],
+    $25::boolean[], $26::integer[], $27::uuid[], $28::uuid[], $29::text[], $30::boolean[]
+)
+ON CONFLICT DO NOTHING RETURNING uuid_send(id);
+
+-- name: delete_transactions
+DELETE FROM transactions WHERE id = ANY ($1);
+
+-- What is fixed at birth (client, region, created_at, announced, reference, attempt, redrive_of) is not written again.
+-- name: update_transactions
+UPDATE transactions t SET
+    epoch = u.epoch, version = u.version, route = u.route, state = u.state, status = u.status, "end" = u."end",
+    updated_at = u.updated_at, due_clock = u.due_clock, due_at = u.due_at, sla_left = u.sla_left,
+    definition = u.definition, message_id = u.message_id, reason = u.reason, code = u.code, note = u.note,
+    payments = u.payments, digest = u.digest, answer = u.answer, answer_due = u.answer_due,
+    redriven_as = u.redriven_as, approved_by = u.approved_by, flagged = u.flagged, claim = $24
+FROM unnest(
+    $1::integer[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[],
+    $9::bigint[], $10::double precision[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
+    $16::integer[], $17::bytea[], $18::text[], $19::boolean[], $20::uuid[], $21::text[], $22::boolean[], $23::uuid[]
+) AS u (
+    epoch, version, route, state, status, "end", updated_at, due_clock, due_at, sla_left, definition, message_id,
+    reason, code, note, payments, digest, answer, answer_due, redriven_as, approved_by, flagged, id
+)
+WHERE t.id = u.id AND t.id = ANY ($23);
+
+-- name: insert_idempotency
+INSERT INTO idempotency (client, key, region, digest, tx)
+SELECT client, key, $4::integer, digest, tx
+FROM unnest($1::text[], $2::text[], $3::bytea[], $5::uuid[]) AS u (client, key, digest, tx)
+ORDER BY client COLLATE "C", key COLLATE "C"
+ON CONFLICT DO NOTHING RETURNING uuid_send(tx);
+
+-- name: delete_idempotency
+DELETE FROM idempotency i USING unnest($1::text[], $2::text[]) AS u (client, key)
+WHERE i.client = u.client AND i.key = u.key AND i.region = $3;
+
+-- Sorted, so that two batches that want the same keys never wait for each other.
+-- name: reserve
+INSERT INTO keys (client, kind, value, freed, region, tx, payment)
+SELECT client, kind, value, '00000000-0000-0000-0000-000000000000', $6::integer, tx, payment
+FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::integer[]) AS u (client, kind, value, tx, payment)
+ORDER BY client COLLATE "C", kind COLLATE "C", value COLLATE "C"
+ON CONFLICT DO NOTHING RETURNING client, kind, value;
+
+-- name: holders
+SELECT k.client, k.kind, k.value, uuid_send(k.tx), k.payment FROM keys k
+JOIN unnest($1::text[], $2::text[], $3::text[]) AS u (client, kind, value)
+    ON k.client = u.client AND k.kind = u.kind AND k.value = u.value
+WHERE k.freed = '00000000-0000-0000-0000-000000000000' AND k.region = $4;
+
+-- name: failed_payments
+SELECT uuid_send(tx), ordinal FROM payments WHERE tx = ANY ($1) AND status IN ('RJCT', 'CANC');
+
+-- name: unreserve
+DELETE FROM keys k USING unnest($1::text[], $2::text[], $3::text[]) AS u (client, kind, value)
+WHERE k.client = u.client AND k.kind = u.kind AND k.value = u.value
+    AND k.freed = '00000000-0000-0000-0000-000000000000' AND k.region = $4;
+
+-- Take a key whose payment came to nothing, unless somebody else just did; the old holder is still found by it.
+-- name: take_over
+WITH taken AS (
+    UPDATE keys SET tx = $6, payment = $7
+    WHERE client = $1 AND kind = $2 AND value = $3 AND freed = '00000000-0000-0000-0000-000000000000'
+        AND region = $8 AND tx = $4 AND payment = $5
+    RETURNING 1
+)
+INSERT INTO keys (client, kind, value, freed, region, tx, payment)
+SELECT $1, $2, $3, $4, $8, $4, $5 FROM taken ON CONFLICT DO NOTHING RETURNING 1;
+
+-- name: name_keys
+INSERT INTO keys (client, kind, value, freed, region, tx, payment)
+SELECT client, kind, value, tx, $6::integer, tx, payment
+FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::integer[]) AS u (client, kind, value, tx, payment)
+ON CONFLICT DO NOTHING;
+
+-- name: insert_events
+INSERT INTO events (tx, seq, writer, journal, chain_seq, content, previous, hash)
+SELECT tx, seq, $6::integer, $7::integer, $8::bigint + number, content, previous, hash
+FROM unnest($1::uuid[], $2::integer[], $3::bytea[], $4::bytea[], $5::bytea[]) WITH ORDINALITY
+    AS u (tx, seq, content, previous, hash, number);
+
+-- name: insert_bodies
+INSERT INTO bodies (tx, kind, writer, definition, digest, content)
+SELECT tx, kind, $6::integer, definition, digest, content
+FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::bytea[], $5::bytea[]) AS u (tx, kind, definition, digest, content);
+
+-- name: insert_payments
+INSERT INTO payments (
+    tx, ordinal, region, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason
+)
+SELECT
+    tx, ordinal, $11::integer, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason
+FROM unnest(
+    $1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+    $10::text[]
+) AS u (tx, ordinal, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason);
+
+-- One end a payment: what is final stays as it is.
+-- name: end_payments
+UPDATE payments p SET status = u.status, reason = u.reason
+FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[]) AS u (tx, ordinal, status, reason)
+WHERE p.tx = u.tx AND p.tx = ANY ($1) AND p.ordinal = u.ordinal AND p.status NOT IN ('ACSC', 'RJCT', 'CANC');
+
+-- name: end_all_payments
+UPDATE payments p SET status = u.status, reason = u.reason
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS u (tx, status, reason)
+WHERE p.tx = u.tx AND p.tx = ANY ($1) AND p.status NOT IN ('ACSC', 'RJCT', 'CANC');
+
+-- name: insert_deliveries
+INSERT INTO deliveries (tx, channel, region, state, at)
+SELECT tx, channel, $5::integer, state, at
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[]) AS u (tx, channel, state, at);
+
+-- A delivery only ever moves on.
+-- name: update_deliveries
+UPDATE deliveries d SET state = u.state, at = u.at
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[]) AS u (tx, channel, state, at)
+WHERE d.tx = u.tx AND d.tx = ANY ($1) AND d.channel = u.channel AND d.state NOT IN ('confirmed', u.state);
+
+-- name: put_client
+INSERT INTO clients (id, name, secret_mac, scopes, created_at, disabled_at) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (id) DO UPDATE SET
+    name = excluded.name, secret_mac = excluded.secret_mac, scopes = excluded.scopes, disabled_at = excluded.disabled_at;
+
+-- name: put_signing_key
+INSERT INTO signing_keys (id, private_pem, created_at, retired_at) VALUES ($1, $2, $3, $4)
+ON CONFLICT (id) DO UPDATE SET retired_at = excluded.retired_at;
+
+-- name: put_control
+INSERT INTO controls (scope, name, stopped, actor, note, at) VALUES ($1, $2, $3, $4, $5, $6);
+
+-- name: seal
+UPDATE journals SET
+    batch = $4, outcomes = $5, chain_seq = $6, chain_hash = $7, latest = greatest(latest, $8),
+    lease_until = clock_timestamp() + $9 * interval '1 second'
+WHERE writer = $1 AND journal = $2 AND token = $3;
+
+-- Waits for whatever commit of ours the server may still be at.
+-- name: committed
+SELECT batch, outcomes, token FROM journals WHERE writer = $1 AND journal = $2 FOR UPDATE;
+
+-- -- reading ---------------------------------------------------------------------------------------------------------
+
+-- name: get
+SELECT {transaction} FROM transactions t WHERE t.id = $1;
+
+-- name: history
+SELECT content FROM events WHERE tx = $1 ORDER BY seq;
+
+-- name: payments
+SELECT ordinal, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason
+FROM payments WHERE tx = $1 ORDER BY ordinal;
+
+-- name: message
+SELECT definition, digest, content FROM bodies WHERE tx = $1 AND kind = $2;
+
+-- name: delivery
+SELECT state FROM deliveries WHERE tx = $1 AND channel = $2;
+
+-- name: archived
+SELECT name FROM archives WHERE lower <= $1 AND $1 < upper AND restored_at IS NULL ORDER BY archived_at DESC LIMIT 1;
+
+-- By the small index of what has no end, not by that of all ids.
+-- name: in_flight
+WITH open AS MATERIALIZED (SELECT id FROM transactions WHERE due_at IS NOT NULL AND id >= $1 AND id > $2)
+SELECT id FROM open ORDER BY id LIMIT $3;
+
+-- name: ended
+SELECT uuid_send(id) FROM transactions WHERE id = ANY ($1) AND state = 'end';
+
+-- Asked many times a second, and as good as never is there one: so the bounds leave few partitions to plan for.
+-- name: overdue
+SELECT id FROM transactions WHERE due_at <= $1 AND id >= $2 AND id < $3 ORDER BY due_at LIMIT $4;
+
+-- name: several
+SELECT {transaction} FROM transactions t WHERE t.id = ANY ($1);
+
+-- name: next_deadline
+SELECT due_clock, due_at FROM transactions WHERE due_at IS NOT NULL AND id >= $1 ORDER BY due_at LIMIT 1;
+
+-- No transaction older than this one is without an end, nor will be again.
+-- name: floor
+SELECT min(id::text)::uuid FROM transactions WHERE due_at IS NOT NULL;
+
+-- name: idempotent
+SELECT uuid_send(tx), digest FROM idempotency WHERE client = $1 AND key = $2;
+
+-- name: client
+SELECT id, name, secret_mac, scopes, created_at, disabled_at FROM clients WHERE id = $1;
+
+-- name: clients
+SELECT id, name, secret_mac, scopes, created_at, disabled_at FROM clients ORDER BY created_at, id;
+
+-- name: signing_keys
+SELECT id, private_pem, created_at, retired_at FROM signing_keys ORDER BY created_at, id;
+
+-- name: controls
+SELECT DISTINCT ON (scope, name) scope, name, stopped, actor, note, at FROM controls ORDER BY scope, name, seq DESC;
+
+-- name: open_by_client
+SELECT client, count(*) FROM transactions WHERE due_at IS NOT NULL AND id >= $1 GROUP BY client;
+
+-- name: open_by_status
+SELECT state, status, count(*), min(created_at) FROM transactions WHERE due_at IS NOT NULL AND id >= $1
+GROUP BY state, status;
+
+-- name: parked_deliveries
+SELECT count(*) FROM deliveries WHERE state = 'parked';
+
+-- name: clock
+SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
+
+-- name: latest
+SELECT max(latest) FROM journals;
+
+-- name: heads
+SELECT r.number, j.writer, j.journal, j.chain_seq, j.chain_hash FROM journals j, region r
+WHERE j.chain_seq > 0 ORDER BY j.writer, j.journal;
+
+-- name: chain
+SELECT chain_seq, content, previous, hash FROM events
+WHERE writer = $1 AND journal = $2 AND chain_seq > $3 ORDER BY chain_seq LIMIT $4;
+
+-- name: gaps
+SELECT first_seq, last_seq, previous, hash, archive FROM gaps
+WHERE writer = $1 AND journal = $2 AND last_seq > $3 ORDER BY first_seq LIMIT $4;
+
+-- -- the region and its server ---------------------------------------------------------------------------------------
+
+-- The server, and since when it goes its own way: a promoted standby and a restored backup have another timeline, an
+-- upgraded server another identifier.
+-- name: server
+SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system();
+
+-- name: region
+SELECT number, incarnation, server FROM region;
+
+-- name: make_region
+INSERT INTO region (number, incarnation, server) VALUES ($1, 1, $2) ON CONFLICT DO NOTHING;
+
+-- name: renew_incarnation
+UPDATE region SET incarnation = incarnation + 1, server = $1 WHERE server = $2;
+
+-- name: note_key_proof
+UPDATE region SET key_proof = coalesce(key_proof, $1) RETURNING key_proof;

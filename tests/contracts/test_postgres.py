@@ -1,0 +1,363 @@
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from interlock.demo.postgres import Cluster
+from interlock.errors import ConfigError, LeaseLost, StoreUnavailable
+from interlock.ports import Outcome, Query, Store
+from interlock.stores.postgres import PostgresStore, schema
+from interlock.stores.statements import migrations
+from interlock.transaction import Key, Transaction
+from tests.contracts.store import ALICE, AT, StoreContract, Writer, birth, leaves_no_trace, settled, uetr, verified
+
+
+class PostgresBackend:
+    """Stores over one database."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._opened: list[PostgresStore] = []
+
+    def open(self) -> Store:
+        """A store over the database, as another process would open it."""
+        store = PostgresStore(self.url)
+        self._opened.append(store)
+        return store
+
+    def succeed(self, store: Store) -> Store:
+        """The lease of whoever writes is over, and somebody else has come."""
+        with psycopg.connect(self.url) as db:
+            db.execute("UPDATE journals SET lease_until = clock_timestamp() - interval '1 second'")
+        return self.open()
+
+    def close(self) -> None:
+        """Give all of them back."""
+        for store in self._opened:
+            store.close()
+
+
+class TestPostgresStore(StoreContract):
+    """The contract, on each PostgreSQL that there is."""
+
+    @pytest.fixture
+    def backend(self, every_postgres_url: str) -> Iterator[PostgresBackend]:
+        """A database of the test's own."""
+        backend = PostgresBackend(every_postgres_url)
+        yield backend
+        backend.close()
+
+
+# -- the schema -------------------------------------------------------------------------------------------------------
+
+
+def opened(url: str, **settings: Any) -> PostgresStore:
+    """A store that a test closes itself."""
+    return PostgresStore(url, **settings)
+
+
+def test_one_of_many_processes_migrates(postgres_url: str) -> None:
+    """Processes that start together over an empty database all come up, and each migration is applied once."""
+    with ThreadPoolExecutor(4) as pool:
+        stores = list(pool.map(opened, [postgres_url] * 4))
+    with psycopg.connect(postgres_url) as db:
+        applied = db.execute("SELECT number FROM schema_migrations ORDER BY number").fetchall()
+    assert applied == [(migration.number,) for migration in migrations("postgres")]
+    for store in stores:
+        store.close()
+
+
+def test_by_hand_means_that_a_server_does_not_migrate(postgres_url: str) -> None:
+    """With `migrate = manual` an empty database is refused, with what to do, and left empty."""
+    with pytest.raises(ConfigError, match="interlock db migrate"):
+        PostgresStore(postgres_url, migrate=False)
+    with psycopg.connect(postgres_url) as db:
+        assert db.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+
+
+def test_a_newer_schema_that_only_adds_stops_no_older_process(postgres_url: str) -> None:
+    """An older process starts over it and writes; one that must know more is refused."""
+    opened(postgres_url).close()
+    with psycopg.connect(postgres_url) as db:
+        db.execute("ALTER TABLE transactions ADD COLUMN novelty text")
+        db.execute("INSERT INTO schema_migrations (number, name, digest, oldest) VALUES (900, 'later', 'x', 0)")
+    store = opened(postgres_url)
+    writer = Writer(store)
+    (written,) = writer.won(birth())
+    writer.won(settled(written))
+    store.close()
+    with psycopg.connect(postgres_url) as db:
+        db.execute("UPDATE schema_migrations SET oldest = 900 WHERE number = 900")
+    with pytest.raises(ConfigError, match="schema 900 or later"):
+        opened(postgres_url)
+
+
+def test_a_migration_with_another_text_is_refused(postgres_url: str) -> None:
+    """What was applied under a number of ours must be what we know under it."""
+    opened(postgres_url).close()
+    with psycopg.connect(postgres_url) as db:
+        db.execute("UPDATE schema_migrations SET digest = 'of another text' WHERE number = 1")
+    with pytest.raises(ConfigError, match="migration 1 was applied with another text"):
+        opened(postgres_url)
+
+
+def test_a_user_without_rights_is_told_which(postgres: Cluster, postgres_url: str) -> None:
+    """Who may not create tables hears so, and what to grant."""
+    name = urlsplit(postgres_url).path.removeprefix("/")
+    postgres.query("DROP ROLE IF EXISTS powerless; CREATE ROLE powerless LOGIN")
+    postgres.query("REVOKE CREATE ON SCHEMA public FROM PUBLIC", name)
+    with pytest.raises(ConfigError, match="GRANT CREATE"):
+        opened(postgres.url(name, "powerless"))
+
+
+def test_a_database_of_another_region_is_refused(postgres_url: str) -> None:
+    """Ids carry the region: two regions must never write to one database."""
+    opened(postgres_url, region=3).close()
+    with pytest.raises(ConfigError, match="region 3, not 4"):
+        opened(postgres_url, region=4)
+
+
+def test_another_server_key_is_noticed(postgres_url: str) -> None:
+    """The first proof is noted; another one is told from it, also by another process."""
+    first, second = opened(postgres_url), opened(postgres_url)
+    assert first.check_server_key(b"one")
+    assert not second.check_server_key(b"two")
+    assert second.check_server_key(b"one")
+    first.close()
+    second.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [("postgresql://127.0.0.1:1/none", "cannot be reached"), ("postgresql://nobody@[", "store:")],
+    ids=["nobody there", "no URL"],
+)
+def test_a_database_that_cannot_be_had_is_told(url: str, said: str) -> None:
+    """A server that is not there is something to try again; a URL that is none is the operator's to mend."""
+    with pytest.raises((StoreUnavailable, ConfigError), match=said):
+        opened(url)
+
+
+# -- partitions -------------------------------------------------------------------------------------------------------
+
+
+def test_partitions_are_made_ahead_and_once(postgres_url: str) -> None:
+    """There is one for each day from yesterday on, a week ahead; asking again makes none."""
+    store = opened(postgres_url)
+    store.maintain(AT)
+    with psycopg.connect(postgres_url) as db:
+        present = schema.partitions(db)
+    assert present[0].begins <= AT - timedelta(days=1) + timedelta(hours=6)
+    assert present[-1].ends >= AT + schema.AHEAD
+    assert all(before.ends == after.begins for before, after in pairwise(present))
+    store.maintain(AT + timedelta(hours=3))
+    with psycopg.connect(postgres_url) as db:
+        assert schema.partitions(db) == present
+    store.close()
+
+
+def test_a_partition_may_hold_more_days_from_now_on(postgres_url: str) -> None:
+    """Another number of days applies to what is made later; there is neither a hole nor an overlap."""
+    opened_with = {days: opened(postgres_url, partition_days=days) for days in (1, 30, 3)}
+    for number, store in enumerate(opened_with.values()):
+        store.maintain(AT + number * timedelta(days=5))
+        store.close()
+    with psycopg.connect(postgres_url) as db:
+        present = schema.partitions(db)
+    assert all(before.ends == after.begins for before, after in pairwise(present))
+    assert max(p.ends - p.begins for p in present) == timedelta(days=30)
+
+
+def test_what_came_before_its_partition_moves_into_it(postgres_url: str) -> None:
+    """Rows that the DEFAULT partition took are found all the same, before and after, and are then where they belong."""
+    store = opened(postgres_url)
+    writer = Writer(store)
+    (early,) = writer.won(birth(reserves=(uetr("u"),)))
+    store.maintain(AT)
+    assert store.get(early.id) == early
+    writer.won(settled(early), birth())
+    assert verified(store) == 6
+    with psycopg.connect(postgres_url) as db:
+        for table in schema.PARTITIONED:
+            assert db.execute(f"SELECT count(*) FROM {table}_default").fetchone() == (0,)  # noqa: S608
+    store.close()
+
+
+def test_partitions_are_made_while_others_write(postgres_url: str) -> None:
+    """Writers beside it lose nothing and see no error."""
+    store, other = opened(postgres_url), opened(postgres_url)
+    writer = Writer(store)
+    done = threading.Event()
+
+    def write() -> int:
+        number = 0
+        while not done.is_set():
+            writer.won(*(birth(at=AT + timedelta(days=n)) for n in range(5)))
+            number += 5
+        return number
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        for week in range(4):
+            other.maintain(AT + week * timedelta(days=7))
+        done.set()
+        written = writing.result()
+    assert verified(store) == 2 * written
+    store.close()
+    other.close()
+
+
+def test_pages_go_over_partitions(postgres_url: str) -> None:
+    """Newest first, whichever partition they are in, also outside all of them, and with filters."""
+    store = opened(postgres_url)
+    store.maintain(AT)
+    store.maintain(AT + timedelta(days=40))
+    writer = Writer(store)
+    days = (-700, -3, 0, 0, 1, 5, 20, 41, 45, 300)
+    written = writer.won(*(birth(at=AT + timedelta(days=day)) for day in days))
+    found: list[Transaction] = []
+    query = Query(client=ALICE, limit=3)
+    while True:
+        page = store.find(query)
+        found += page.transactions
+        if page.next is None:
+            break
+        query = replace(query, after=page.next)
+    assert found == sorted(written, key=lambda transaction: transaction.id, reverse=True)
+    between = Query(client=None, since=AT, until=AT + timedelta(days=41), limit=100)
+    assert len(store.find(between).transactions) == 5
+    store.close()
+
+
+# -- processes --------------------------------------------------------------------------------------------------------
+
+
+def test_each_process_has_a_chain_of_its_own(postgres_url: str) -> None:
+    """Two that write at once do not share a journal; one that comes after another's end goes on with its chain."""
+    first, second = opened(postgres_url), opened(postgres_url)
+    one, two = Writer(first), Writer(second)
+    one.won(birth())
+    two.won(birth())
+    assert [head.journal for head in first.heads()] == ["0.1.1", "0.1.2"]
+    first.release(one.token)
+    third = opened(postgres_url)
+    Writer(third).won(birth())
+    assert [(head.journal, head.seq) for head in third.heads()] == [("0.1.1", 4), ("0.1.2", 2)]
+    assert verified(third) == 6
+    for store in (first, second, third):
+        store.close()
+
+
+def test_duplicates_of_two_processes_meet(postgres_url: str) -> None:
+    """However they race, one of two that want a key gets it, in either order of keys, and nobody waits for ever."""
+    stores = [opened(postgres_url), opened(postgres_url)]
+    writers = [Writer(store) for store in stores]
+    for round_ in range(25):
+        keys = [uetr(f"{round_}-{n}") for n in range(6)]
+
+        def want(writer: Writer, keys: list[Key]) -> list[Outcome]:
+            return writer.commit(*(birth(reserves=(key,)) for key in keys))
+
+        with ThreadPoolExecutor(2) as pool:
+            first, second = pool.map(want, writers, [keys, keys[::-1]])
+        for a, b in zip(first, second[::-1], strict=True):
+            assert sorted(type(outcome).__name__ for outcome in (a, b)) == ["KeysTaken", "Won"]
+    assert verified(stores[0]) == 25 * 6 * 2
+    for store in stores:
+        store.close()
+
+
+def test_a_process_that_was_silent_commits_nothing(postgres_url: str) -> None:
+    """Though nobody has taken its place: the lease alone decides; registered anew it goes on under a higher token."""
+    store = opened(postgres_url, lease=0.2)
+    writer = Writer(store)
+    writer.won(birth())
+    with psycopg.connect(postgres_url, autocommit=True) as db:
+        db.execute("SELECT pg_sleep(0.3)")
+    change = birth()
+    with pytest.raises(LeaseLost):
+        writer.commit(change)
+    leaves_no_trace(store, change)
+    again = Writer(store)
+    assert again.token > writer.token
+    again.won(birth())
+    store.close()
+
+
+def test_whoever_is_in_the_midst_of_a_commit_is_not_replaced(postgres_url: str) -> None:
+    """While its transaction holds the journal nobody takes it or its work, even if the lease has run out meanwhile."""
+    store, other = opened(postgres_url), opened(postgres_url)
+    writer = Writer(store)
+    (held,) = writer.won(birth())
+    heir = Writer(other)
+    with psycopg.connect(postgres_url) as db:
+        db.execute("UPDATE journals SET lease_until = clock_timestamp() WHERE token = %s", (writer.token,))
+        db.commit()
+        db.execute("SELECT 1 FROM journals WHERE token = %s FOR NO KEY UPDATE", (writer.token,))  # as a commit does
+        assert other.claim(heir.token, 10) == ()
+        third = opened(postgres_url)
+        Writer(third)
+        assert other.claim(heir.token, 10) == ()
+    assert other.claim(heir.token, 10) == (held,)
+    for each in (store, other, third):
+        each.close()
+
+
+def test_two_that_claim_share_the_work(postgres_url: str) -> None:
+    """Nothing is given to both, and nothing is forgotten."""
+    dead = opened(postgres_url)
+    born = Writer(dead).won(*(birth() for _ in range(60)))
+    dead.close()
+    with psycopg.connect(postgres_url) as db:
+        db.execute("UPDATE journals SET lease_until = clock_timestamp() - interval '1 second'")
+    stores = [opened(postgres_url), opened(postgres_url)]
+    heirs = [Writer(store) for store in stores]
+
+    def claim(heir: Writer) -> list[Transaction]:
+        claimed: list[Transaction] = []
+        while page := heir.store.claim(heir.token, 7):
+            claimed += page
+        return claimed
+
+    with ThreadPoolExecutor(2) as pool:
+        shares = list(pool.map(claim, heirs))
+    claimed = [transaction for share in shares for transaction in share]
+    assert sorted(claimed, key=lambda t: t.id) == sorted(born, key=lambda t: t.id)
+    for store in stores:
+        store.close()
+
+
+def test_one_of_two_leads_until_it_is_gone(postgres_url: str) -> None:
+    """The other one does not, until the first one's lease has run out or it has ended in good order."""
+    store, other = opened(postgres_url, lease=30), opened(postgres_url, lease=30)
+    one, two = Writer(store).token, Writer(other).token
+    assert store.lead(one, "deadlines")
+    assert not other.lead(two, "deadlines")
+    assert other.lead(two, "another job")
+    store.release(one)
+    assert other.lead(two, "deadlines")
+    store.close()
+    other.close()
+
+
+def test_another_server_is_another_writer(postgres_url: str) -> None:
+    """Over a promoted standby or a restored backup the incarnation rises, and no journal or key of before is used."""
+    store = opened(postgres_url)
+    writer = Writer(store)
+    (before,) = writer.won(birth())
+    with psycopg.connect(postgres_url) as db:
+        db.execute("UPDATE region SET server = 'another'")  # as if it had been another one
+    after = opened(postgres_url)
+    heir = Writer(after)
+    heir.won(settled(before), birth())
+    assert [head.journal for head in after.heads()] == ["0.1.1", "0.2.1"]
+    assert verified(after) == 6
+    store.close()
+    after.close()
