@@ -616,6 +616,7 @@ def dbos_rate(folder: Path, seconds: float, url: str | None = None, postmaster: 
     dbos(config={"name": "interlock-bench", "system_database_url": url or _sqlite_url(folder), "log_level": "ERROR"})
     dbos.launch()
     messages = Messages()
+    look(messages.make(identities(1)[0]).decode())  # schemas are compiled once, and not by many threads together
     done = [0] * callers
 
     def call(number: int, until: float) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import re
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,9 @@ class Lookup(msgspec.Struct, kw_only=True, frozen=True):
     found: int
     p50_ms: float
     p99_ms: float
+    #: Pages that one of them touched, and how long its statements were planned; of a busy machine these tell the truth.
+    pages: int
+    planning_ms: float
     #: EXPLAIN (ANALYZE, BUFFERS) of each statement of one of them.
     plans: list[str]
 
@@ -133,7 +137,21 @@ def _measured(
     store.plans = None
     ordered = sorted(times)
     p50, p99 = (round(percentile(ordered, share) * 1000, 3) for share in (0.5, 0.99))
-    return Lookup(name=name, found=found, p50_ms=p50, p99_ms=p99, plans=plans)
+    return Lookup(
+        name=name, found=found, p50_ms=p50, p99_ms=p99, plans=plans, pages=sum(map(_pages, plans)),
+        planning_ms=round(sum(float(told[1]) for plan in plans if (told := _PLANNING.search(plan))), 3),
+    )  # fmt: skip
+
+
+def _pages(plan: str) -> int:
+    """Of its first node, which has what is below it too."""
+    told = _BUFFERS.search(plan)
+    return sum(map(int, _PAGES.findall(told[0]))) if told else 0
+
+
+_BUFFERS = re.compile(r"Buffers: shared .*")
+_PAGES = re.compile(r"(?:hit|read)=(\d+)")
+_PLANNING = re.compile(r"Planning Time: ([\d.]+) ms")
 
 
 def _lookups(store: PostgresStore, now: datetime, spotless: str) -> Iterator[tuple[str, Callable[[_Known], Any]]]:

@@ -32,9 +32,9 @@ _PROCESSES = (1, 2, 4)
 _MANY_CLIENTS = (2, 4)
 #: In the store that full ones are compared with; over how many days each step of filling goes.
 _FEW, _DAYS = 1_000, 10
-#: Up to here bodies are stored as they would be; and the room on the disk that a transaction needs with them, without
-#: them, log included.
-_WHOLE_MAX, _BYTES_WHOLE, _BYTES_SMALL = 1_000_000, 16_000, 10_000
+#: Up to here bodies are stored as they would be; and the room on the disk that a transaction needs with them, that it
+#: needs without, and that PostgreSQL's log does.
+_WHOLE_MAX, _BYTES_WHOLE, _BYTES_SMALL, _BYTES_LOG = 1_000_000, 8_000, 5_000, 12_000_000_000
 #: Of the server, besides what `Cluster` sets.
 _SETTINGS = {
     "fsync": "on",
@@ -95,7 +95,7 @@ class Bench(Run):
         )
 
     def run(self) -> None:
-        """Start the server, measure the parts, end it."""
+        """Start the server, measure the parts, end it. Raises ClusterFailed where there is none to be started."""
         with self._started() as self._cluster:
             self._describe()
             super().run()
@@ -109,6 +109,7 @@ class Bench(Run):
         try:
             cluster.start()
         except ClusterFailed as exc:
+            cluster.close()
             self.report.notes.append(f"PostgreSQL's data was in the system's folder for temporary files: {exc}")
             cluster = Cluster(newest(), settings=settings)
         return cluster
@@ -280,7 +281,7 @@ class Bench(Run):
     def _check_room(self) -> None:
         most = max(self._settings.prefill)
         whole = min(most, _WHOLE_MAX)
-        needed = whole * _BYTES_WHOLE + (most - whole) * _BYTES_SMALL
+        needed = whole * _BYTES_WHOLE + (most - whole) * _BYTES_SMALL + _BYTES_LOG
         free = shutil.disk_usage(self._cluster.folder).free
         if free < needed:
             raise RuntimeError(

@@ -19,11 +19,12 @@ from bench.servers import ROOT
 PAGE = ROOT / "docs" / "performance.md"
 _RESULTS = ROOT / "bench" / "results"
 _PART = re.compile(r"(<!-- measured: (\S+) -->\n).*?(<!-- /measured -->)", re.DOTALL)
-#: Look-ups whose plans are shown; the others are in the file beside the result.
+#: Look-ups whose plans are shown, and how much of each; all is in the file beside the result.
 _EXPLAINED = (
     "by id", "by UETR, of a client", "a client's newest", "a client's rejected, without any", "all rejected",
     "a client's of an hour", "in flight", "overdue: nothing", "the next deadline",
 )  # fmt: skip
+_LINES, _CHARACTERS = 22, 180
 #: Functions of a profile that are shown.
 _FUNCTIONS = 25
 
@@ -48,7 +49,8 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _result(report: Report, name: str) -> str:
     machine, versions = report.machine, report.machine.versions
     settings = ", ".join(f"`{key} = {value}`" for key, value in report.configuration.items())
-    notes = "".join(f"\n- {note}" for note in (*report.notes, *(f"Not measured: {fault}" for fault in report.faults)))
+    faults = (f"Not measured: {fault.splitlines()[-1]}" for fault in report.faults)
+    notes = "".join(f"\n- {note}" for note in (*report.notes, *faults))
     return (
         f"{report.started:%d %B %Y}, commit `{machine.commit}`: {machine.one_line}, Linux {machine.kernel}; "
         f"Python {versions['python']}, PostgreSQL {report.version} ({settings}). "
@@ -128,9 +130,9 @@ def _lookups(report: Report) -> str:
         return "Not measured."
     sizes = [f"{looked.transactions:,} in {looked.partitions} partitions" for looked in report.looked]
     return _table(
-        ("p50 / p99 ms (found)", *sizes),
+        ("p50 / p99 ms, pages (found)", *sizes),
         (
-            (kinds[0].name, *(f"{kind.p50_ms:.2f} / {kind.p99_ms:.2f} ({kind.found})" for kind in kinds))
+            (kinds[0].name, *(f"{k.p50_ms:.2f} / {k.p99_ms:.2f}, {k.pages:,} ({k.found})" for k in kinds))
             for kinds in zip(*(looked.lookups for looked in report.looked), strict=True)
         ),
     )
@@ -140,9 +142,15 @@ def _plans(report: Report) -> str:
     if not report.looked:
         return "Not measured."
     kinds = {kind.name: kind for kind in report.looked[-1].lookups}
-    return "\n\n".join(
-        f"**{name}**\n\n```\n" + "\n\n".join(kinds[name].plans) + "\n```" for name in _EXPLAINED if name in kinds
-    )
+    return "\n\n".join(f"**{name}**\n\n{_plan(kinds[name].plans)}" for name in _EXPLAINED if name in kinds)
+
+
+def _plan(plans: Sequence[str]) -> str:
+    """The last of its statements, which found what was looked for; long ones not to the end."""
+    lines = plans[-1].splitlines()
+    shown = lines if len(lines) <= _LINES else [*lines[: _LINES - 4], "...", *lines[-3:]]
+    before = f"After {len(plans) - 1} others:\n\n" if len(plans) > 1 else ""
+    return before + "```\n" + "\n".join(line[:_CHARACTERS] for line in shown) + "\n```"
 
 
 def _profile(report: Report) -> str:

@@ -45,6 +45,8 @@ _UETR = (
     "CAST(CAST(encode(int8send((hashint8extended(g, 5) & -61441) | 16384) || "
     f"int8send({_TOP} | (hashint8extended(g, 6) & 4611686018427387903)), 'hex') AS uuid) AS text)"
 )
+#: An id's digits, as an event names its transaction.
+_HEX = "convert_to(replace(CAST(id AS text), '-', ''), 'UTF8')"
 
 # In a filled store one transaction in a hundred was rejected, but none of one client's, and one in a thousand waits for
 # a decision whose deadline is far away. Their history says otherwise; nobody reads it.
@@ -129,14 +131,15 @@ class Template:
 
     def select(self, table: str, numbers: Numbers) -> str:
         """A SELECT of the copies' rows for a table, its columns in the order of `columns`."""
-        made = (
+        named = (
             f"SELECT g, at, {_ID.format(region=self._region)} AS id, {_TOKEN} AS token, {_UETR} AS uetr "  # noqa: S608 - numbers of ours
             f"FROM (SELECT g, {numbers.at} AS at FROM {numbers.source}) AS n OFFSET 0"
         )
+        # OFFSET 0: each is computed once, however often it is used.
+        made = f"SELECT *, {_HEX} AS hex, {_whose(numbers.client or CLIENT)} AS client FROM ({named}) AS m OFFSET 0"  # noqa: S608 - likewise
         rows = ", ".join(
             f"({', '.join(self._cells(table, place, row, numbers))})" for place, row in enumerate(self._rows[table])
         )
-        # OFFSET 0: each is computed once, however often it is used.
         return f"SELECT v.* FROM ({made}) AS s CROSS JOIN LATERAL (VALUES {rows}) AS v"  # noqa: S608 - likewise
 
     def _cells(self, table: str, place: int, row: Sequence[Any], numbers: Numbers) -> Iterator[str]:
@@ -149,8 +152,7 @@ class Template:
             elif (table, name) == ("bodies", "content") and numbers.small_bodies:
                 same = _literal(_SMALL)
             elif numbers.client is not None and name == "client":
-                others = _literal(_others(numbers.client))
-                same = f"CASE s.g % 10 WHEN 0 THEN {_literal(numbers.client)} ELSE {others} || s.g % 10 END"
+                same = "s.client"
             elif numbers.client is not None:
                 same = _VARIED.get((table, name), "{0}").format(same)
             yield f"CAST({same} AS {kind})"
@@ -165,7 +167,7 @@ class Template:
             case bytes():
                 # An event's content names its transaction.
                 parts = value.split(self._id.hex.encode())
-                return " || convert_to(replace(CAST(s.id AS text), '-', ''), 'UTF8') || ".join(map(_literal, parts))
+                return " || s.hex || ".join(map(_literal, parts))
             case str():
                 return self._text(value)
             case _:
@@ -177,7 +179,7 @@ class Template:
             (token, "s.token"),
             (uetr, "s.uetr"),
             (str(self._id), "CAST(s.id AS text)"),
-            (self._id.hex, "replace(CAST(s.id AS text), '-', '')"),
+            (self._id.hex, "convert_from(s.hex, 'UTF8')"),
         ):
             if name in value:
                 return f" || {expression} || ".join(map(_literal, value.split(name)))
@@ -191,6 +193,10 @@ def spotless(client: str) -> str:
 
 def _others(client: str) -> str:
     return client[:-2] + "_"
+
+
+def _whose(client: str) -> str:
+    return f"CASE g % 10 WHEN 0 THEN {_literal(client)} ELSE {_literal(_others(client))} || g % 10 END"
 
 
 def _columns(connection: Connection, table: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from rich.console import Console
 from bench import findings, postgres, sqlite
 from bench.report import WIDTH, Findings
 from bench.servers import ROOT
+from interlock.demo.postgres import ClusterFailed
 
 
 class _Stoppable:
@@ -95,6 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             console.print("[yellow]stopped")
             return 130
+        except ClusterFailed as exc:
+            console.print(f"bench: {exc}", style="red", markup=False)
+            return 1
     path = arguments.output or _path(found, arguments.store, quick=arguments.quick)
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(found, findings.Report):

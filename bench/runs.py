@@ -96,7 +96,7 @@ class Run:
                 env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"},
             )  # fmt: skip
         if done.returncode:
-            raise RuntimeError(done.stderr.decode(errors="replace")[-1000:])
+            raise RuntimeError(done.stderr.decode(errors="replace").strip()[-500:])
         rate = msgspec.json.decode(done.stdout, type=Rate)
         self._say("the same steps on DBOS", told(rate))
         return rate

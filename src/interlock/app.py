@@ -48,15 +48,15 @@ _UPKEEP_SECONDS = 600.0
 
 def open_store(config: Config) -> Store:
     """The store that the configuration names, made or migrated as needed. Raises ConfigError, StoreUnavailable."""
+    if config.is_shared:
+        from interlock.stores.postgres import PostgresStore
+
+        return PostgresStore(
+            config.store, region=config.region_number, lease=config.lease_seconds,
+            partition_days=config.partition_days, migrate=config.migrate == "auto",
+        )  # fmt: skip
     try:
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if config.is_shared:
-            from interlock.stores.postgres import PostgresStore
-
-            return PostgresStore(
-                config.store, region=config.region_number, lease=config.lease_seconds,
-                partition_days=config.partition_days, migrate=config.migrate == "auto",
-            )  # fmt: skip
         # It holds signing keys and other people's payments; SQLite gives its log the same mode.
         config.file.touch(mode=0o600)
     except OSError as exc:
@@ -82,6 +82,7 @@ def server_key(config: Config, store: Store | None = None) -> bytes:
             raise ConfigError(f"server_key: there is no file {path}; make one with: openssl rand 32 > {path}")
         if store is not None and store.clients():
             raise ConfigError(f"{path} is missing, and without it no client can log in; restore it from a backup")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Whole or not at all, and of two processes at once one wins: written beside, then linked into place.
         part = folder / f"server.key.{os.getpid()}"
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
@@ -183,6 +184,7 @@ class Interlock:
     async def start(self) -> None:
         """Load what is needed, take up what a crash left, start the loops that this process's role has."""
         self.journal.on_lease_lost = self.fenced.set
+        self.journal.on_begun_anew = self.workflow.begin_anew
         await self.authority.load()
         await self.workflow.load()
         for name, loop in self._loops():
@@ -201,10 +203,7 @@ class Interlock:
         again.append(("upkeep", self._upkeep, _UPKEEP_SECONDS))
         if self.config.role is not Role.API:
             yield "deadlines", self.deadlines.run()
-            if shared:
-                again.append(("take over", self._take_over, _TAKE_OVER_SECONDS))
-            else:
-                yield "take over", self._take_over()
+            again.append(("take over", self._take_over, _TAKE_OVER_SECONDS if shared else _REFRESH_SECONDS))
         for name, step, every in again:
             yield name, Again(name, step, every).run()
 

@@ -240,6 +240,8 @@ class Archivist:
             return self.periods.tally(self._rows(name))
         except ValueError as exc:
             raise ArchiveDamaged(f"{name} is no archive of transactions: {exc}") from exc
+        except UnknownArchive as exc:  # it had a manifest just now
+            raise ArchiveDamaged(f"{name} has lost its rows: {exc}") from exc
 
     def _rows(self, name: str) -> Iterator[Rows]:
         for section in archives.read(self.target, name, self.keys):

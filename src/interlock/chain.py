@@ -148,6 +148,9 @@ def faults(links: Iterable[Link | Gap], head: Head) -> Iterator[str]:
     seq, previous, name = 0, GENESIS, head.journal
     for item in links:
         first = item.first if isinstance(item, Gap) else item.seq
+        if first < 1:
+            yield f"journal {name}: event {first} has no place in a chain"
+            continue
         if first <= seq:
             yield f"journal {name}: event {first} is there twice"
             continue

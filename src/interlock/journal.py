@@ -110,6 +110,10 @@ class Journal:
         self._stopped = False
         self._lost = False
         self.tally = Tally()
+        #: Set by the writer's thread when it has registered anew.
+        self._anew = False
+        #: Called when this process has begun anew: what it remembers may not be so any more.
+        self.on_begun_anew: Callable[[], None] = lambda: None
         #: Called once when another process has taken over: this one must stop.
         self.on_lease_lost: Callable[[], None] = lambda: None
 
@@ -302,6 +306,9 @@ class Journal:
                 self.tally.unknown += isinstance(result, OutcomeUnknown) and write is not None
             else:
                 future.set_result(result)
+        if self._anew:
+            self._anew = False
+            self.on_begun_anew()
         if not self._lost and any(isinstance(result, LeaseLost) for result in results):
             self._lost = True
             self.on_lease_lost()
@@ -339,6 +346,7 @@ class Journal:
             return lost
         try:
             self._token = self._register()
+            self._anew = True
         except InterlockError as exc:
             return exc
         except Exception as exc:  # noqa: BLE001 - whatever it is, those who wait must hear of it

@@ -88,6 +88,12 @@ class Memory:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def clear(self) -> None:
+        """Forget all but who waits: the store may be another one now, without what was committed last."""
+        self._transactions.clear()
+        self._answers.clear()
+        self._collected.clear()
+
     def forget(self, transaction: UUID) -> None:
         """What is remembered of it turned out stale."""
         self._transactions.pop(transaction, None)

@@ -15,7 +15,7 @@ keeps its rows, and how an archive does.
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -129,8 +129,8 @@ class Retention:
             except ConfigError as exc:
                 _log.error("not archived", error=str(exc))
 
-    def run(self) -> Iterator[Done | Failed]:
-        """Archive and drop every period that has expired; what became of each.
+    def run(self) -> Generator[Done | Failed]:
+        """Archive and drop every period that has expired, each as it is asked for; what became of it.
 
         Raises ConflictError (another process is at it), DependencyError, ConfigError.
         """

@@ -203,6 +203,11 @@ class Workflow:
         self._orders_given += 1
         self._obey(order)
 
+    def begin_anew(self) -> None:
+        """This process was given up, and has registered again: others have its work; what it remembers is hearsay."""
+        self.memory.clear()
+        self._half_way.clear()
+
     async def take_over(self) -> int:
         """Go on with whatever was under way when another process, or the last one here, ended; how many that was."""
         taken_over = 0

@@ -116,7 +116,7 @@ class Server:
             command(*arguments), env=dict(self.settings), capture_output=True, text=True, check=False, timeout=60
         )
         assert done.returncode == 0, done.stderr
-        printed: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])  # TEMP
+        printed: dict[str, Any] = json.loads(done.stdout)
         return printed
 
     def add(self, name: str, *scopes: str) -> Caller:

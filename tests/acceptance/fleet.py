@@ -1,4 +1,4 @@
-"""Several `interlock serve` over one PostgreSQL, as they would run on several machines, and callers that bear with them.
+"""Several `interlock serve` over one PostgreSQL, as on several machines, and callers that bear with them.
 
 Like `torture`, whose servers and connections these are, it knows Interlock by its command, its HTTP faces and its
 tables only.
@@ -9,17 +9,19 @@ import re
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import psycopg
 
-from tests.acceptance.torture import Client, Gone, Reply, Server, Wire
+from tests.acceptance.torture import Client, Gone, Log, Reply, Server, Wire, sha
+from tests.messages import Transfer, fresh, fresh_uetr, pacs008
 
+_T = TypeVar("_T")
 #: A caller gives up, and the test fails, where nobody takes a call for this long.
 PATIENCE_SECONDS = 60.0
 
@@ -58,10 +60,12 @@ class Fleet:
         return self.servers[name]
 
     def start(self, *names: str, **settings: object) -> list[Server]:
-        """Start servers, all at once."""
+        """Start those of these servers that do not run, all at once; all of them."""
         made = [self.server(name, **settings) for name in names]
-        with ThreadPoolExecutor(len(made)) as pool:
-            return list(pool.map(Server.start, made))
+        dead = [server for server in made if server.process is None]
+        with ThreadPoolExecutor(len(names)) as pool:
+            list(pool.map(Server.start, dead))
+        return made
 
     def add_client(self, name: str, *scopes: str) -> Client:
         """A client, made by the command line."""
@@ -120,7 +124,7 @@ class Told:
 
 
 class Patient(Wire):
-    """A caller of whichever server takes its call: it sends again, the same, what was refused for now or not answered."""
+    """A caller of whichever server takes its call: what was refused for now, or not answered, it sends again."""
 
     def __init__(self, servers: Sequence[Server], token: str = "", told: Told | None = None, turn: int = 0) -> None:
         """turn: with which of them it begins."""
@@ -179,14 +183,101 @@ def _code(reply: Reply) -> str:
         return str(reply.status)
 
 
+class Loaded:
+    """Callers who send one message after the other, each with a key of its own, for as long as it is entered."""
+
+    def __init__(self, client: Client, servers: Sequence[Server], log: Log, told: Told, callers: int = 8) -> None:
+        self._client = client
+        self._servers = servers
+        self._log = log
+        self._told = told
+        self._callers = callers
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+        self.acked = 0
+
+    async def __aenter__(self) -> Self:
+        """Begin."""
+        token = await token_of(self._client, self._servers)
+        self._tasks = [asyncio.create_task(self._send(turn, token)) for turn in range(self._callers)]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Each gets its last answer."""
+        self._stopping.set()
+        await asyncio.gather(*self._tasks)
+
+    async def _send(self, turn: int, token: str) -> None:
+        async with Patient(self._servers, token, self._told, turn) as way:
+            while not self._stopping.is_set():
+                content, key = pacs008(Transfer(uetr=fresh_uetr())), fresh()
+                self._log.write("sent", client=self._client.id, sha=sha(content), key=key)
+                reply = await way.call("POST", "/v1/messages", content, idempotency_key=key)
+                assert reply.status == 200, reply
+                shown = reply.json
+                # Sent again because nobody answered, it is never taken for a double of itself.
+                assert shown["status"] == "ACSC", shown
+                told = {"client": self._client.id, "id": shown["transaction_id"]}
+                self._log.write("acked", sha=sha(content), key=key, **told)
+                self._log.write("end", id=shown["transaction_id"], status="ACSC")
+                self.acked += 1
+                await asyncio.sleep(0.01)
+
+
+class Callers:
+    """Connections for a scenario, which are closed with it."""
+
+    def __init__(self) -> None:
+        self._wires: list[Wire] = []
+
+    def to(self, server: Server, token: str = "") -> Wire:
+        """A connection with a token."""
+        self._wires.append(Wire(server.address, token))
+        return self._wires[-1]
+
+    async def of(self, client: Client, *servers: Server) -> list[Wire]:
+        """A connection to each, in the client's name, all with one token, which the first that answers gives."""
+        token = await token_of(client, servers)
+        return [self.to(server, token) for server in servers]
+
+    async def one(self, client: Client, server: Server) -> Wire:
+        """A connection to one."""
+        return (await self.of(client, server))[0]
+
+    def close(self) -> None:
+        """Hang up everywhere."""
+        for wire in self._wires:
+            wire.close()
+
+
+def play(scenario: Callable[[Callers], Awaitable[_T]]) -> _T:
+    """Run a scenario with connections of its own."""
+
+    async def whole() -> _T:
+        callers = Callers()
+        try:
+            return await scenario(callers)
+        finally:
+            callers.close()
+
+    return asyncio.run(whole())
+
+
 async def token_of(client: Client, servers: Sequence[Server]) -> str:
     """A fresh token, from whoever gives one."""
+    reply: Reply | None = None
     for attempt in range(100):
         try:
-            return (await client.wire(servers[attempt % len(servers)])).token
-        except (Gone, AssertionError):
+            reply = await client.login(servers[attempt % len(servers)])
+        except Gone:
             await asyncio.sleep(0.1)
-    raise AssertionError("nobody gives a token")
+            continue
+        if reply.status != 503:
+            break
+        await asyncio.sleep(0.1)
+    assert reply is not None, "nobody answers"
+    assert reply.status == 200, reply
+    return str(reply.json["access_token"])
 
 
 async def until(condition: Any, seconds: float = 20.0, what: str = "it did not come to pass") -> float:

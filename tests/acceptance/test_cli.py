@@ -422,11 +422,11 @@ def tamper(shell: Shell, statement: str, *bindings: Any) -> None:
 def test_an_untouched_history_holds(copy: Shell) -> None:
     """The store of an ordinary run has no fault, of file or of history; with the head noted down neither."""
     assert copy.one("db", "check") == {"ok": True, "faults": []}
-    head = copy.one("audit", "head")
+    (head,) = copy.one("audit", "head")["journals"]
     assert head["seq"] > 0
     assert copy.one("audit", "verify", "--anchor", f"{head['seq']}:{head['hash']}") == {"ok": True, "faults": []}
     info = copy.one("db", "info")
-    assert (info["events"], info["journal"], info["clients"]) == (head["seq"], head["journal"], 1)
+    assert (info["events"], info["journals"], info["clients"]) == (head["seq"], {head["journal"]: head["seq"]}, 1)
 
 
 @pytest.mark.parametrize(
@@ -490,9 +490,9 @@ def test_a_backup_is_taken_and_restored(shell: Shell, author: Author) -> None:
         running.process.send_signal(signal.SIGTERM)
         running.process.wait(20)
     assert shell.run("db", "restore", "backup.db").returncode == Exit.CONFLICT
-    before = shell.one("db", "info")["journal"]
+    before = list(shell.one("db", "info")["journals"])
     assert shell.run("db", "restore", "backup.db", "--force").returncode == Exit.OK
-    assert shell.one("db", "info")["journal"] != before
+    assert list(shell.one("db", "info")["journals"]) != before
     assert list((shell.folder / "interlock-data").glob("interlock.db.2*"))
     with shell.serving() as running:
         caller = Shell(shell.folder, caller.settings | {"INTERLOCK_URL": running.url})

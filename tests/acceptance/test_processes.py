@@ -1,4 +1,4 @@
-"""Several servers over one PostgreSQL: each call to any of them, each payment once, whichever of them dies or sleeps."""
+"""Several servers over one PostgreSQL: any call to any of them, each payment once, whichever of them dies or sleeps."""
 
 import asyncio
 import json
@@ -6,18 +6,23 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.acceptance.fleet import Fleet, Patient, Told, fleet, metric, problem, token_of, until
-from tests.acceptance.torture import Audit, Client, Gone, Log, Reply, Server, Wire, sha, until_all_ended
-from tests.messages import Transfer, fresh, fresh_uetr, pacs008
+from tests.acceptance.fleet import Callers, Fleet, Loaded, Told, fleet, metric, play, problem, until
+from tests.acceptance.torture import Audit, Client, Log, Reply, Server, Wire, until_all_ended
+from tests.messages import Transfer, fresh, pacs008
 from tests.postgres import Databases, Servers, installation
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("postgres_installation")]
+pytestmark = [
+    pytest.mark.timeout(240),
+    pytest.mark.usefixtures("postgres_installation"),
+    pytest.mark.xdist_group("processes"),  # the servers are shared
+]
 
 LEASE_SECONDS = 1.0
 #: What a busy machine may take longer than promised.
@@ -46,7 +51,7 @@ async def submit(wire: Wire, content: bytes | None = None, **headers: str) -> Re
 
 async def show(wire: Wire, id_: str, rest: str = "", **headers: str) -> Reply:
     """`GET /v1/transactions/{id}` or what is below it."""
-    return await wire.call("GET", f"/v1/transactions/{id_}{rest}", **headers)
+    return await wire.call("GET", f"/v1/transactions/{id_}{rest}", b"", **headers)
 
 
 async def post(wire: Wire, path: str, **body: object) -> Reply:
@@ -64,12 +69,6 @@ async def control(wire: Wire, name: str, *, stopped: bool) -> Reply:
     return await post(wire, "/v1/controls", scope="route", name=name, stopped=stopped, note="drill", by="eve")
 
 
-async def wires(client: Client, servers: Sequence[Server]) -> list[Wire]:
-    """A connection to each, in the client's name, all with a token that the first one gave."""
-    token = await token_of(client, servers[:1])
-    return [Wire(server.address, token) for server in servers]
-
-
 # -- three that live --------------------------------------------------------------------------------------------------
 
 
@@ -84,16 +83,13 @@ class Trio:
         self.desk = fleet.add_client("desk", "interlock/operate", "interlock/admin")
         fleet.start(*roles)
 
-    def run(self, scenario: Callable[..., Awaitable[None]], *more: Any) -> None:
+    def run(self, scenario: Callable[[Callers, list[Wire]], Awaitable[None]]) -> None:
         """A scenario with a connection of the tenant's to each of them."""
 
-        async def whole() -> None:
-            ways = await wires(self.tenant, self.servers)
-            await scenario(*ways, *more)
-            for way in ways:
-                way.close()
+        async def whole(callers: Callers) -> None:
+            await scenario(callers, await callers.of(self.tenant, *self.servers))
 
-        asyncio.run(whole())
+        play(whole)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +106,7 @@ def trio(postgres_servers: Servers, tmp_path_factory: pytest.TempPathFactory) ->
 def test_what_one_takes_all_show(trio: Trio) -> None:
     """Taken at any of them, a message is shown by each at once, the same to the byte, by its id and by every name."""
 
-    async def scenario(*ways: Wire) -> None:
+    async def scenario(callers: Callers, ways: list[Wire]) -> None:
         for taking in ways:
             reference, content = fresh(), pacs008()
             taken = await submit(taking, content, x_client_reference=reference)
@@ -125,7 +121,7 @@ def test_what_one_takes_all_show(trio: Trio) -> None:
                 found = (await way.call("GET", f"/v1/transactions?reference={reference}")).json["transactions"]
                 assert [one["transaction_id"] for one in found] == [id_]
                 events = (await show(way, id_, "/events")).json["events"]
-                assert [event["kind"] for event in events].count("Ended") == 1
+                assert [event["event"] for event in events].count("Ended") == 1
             assert len(outboxes) == 1
 
     trio.run(scenario)
@@ -134,7 +130,7 @@ def test_what_one_takes_all_show(trio: Trio) -> None:
 def test_id_message_and_answer_at_three(trio: Trio) -> None:
     """An id of one, its message at the next, its answer at the third; the message again at any is the same."""
 
-    async def scenario(*ways: Wire) -> None:
+    async def scenario(callers: Callers, ways: list[Wire]) -> None:
         for turn in range(3):
             giving, taking, answering = ways[turn:] + ways[:turn]
             id_, content = (await giving.call("GET", "/uuid")).json["transaction_id"], pacs008()
@@ -152,7 +148,7 @@ def test_id_message_and_answer_at_three(trio: Trio) -> None:
 def test_who_waits_at_one_hears_of_a_decision_at_another(trio: Trio) -> None:
     """`Prefer: wait`, with the message or later, is answered as soon as somebody decides, wherever that is."""
 
-    async def scenario(*ways: Wire) -> None:
+    async def scenario(callers: Callers, ways: list[Wire]) -> None:
         for turn in range(3):
             first, second, third = ways[turn:] + ways[:turn]
             reference = fresh()
@@ -180,7 +176,7 @@ def test_of_decisions_at_three_one_wins(trio: Trio) -> None:
     """Three different ones at one moment: one is done, the others are told what stands, and all show that one."""
     winners: Counter[str] = Counter()
 
-    async def scenario(*ways: Wire) -> None:
+    async def scenario(callers: Callers, ways: list[Wire]) -> None:
         for turn in range(12):
             held = (await submit(ways[turn % 3], large())).json
             assert held["held"] == "decision"
@@ -196,7 +192,7 @@ def test_of_decisions_at_three_one_wins(trio: Trio) -> None:
             winners[status] += 1
             shown = [(await show(way, id_)).json["status"] for way in ways]
             assert shown == [status] * 3
-            kinds = [event["kind"] for event in (await show(ways[0], id_, "/events")).json["events"]]
+            kinds = [event["event"] for event in (await show(ways[0], id_, "/events")).json["events"]]
             assert kinds.count("Ended") == 1
 
     trio.run(scenario)
@@ -207,7 +203,7 @@ def test_of_decisions_at_three_one_wins(trio: Trio) -> None:
 def test_of_doubles_at_three_one_is_taken(trio: Trio, double: str) -> None:
     """Whatever makes them doubles, and though each process sees its own for the first time."""
 
-    async def scenario(*ways: Wire) -> None:
+    async def scenario(callers: Callers, ways: list[Wire]) -> None:
         for _ in range(8):
             transfer, content, key, message_id = Transfer(), pacs008(), fresh(), fresh()
             match double:
@@ -232,8 +228,8 @@ def test_of_doubles_at_three_one_is_taken(trio: Trio, double: str) -> None:
 def test_an_order_at_one_is_obeyed_by_all(trio: Trio) -> None:
     """Within a second, whichever of them the operator calls: stopped, and resumed."""
 
-    async def scenario(*ways: Wire) -> None:
-        desks = await wires(trio.desk, trio.servers)
+    async def scenario(callers: Callers, ways: list[Wire]) -> None:
+        desks = await callers.of(trio.desk, *trio.servers)
         for turn, desk in enumerate(desks):
             assert (await control(desk, "default", stopped=True)).status == 200
             problem(await submit(ways[turn]), 503, "stopped")
@@ -257,14 +253,14 @@ def test_an_order_at_one_is_obeyed_by_all(trio: Trio) -> None:
 def test_clients_come_and_go_at_all(trio: Trio) -> None:
     """A client that one of them made can call all at once; disabled at one it is refused by all within seconds."""
 
-    async def scenario(*_: Wire) -> None:
+    async def scenario(callers: Callers, _: list[Wire]) -> None:
         for turn in range(3):
-            desks = await wires(trio.desk, trio.servers)
+            desks = await callers.of(trio.desk, *trio.servers)
             turned = trio.servers[turn:] + trio.servers[:turn]
             made = (await post(desks[turn], "/v1/clients", name="new", scopes=["rp2/read", "rp2/write"])).json
             fresh_one = Client(made["client_id"], made["client_secret"])
-            ways = [await fresh_one.wire(server) for server in turned]
-            ways += [Wire(server.address, ways[0].token) for server in turned]
+            ways = [await callers.one(fresh_one, server) for server in turned]
+            ways += await callers.of(fresh_one, *turned)
             for way in ways:
                 assert (await submit(way)).json["status"] == "ACSC"
             assert (await desks[turn].call("DELETE", f"/v1/clients/{fresh_one.id}")).status == 200
@@ -275,9 +271,7 @@ def test_clients_come_and_go_at_all(trio: Trio) -> None:
                     return (await submit(way)).status == 401
 
                 assert await until(refused) < 2.0 + SLACK_SECONDS
-            for server in turned:
-                with pytest.raises(AssertionError):
-                    await fresh_one.wire(server)
+            assert {(await fresh_one.login(server)).status for server in turned} == {400}
 
     trio.run(scenario)
 
@@ -285,13 +279,11 @@ def test_clients_come_and_go_at_all(trio: Trio) -> None:
 def test_keys_turn_at_all(trio: Trio) -> None:
     """A key that one of them makes is known to all at once; one that it revokes is good nowhere within seconds."""
 
-    async def scenario(*ways: Wire) -> None:
-        desks = await wires(trio.desk, trio.servers)
+    async def scenario(callers: Callers, ways: list[Wire]) -> None:
+        desks = await callers.of(trio.desk, *trio.servers)
         assert (await post(desks[0], "/v1/keys/rotations")).status == 201
-        newer = await token_of(trio.tenant, trio.servers[:1])
-        for way, server in zip(ways, trio.servers, strict=True):
+        for way in (*ways, *await callers.of(trio.tenant, *trio.servers)):
             assert (await submit(way)).status == 200
-            assert (await submit(Wire(server.address, newer))).status == 200
         assert (await post(desks[1], "/v1/keys/rotations", revoke=True)).status == 201
         for way in ways:
 
@@ -299,7 +291,7 @@ def test_keys_turn_at_all(trio: Trio) -> None:
                 return (await submit(way)).status == 401
 
             assert await until(refused) < 2.0 + SLACK_SECONDS
-        for way in await wires(trio.tenant, trio.servers):
+        for way in await callers.of(trio.tenant, *trio.servers):
             assert (await submit(way)).status == 200
 
     trio.run(scenario)
@@ -308,7 +300,7 @@ def test_keys_turn_at_all(trio: Trio) -> None:
 def test_all_of_them_are_ready_and_one_leads(trio: Trio) -> None:
     """Each answers its probes; the one that fires deadlines is not the one that only takes calls."""
 
-    async def scenario(*ways: Wire) -> None:
+    async def scenario(callers: Callers, ways: list[Wire]) -> None:
         for way in ways:
             for path in ("/healthz", "/readyz"):
                 assert (await way.call("GET", path)).status == 200
@@ -325,14 +317,40 @@ def test_all_of_them_are_ready_and_one_leads(trio: Trio) -> None:
 @pytest.fixture
 def own(new_database: Callable[[], str], tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
     """A function that makes servers over a database of the test's own; they are dead at the end."""
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
 
         def make(routes: str = "", **settings: object) -> Fleet:
             return stack.enter_context(fleet(tmp_path, new_database(), routes, **settings))
 
         yield make
+
+
+class Mortals:
+    """Servers that are killed in one test and alive again in the next."""
+
+    def __init__(self, fleet: Fleet, folder: Path) -> None:
+        self.fleet = fleet
+        self.client = fleet.add_client("c", "rp2/read", "rp2/write", "interlock/operate")
+        #: Sends what is in the log, and nothing else.
+        self.sender = fleet.add_client("sender")
+        self.log = Log(folder / "client.log")
+
+    def audit(self) -> None:
+        """Every promise was kept."""
+        until_all_ended(self.fleet.url)
+        assert Audit(self.fleet.url, self.log.entries).faults == []
+
+
+@pytest.fixture(scope="module")
+def mortals(postgres_servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortals]:
+    """Servers with a short lease, where a stop holds messages back."""
+    databases = Databases(postgres_servers.of(installation()))
+    folder = tmp_path_factory.mktemp("mortals")
+    with fleet(folder, databases.new(), HOLDS, lease_seconds=LEASE_SECONDS) as made:
+        those = Mortals(made, folder)
+        yield those
+        those.log.close()
+    databases.drop()
 
 
 def lateness(fleet: Fleet) -> list[float]:
@@ -350,19 +368,20 @@ def test_deadlines_fire_once_and_in_time(own: Callable[..., Fleet]) -> None:
     client = fleet.add_client("c")
     servers = fleet.start("one", "two", "three")
 
-    async def issue(number: int) -> None:
-        ways = await wires(client, [server for server in servers if server.process is not None])
-        for turn in range(number):
-            assert (await ways[turn % len(ways)].call("GET", "/uuid")).status == 200
-        for way in ways:
-            way.close()
+    def issue(number: int) -> None:
+        async def scenario(callers: Callers) -> None:
+            ways = await callers.of(client, *(server for server in servers if server.process is not None))
+            for turn in range(number):
+                assert (await ways[turn % len(ways)].call("GET", "/uuid")).status == 200
+
+        play(scenario)
 
     def leader() -> Server:
         leads = [server for server in servers if server.process is not None and metric(server, "interlock_leader")]
         (one,) = leads
         return one
 
-    asyncio.run(issue(60))
+    issue(60)
     until_all_ended(fleet.url)
     fired = [metric(server, "interlock_deadlines_fired_total") for server in servers]
     assert sorted(fired) == [0, 0, 60]
@@ -371,14 +390,14 @@ def test_deadlines_fire_once_and_in_time(own: Callable[..., Fleet]) -> None:
     assert min(late) >= -1e-6
     assert sorted(late)[56] < 0.1 + SLACK_SECONDS
 
-    asyncio.run(issue(30))
+    issue(30)
     leader().kill()
     until_all_ended(fleet.url)
     assert len(lateness(fleet)) == 90
     assert max(lateness(fleet)) < LEASE_SECONDS + 1 + SLACK_SECONDS
 
     asyncio.run(until(lambda: leader() is not None))
-    asyncio.run(issue(30))
+    issue(30)
     assert leader().terminate() == 0
     until_all_ended(fleet.url)
     assert len(lateness(fleet)) == 120
@@ -386,12 +405,16 @@ def test_deadlines_fire_once_and_in_time(own: Callable[..., Fleet]) -> None:
     assert Audit(fleet.url).faults == []
 
 
-async def _hold(fleet: Fleet, client: Client, server: Server, number: int) -> list[str]:
+async def _is_stopped(way: Wire) -> bool:
+    """Whether this one knows that its route is stopped."""
+    (order,) = (await way.call("GET", "/v1/controls")).json["controls"]
+    return bool(order["stopped"])
+
+
+async def _hold(way: Wire, number: int) -> list[str]:
     """Messages that a server has in hand and may not go on with."""
-    way = await client.wire(server)
     held = [(await submit(way)).json for _ in range(number)]
     assert {one["status"] for one in held} == {"ACTC"}
-    way.close()
     return [one["transaction_id"] for one in held]
 
 
@@ -408,97 +431,93 @@ def _resume(fleet: Fleet) -> None:
     )
 
 
-@pytest.mark.parametrize("death", ["kill", "terminate"])
-def test_what_one_left_half_way_another_goes_on_with(own: Callable[..., Fleet], death: str) -> None:
-    """Killed: within its lease. Ended in good order: at once, though its lease is long."""
-    lease = LEASE_SECONDS if death == "kill" else 60
-    fleet = own(HOLDS, lease_seconds=lease)
-    client, desk = fleet.add_client("c"), fleet.add_client("desk", "interlock/operate")
-    one, two = fleet.start("one", "two")
+def test_what_a_dead_one_left_half_way_another_goes_on_with(mortals: Mortals) -> None:
+    """Within its lease."""
+    _dies(mortals.fleet, mortals.client, "kill", LEASE_SECONDS)
+    mortals.audit()
 
-    async def scenario() -> None:
-        order = await desk.wire(one)
-        assert (await control(order, "default", stopped=True)).status == 200
-        held = await _hold(fleet, client, one, 25)
+
+def test_what_one_that_ended_in_order_left_another_goes_on_with(own: Callable[..., Fleet]) -> None:
+    """At once, though its lease is long."""
+    fleet = own(HOLDS, lease_seconds=60)
+    _dies(fleet, fleet.add_client("c", "rp2/read", "rp2/write", "interlock/operate"), "terminate", 0.5)
+    assert Audit(fleet.url).faults == []
+
+
+def _dies(fleet: Fleet, client: Client, death: str, seconds: float) -> None:
+    """One of two dies with work in hand, which the other takes over in that time, and goes on with once it may."""
+    one, two = fleet.start("one", "two")
+    before_it = metric(two, "interlock_claims_taken_over_total")
+
+    async def scenario(callers: Callers) -> None:
+        way, other = await callers.of(client, one, two)
+        assert (await control(way, "default", stopped=True)).status == 200
+        await until(lambda: _is_stopped(other))
+        held = await _hold(way, 25)
         (before,) = _claims(fleet)
         await asyncio.to_thread(one.kill if death == "kill" else one.terminate)
-        took = await until(lambda: before not in _claims(fleet))
-        assert took < (lease if death == "kill" else 0.5) + SLACK_SECONDS
+        assert await until(lambda: before not in _claims(fleet)) < seconds + SLACK_SECONDS
         assert len(_claims(fleet)) == 1
         _resume(fleet)
         await until(lambda: not _claims(fleet))
-        way = await client.wire(two)
-        shown = [(await show(way, id_)).json["status"] for id_ in held]
-        assert shown == ["ACSC"] * 25
+        assert [(await show(other, id_)).json["status"] for id_ in held] == ["ACSC"] * 25
 
-    asyncio.run(scenario())
-    assert metric(two, "interlock_claims_taken_over_total") == 25
-    assert Audit(fleet.url).faults == []
+    play(scenario)
+    assert metric(two, "interlock_claims_taken_over_total") == before_it + 25
 
 
-def test_killed_between_taking_and_settling(own: Callable[..., Fleet]) -> None:
+def test_killed_between_taking_and_settling(mortals: Mortals) -> None:
     """What was acknowledged and no more is settled by another within the lease and a second, without any order."""
-    fleet = own(HOLDS, lease_seconds=LEASE_SECONDS)
-    client, desk = fleet.add_client("c"), fleet.add_client("desk", "interlock/operate")
-    one, two = fleet.start("one", "two")
+    one, two = mortals.fleet.start("one", "two")
 
-    async def scenario() -> None:
-        order = await desk.wire(one)
-        assert (await control(order, "default", stopped=True)).status == 200
-        held = await _hold(fleet, client, one, 10)
+    async def scenario(callers: Callers) -> None:
+        way, other = await callers.of(mortals.client, one, two)
+        assert (await control(way, "default", stopped=True)).status == 200
+        await until(lambda: _is_stopped(other))
+        held = await _hold(way, 10)
         os.kill(one.pid, signal.SIGSTOP)  # it must not hear of the order below
-        _resume(fleet)
+        _resume(mortals.fleet)
         one.kill()
-        way = await client.wire(two)
-        replies = await asyncio.gather(
-            *(Wire(two.address, way.token).call("GET", f"/v1/transactions/{id_}", prefer="wait=20") for id_ in held)
-        )
-        assert [reply.json["status"] for reply in replies] == ["ACSC"] * 10
+        began = time.monotonic()
+        calls = (show(callers.to(two, other.token), id_, prefer="wait=20") for id_ in held)
+        assert [reply.json["status"] for reply in await asyncio.gather(*calls)] == ["ACSC"] * 10
+        assert time.monotonic() - began < LEASE_SECONDS + 1 + SLACK_SECONDS
 
-    began = time.monotonic()
-    asyncio.run(scenario())
-    assert time.monotonic() - began < LEASE_SECONDS + 1 + 2 * SLACK_SECONDS
-    assert Audit(fleet.url).faults == []
+    play(scenario)
+    mortals.audit()
 
 
-def test_one_that_slept_longer_than_its_lease_changes_nothing(own: Callable[..., Fleet]) -> None:
+def test_one_that_slept_longer_than_its_lease_changes_nothing(mortals: Mortals) -> None:
     """Its work has been taken over; what it had in hand ends once; then it begins anew, and takes over from others."""
-    fleet = own(HOLDS, lease_seconds=LEASE_SECONDS)
-    client, desk = fleet.add_client("c"), fleet.add_client("desk", "interlock/operate")
-    one, two = fleet.start("one", "two")
+    one, two = mortals.fleet.start("one", "two")
+    fleet, client = mortals.fleet, mortals.client
+    lost = metric(one, "interlock_lease_losses_total")
 
-    async def scenario() -> None:
-        order = await desk.wire(two)
-        assert (await control(order, "default", stopped=True)).status == 200
-        await asyncio.sleep(1.2)  # until the other has heard of it
-        held = await _hold(fleet, client, one, 20)
+    async def scenario(callers: Callers) -> None:
+        way, other = await callers.of(client, one, two)
+        assert (await control(way, "default", stopped=True)).status == 200
+        held = await _hold(way, 20)
         (before,) = _claims(fleet)
-        way, other = await wires(client, (one, two))
-        assert (await submit(way)).json["status"] == "ACTC"
         os.kill(one.pid, signal.SIGSTOP)
         try:
             # It has these in its hands when it wakes up; the same are sent to the other one meanwhile.
-            contents = {f"key {number}": pacs008() for number in range(5)}
+            contents = {fresh(): pacs008() for _ in range(5)}
             asleep = [
-                asyncio.create_task(submit(Wire(one.address, way.token), content, idempotency_key=key))
+                asyncio.create_task(submit(callers.to(one, way.token), content, idempotency_key=key))
                 for key, content in contents.items()
             ]
-            assert (await control(order, "default", stopped=False)).status == 200
+            assert (await control(other, "default", stopped=False)).status == 200
             took = await until(lambda: not fleet.rows("SELECT 1 FROM journals WHERE token = %s", before))
             assert took < LEASE_SECONDS + SLACK_SECONDS
             sent = [(await submit(other, content, idempotency_key=key)).json for key, content in contents.items()]
-            assert {one["status"] for one in sent} == {"ACSC"}
-            for id_ in held:
-                reply = await show(other, id_, prefer="wait=10")
-                assert reply.json["status"] == "ACSC"
+            for id_ in [*held, *(one["transaction_id"] for one in sent)]:
+                assert (await show(other, id_, prefer="wait=10")).json["status"] == "ACSC"
             ends = _history(fleet)
         finally:
             os.kill(one.pid, signal.SIGCONT)
-        replies = await asyncio.gather(*asleep)
-        for reply, before_it in zip(replies, sent, strict=True):
+        for reply, before_it in zip(await asyncio.gather(*asleep), sent, strict=True):
             assert reply.status in (200, 503), reply
-            if reply.status == 200:
-                assert reply.json["transaction_id"] == before_it["transaction_id"]
+            assert reply.status == 503 or reply.json["transaction_id"] == before_it["transaction_id"]
 
         async def takes_again() -> bool:
             return (await submit(way)).status == 200
@@ -507,22 +526,21 @@ def test_one_that_slept_longer_than_its_lease_changes_nothing(own: Callable[...,
         after = _history(fleet)
         assert {id_: after[id_] for id_ in ends} == ends
 
-    asyncio.run(scenario())
-    assert metric(one, "interlock_lease_losses_total") == 1
-    assert metric(two, "interlock_lease_losses_total") == 0
+    play(scenario)
+    assert metric(one, "interlock_lease_losses_total") == lost + 1
 
-    async def the_other_dies() -> None:
-        order = await desk.wire(two)
-        assert (await control(order, "default", stopped=True)).status == 200
-        held = await _hold(fleet, client, two, 5)
-        two.kill()
+    async def the_other_dies(callers: Callers) -> None:
+        way, other = await callers.of(client, one, two)
+        assert (await control(other, "default", stopped=True)).status == 200
+        held = await _hold(other, 5)
+        os.kill(two.pid, signal.SIGSTOP)
         _resume(fleet)
-        way = await client.wire(one)
+        two.kill()
         for id_ in held:
             assert (await show(way, id_, prefer="wait=15")).json["status"] == "ACSC"
 
-    asyncio.run(the_other_dies())
-    assert Audit(fleet.url).faults == []
+    play(the_other_dies)
+    mortals.audit()
 
 
 def _history(fleet: Fleet) -> dict[str, int]:
@@ -533,84 +551,37 @@ def _history(fleet: Fleet) -> dict[str, int]:
     return {id_: int(number) for id_, number in found}
 
 
-def test_naps_under_load_are_told_and_cost_nothing(own: Callable[..., Fleet], tmp_path: Path) -> None:
-    """Paused at any moment for longer than the lease, also in the midst of a commit: nothing is lost, doubled or odd."""
-    fleet = own(lease_seconds=LEASE_SECONDS)
-    client = fleet.add_client("c")
-    servers = fleet.start("one", "two")
-    log = Log(tmp_path / "client.log")
+def test_naps_under_load_are_told_and_cost_nothing(mortals: Mortals) -> None:
+    """Paused for longer than the lease, also in the midst of a commit: nothing is lost, doubled or odd."""
+    servers = mortals.fleet.start("one", "two")
+    lost = sum(metric(server, "interlock_lease_losses_total") for server in servers)
     told = Told()
 
-    async def scenario() -> None:
-        load = Loaded(client, servers, log, told)
-        async with load:
+    async def scenario(_: Callers) -> None:
+        async with Loaded(mortals.sender, servers, mortals.log, told) as load:
             for turn in range(6):
-                await asyncio.sleep(0.4)
+                before = load.acked
+                await until(lambda before=before: load.acked > before + 30)
                 asleep = servers[turn % 2]
-                # The third of them is longer than what the database bears of a transaction that does nothing.
+                # One of them is longer than what the database bears of a transaction that does nothing.
                 os.kill(asleep.pid, signal.SIGSTOP)
                 await asyncio.sleep(7.0 if turn == 3 else LEASE_SECONDS * 1.5)
                 os.kill(asleep.pid, signal.SIGCONT)
-            await asyncio.sleep(0.5)
 
-    asyncio.run(scenario())
-    until_all_ended(fleet.url)
-    assert Audit(fleet.url, log.entries).faults == []
+    play(scenario)
+    mortals.audit()
     assert set(told.counts) <= {"200", "gone", "store_unavailable", "outcome_unknown"}, told.counts
-    assert sum(metric(server, "interlock_lease_losses_total") for server in servers) >= 6
-    log.close()
+    # One that was paused in the midst of a commit has kept its journal locked: nobody could take it for dead.
+    assert sum(metric(server, "interlock_lease_losses_total") for server in servers) > lost
 
 
-class Loaded:
-    """Callers who send one message after the other, each with a key of its own, for as long as it is entered."""
-
-    def __init__(self, client: Client, servers: Sequence[Server], log: Log, told: Told, callers: int = 8) -> None:
-        self._client = client
-        self._servers = servers
-        self._log = log
-        self._told = told
-        self._callers = callers
-        self._tasks: list[asyncio.Task[None]] = []
-        self._stopping = asyncio.Event()
-        self.acked = 0
-
-    async def __aenter__(self) -> "Loaded":
-        """Begin."""
-        token = await token_of(self._client, self._servers)
-        self._tasks = [asyncio.create_task(self._send(turn, token)) for turn in range(self._callers)]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Each gets its last answer."""
-        self._stopping.set()
-        await asyncio.gather(*self._tasks)
-
-    async def _send(self, turn: int, token: str) -> None:
-        async with Patient(self._servers, token, self._told, turn) as way:
-            while not self._stopping.is_set():
-                content, key = pacs008(Transfer(uetr=fresh_uetr())), fresh()
-                self._log.write("sent", client=self._client.id, sha=sha(content), key=key)
-                reply = await submit(way, content, idempotency_key=key)
-                assert reply.status == 200, reply
-                shown = reply.json
-                # Sent again because nobody answered, it is never taken for a double of itself.
-                assert shown["status"] == "ACSC", shown
-                told = {"client": self._client.id, "id": shown["transaction_id"]}
-                self._log.write("acked", sha=sha(content), key=key, **told)
-                self._log.write("end", id=shown["transaction_id"], status="ACSC")
-                self.acked += 1
-
-
-def test_a_rolling_restart_loses_nothing(own: Callable[..., Fleet], tmp_path: Path) -> None:
-    """All of them ended in order and started again, one after the other, under load: callers see what they may repeat."""
-    fleet = own()
-    client = fleet.add_client("c")
-    servers = fleet.start("one", "two", "three")
-    log = Log(tmp_path / "client.log")
+def test_a_rolling_restart_loses_nothing(mortals: Mortals) -> None:
+    """All of them ended in order and started again, one by one under load: callers see but what they may repeat."""
+    servers = mortals.fleet.start("one", "two", "three")
     told = Told()
 
-    async def scenario() -> int:
-        async with Loaded(client, servers, log, told) as load:
+    async def scenario(_: Callers) -> int:
+        async with Loaded(mortals.sender, servers, mortals.log, told) as load:
             for server in servers:
                 before = load.acked
                 assert await asyncio.to_thread(server.terminate) == 0
@@ -619,27 +590,26 @@ def test_a_rolling_restart_loses_nothing(own: Callable[..., Fleet], tmp_path: Pa
                 await until(lambda before=before: load.acked > before + 40)
         return load.acked
 
-    acked = asyncio.run(scenario())
-    until_all_ended(fleet.url)
-    assert Audit(fleet.url, log.entries).faults == []
+    (before,) = mortals.fleet.rows("SELECT count(*) FROM transactions")[0]
+    acked = play(scenario)
+    mortals.audit()
     assert set(told.counts) <= {"200", "gone", "stopped", "store_unavailable"}, told.counts
-    assert fleet.rows("SELECT count(*) FROM transactions") == [(acked,)]
-    log.close()
+    assert mortals.fleet.rows("SELECT count(*) FROM transactions") == [(before + acked,)]
 
 
 def test_a_thundering_start_of_many(own: Callable[..., Fleet]) -> None:
-    """Five at once over an empty database: one makes the schema and the first key, all serve, each has its own journal."""
+    """Four at once over an empty database: one makes the schema and all serve, each with a journal of its own."""
     fleet = own()
-    servers = fleet.start(*(f"server{number}" for number in range(5)))
+    servers = fleet.start(*(f"server{number}" for number in range(4)))
     client = fleet.add_client("c")
 
-    async def scenario() -> None:
-        for way in await wires(client, servers):
+    async def scenario(callers: Callers) -> None:
+        for way in await callers.of(client, *servers):
             assert (await submit(way)).json["status"] == "ACSC"
 
-    asyncio.run(scenario())
+    play(scenario)
     journals = fleet.rows("SELECT token, chain_seq FROM journals")
-    assert len({token for token, _ in journals}) == len(journals) == 5
+    assert len({token for token, _ in journals}) == len(journals) == 4
     assert len(fleet.rows("SELECT 1 FROM signing_keys WHERE retired_at IS NULL")) >= 1
     for server in servers:
         assert server.terminate() == 0

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.acceptance import postgres_torture
 from tests.acceptance.torture import (
     Audit,
     Client,
@@ -91,6 +92,14 @@ def test_what_was_acknowledged_survives_every_death(tortured: tuple[Path, Counte
     assert counts["acked"] > 10 * _ROUNDS
     if _ROUNDS >= 10:  # fewer may by chance have left one of them out
         assert all(counts[what] > 0 for what in ("issued", "decided", "redriven", "repeated"))
+
+
+@pytest.mark.usefixtures("postgres_installation")
+@pytest.mark.timeout(300)
+def test_what_was_acknowledged_survives_every_harm_to_several_servers(tmp_path: Path) -> None:
+    """Servers and their PostgreSQL killed, paused and cut off at random under load: nothing lost, each end once."""
+    counts = postgres_torture.torture(tmp_path / "torture", 6, int.from_bytes(os.urandom(4), "big"))
+    assert counts["acked"] > 100
 
 
 def _lose_a_transaction(db: sqlite3.Connection) -> None:

@@ -410,5 +410,5 @@ STATE = [
     ("answer", _BODY, "added behind its back"),
     ("settled", "UPDATE events SET tx = {other_tx} WHERE tx = {tx}", "history does not know it"),
     ("held", "UPDATE events SET tx = {other_tx} WHERE tx = {tx} AND seq = 2", "its events are 2"),
-    ("held", "UPDATE events SET seq = seq + 10 WHERE tx = {tx} AND seq = 2", "or in another order"),
+    ("held", "UPDATE events SET seq = seq + 10 WHERE tx = {tx} AND seq = 2", "numbered otherwise"),
 ]  # fmt: skip

@@ -19,7 +19,6 @@ from interlock.cli import app, dossiers
 from interlock.cli.auditing import Anchor, faults
 from interlock.cli.exits import Exit
 from interlock.decisions import DecisionKind
-from interlock.demo.postgres import OWNER, Cluster
 from interlock.errors import RequestError
 from interlock.lifecycle import EventKind
 from interlock.stores.postgres import PostgresStore
@@ -35,39 +34,40 @@ from tests.contracts.tampering import (
     touch_content,
 )
 from tests.messages import pacs008
-from tests.postgres import Servers, installation
+from tests.postgres import Databases, Servers, installation
 from tests.world import ALICE, AUTO, CONSUMER, PostgresPlace, a_world
 
 #: A database and what is in it, by name.
 Filled = tuple[str, Mapping[str, UUID]]
-_numbers = itertools.count(1)
+TABLES = ("transactions", "events", "bodies", "payments", "keys", "journals", "archives", "gaps")
 
 
 @pytest.fixture(scope="module")
-def cluster(postgres_servers: Servers) -> Cluster:
-    """A server to copy databases on."""
-    return postgres_servers.of(installation())
-
-
-@pytest.fixture(scope="module")
-def original(cluster: Cluster) -> Iterator[Filled]:
-    """A database with every kind of transaction, which nobody is connected to any more."""
-    url = cluster.create_database("audited")
-    with closing(PostgresStore(url, partition_days=366)) as store:  # few partitions are quickly copied
+def original(postgres_servers: Servers) -> Iterator[Filled]:
+    """A database with every kind of transaction, whose rows are kept a second time in the schema `saved`."""
+    databases = Databases(postgres_servers.of(installation()))
+    url = databases.new()
+    with closing(PostgresStore(url)) as store:
         store.maintain(datetime.now(UTC))
     with structlog.testing.capture_logs():
         made = asyncio.run(filled(PostgresPlace(url)))
+    with psycopg.connect(url) as db:
+        db.execute("CREATE SCHEMA saved")
+        for table in TABLES:
+            db.execute(f"CREATE TABLE saved.{table} AS TABLE {table}")
     yield url, made
-    cluster.drop_database("audited")
+    databases.drop()
 
 
 @pytest.fixture
-def copy(cluster: Cluster, original: Filled) -> Iterator[Filled]:
-    """A copy to be changed."""
-    name = f"audited_{next(_numbers)}"
-    cluster.query(f"CREATE DATABASE {name} TEMPLATE audited OWNER {OWNER}")
-    yield cluster.url(name), original[1]
-    cluster.drop_database(name)
+def copy(original: Filled) -> Iterator[Filled]:
+    """The same, to be changed; its rows are put back."""
+    yield original
+    with psycopg.connect(original[0]) as db:
+        for table in reversed(TABLES):
+            db.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
+        for table in TABLES:
+            db.execute(f"INSERT INTO {table} TABLE saved.{table}")
 
 
 def audited(url: str, *anchors: Anchor, chain_only: bool = False) -> list[str]:
@@ -282,7 +282,7 @@ def test_a_journal_that_was_noted_down_must_be_there(two: tuple[str, tuple[Head,
     target.change("DELETE FROM journals WHERE journal = 2")
     assert audited(url, Anchor(None, one.seq, one.hash), chain_only=True) == []
     (found,) = audited(url, Anchor(other.journal, other.seq, other.hash), chain_only=True)
-    assert found == "journal 0.1.2: it has no events, and one was noted down: history was rewritten"
+    assert found == "journal 0.1.2 has no events, and one was noted down: history was rewritten"
 
 
 # -- archives ---------------------------------------------------------------------------------------------------------

@@ -18,7 +18,9 @@ from interlock.cli import app, dossiers
 from interlock.cli.auditing import faults
 from interlock.cli.exits import Exit
 from interlock.ports import Won
+from interlock.stores import statements
 from interlock.stores.sqlite import SqliteStore
+from interlock.stores.statements import Migration
 from tests.contracts.store import Writer, birth
 from tests.contracts.tampering import STATE, SqliteTarget, filled, tamper
 from tests.messages import pacs008
@@ -183,7 +185,20 @@ def test_an_emptied_store_is_told_by_its_anchor(tmp_path: Path) -> None:
     assert command(tmp_path, "verify").exit_code == Exit.OK
     done = command(tmp_path, "verify", "--anchor", f"0.1/1:{'00' * 32}")
     assert done.exit_code == Exit.FAILED
-    assert "history was rewritten" in done.stderr
+    assert "the store has no events, and one was noted down: history was rewritten" in done.stderr
+
+
+def test_looking_does_not_migrate(copy: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer program that only looks leaves an older one's file as it is, and says what to do."""
+    file, known = copy[0] / "interlock.db", statements.migrations("sqlite")
+    more = Migration(known[-1].number + 1, "more", "CREATE TABLE more (one INTEGER)")
+    monkeypatch.setattr(statements, "migrations", lambda engine: (*known, more))
+    before = file.read_bytes()
+    for command_ in (["audit", "verify"], ["audit", "head"], ["db", "info"], ["db", "check"]):
+        done = CliRunner().invoke(app, [*command_, "--data", str(copy[0])])
+        assert done.exit_code == Exit.CONFIG
+        assert "run `interlock db migrate`" in done.stderr
+    assert file.read_bytes() == before
 
 
 # -- beside a server --------------------------------------------------------------------------------------------------

@@ -113,6 +113,7 @@ def test_look_ups_find_and_explain(full: str) -> None:
     looked = lookups.look(full, NOW, spotless(CLIENT), rounds=3)
     assert looked.transactions == DAYS * DAILY + 20 + 1
     assert all(kind.plans and "Execution Time" in kind.plans[0] for kind in looked.lookups)
+    assert all(1 <= kind.pages < 1_000 and 0 < kind.planning_ms < 1_000 for kind in looked.lookups)
     found = {kind.name: kind.found for kind in looked.lookups}
     assert (found["by id"], found["by UETR, of a client"], found["by UETR, nobody's"]) == (1, 1, 0)
     assert (found["all rejected"], found["a client's rejected, without any"]) == (18, 0)
@@ -162,7 +163,7 @@ def rate(per_second: float, each: int = 1) -> Rate:
 
 def looked(transactions: int, by_id: float, listed: float) -> Looked:
     kinds = [
-        Lookup(name=name, found=1, p50_ms=ms, p99_ms=2 * ms, plans=["Index Scan"])
+        Lookup(name=name, found=1, p50_ms=ms, p99_ms=2 * ms, pages=4, planning_ms=0.1, plans=["Index Scan"])
         for name, ms in (("by id", by_id), ("all rejected", listed))
     ]
     return Looked(transactions=transactions, bytes=1, partitions=9, rounds=1, lookups=kinds)
@@ -181,7 +182,7 @@ def report() -> Report:
         sqlite=[measured(2_000)], reference=[measured(9, callers=1), measured(1_600)], v1=[],
         processes=[measured(1, us=us, processes=n) for n, us in ((1, 100), (2, 105), (4, 130), (1, 120), (2, 137))],
         stores=Stores(prefilled=5, bytes=1, empty=[measured(1, us=50)], full=[measured(1, us=70)]),
-        looked=[looked(10, 0.1, 1.0), looked(99, 0.9, 1.5)],
+        looked=[looked(1, 0.1, 0.1), looked(10, 0.1, 1.0), looked(99, 0.9, 1.5)],
     )  # fmt: skip
     made.reached = findings.reached(made)
     return made

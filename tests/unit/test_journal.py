@@ -536,6 +536,8 @@ async def test_a_lost_lease_is_followed_by_another(store: ScriptedStore) -> None
     """Nothing of the batch was kept, and nothing of it is sent again; what comes next goes under the new token."""
     register = Registry()
     journal = hasty_journal(store, register)
+    anew: list[bool] = []
+    journal.on_begun_anew = lambda: anew.append(True)
     told: list[int] = []
     journal.on_lease_lost = lambda: told.append(1)
     store.script.append(failing(LeaseLost("silent for too long")))
@@ -545,6 +547,7 @@ async def test_a_lost_lease_is_followed_by_another(store: ScriptedStore) -> None
     assert (store.tokens, store.durable) == ([1, 2], ["d"])
     assert (journal.token, register.given) == (2, [2])
     assert (journal.tally.lost_leases, told) == (1, [])
+    assert anew == [True]  # so that whoever remembers something can forget it
     await journal.stop()
     assert store.released == [2]
 

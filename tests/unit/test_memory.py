@@ -66,6 +66,20 @@ def test_what_is_forgotten_is_read_again() -> None:
     assert mind.transaction(born.id) is None
 
 
+async def test_all_can_be_forgotten_but_who_waits() -> None:
+    """Over another store nothing that was remembered is told as true; whoever waits for an end still hears of it."""
+    mind = Memory()
+    ended = kept(mind, change(unborn(), *BIRTH, *END, answer=b"<a/>"))
+    assert mind.first_collection(ended.id)
+    born = kept(mind, change(unborn(), *BIRTH))
+    with mind.waiter(born.id) as waiting:
+        mind.clear()
+        assert [mind.transaction(ended.id), mind.transaction(born.id), mind.answer(ended.id)] == [None] * 3
+        assert mind.first_collection(ended.id)
+        kept(mind, change(born, *END))
+        await asyncio.wait_for(waiting, 1)
+
+
 def test_in_flight_counts_births_and_ends_once() -> None:
     """By client: up with a birth, down with the end, untouched by what comes between or after."""
     mind = Memory()

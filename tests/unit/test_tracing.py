@@ -1,11 +1,13 @@
 """Traces: whose trace a request is in, which spans it has, what they say, and what becomes of them."""
 
+import asyncio
 import http.server
 import io
 import logging
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -167,6 +169,20 @@ async def test_steps_say_what_came_of_them(tmp_path: Path) -> None:
             "interlock.batch.writes": 1,
             "interlock.outcome": "Won",
         }
+
+
+async def test_each_commit_says_how_large_its_own_batch_was(tmp_path: Path) -> None:
+    """Also where many come at once: all commits of a batch say the same of it, and there are as many as it was large."""
+    async with traced(tmp_path) as t:
+        before = t.interlock.journal.tally.batches
+        await asyncio.gather(*(t.submit() for _ in range(20)))
+        batches = [
+            (attributes(span)["interlock.batch.seconds"], attributes(span)["interlock.batch.writes"])
+            for span in t.spans.named("commit")
+        ]
+        assert len(batches) == 20
+        assert all(number == size for (_, size), number in Counter(batches).items())
+        assert len(set(batches)) == t.interlock.journal.tally.batches - before
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,8 @@ class _Chains:
         for journal in set(found) - known - {head.journal for head in self._store.heads()}:
             yield f"journal {journal}: there are events of it, and its head is missing"
         for journal in self._noted.keys() - known:
-            yield f"journal {journal or '(any)'}: it has no events, and one was noted down: history was rewritten"
+            whose = f"journal {journal}" if journal else "the store"
+            yield f"{whose} has no events, and one was noted down: history was rewritten"
 
 
 class _Watch:

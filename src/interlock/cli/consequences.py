@@ -45,11 +45,9 @@ def _unlike(store: Store, dossier: Dossier, names: list[tuple[str, Name]]) -> It
     except UNREADABLE as exc:
         yield f"its state cannot be read: {exc}"
         return
-    if owners != {dossier.id}:
-        yield "an event of another transaction stands among its own"
-        return
-    if [event.seq for event in events] != list(range(1, transaction.version + 1)):
-        yield f"its version is {transaction.version}, its events are {len(events)}, or in another order"
+    strange = _strange(transaction, owners, events)
+    if strange is not None:
+        yield strange
         return
     try:
         told = _Told(events)
@@ -77,6 +75,17 @@ def _unlike(store: Store, dossier: Dossier, names: list[tuple[str, Name]]) -> It
     yield from _unlike_end(transaction, told, payments, outbox)
     if told.entered and message.original is not None:
         names += _names(transaction.id, events[0].actor, message.original)
+
+
+def _strange(transaction: Transaction, owners: set[UUID], events: Sequence[Event]) -> str | None:
+    """What keeps events from being a transaction's history at all."""
+    if owners != {transaction.id}:
+        return "an event of another transaction stands among its own"
+    if len(events) != transaction.version:
+        return f"its version is {transaction.version}, its events are {len(events)}"
+    if [event.seq for event in events] != list(range(1, len(events) + 1)):
+        return "its events are numbered otherwise than they are stored"
+    return None
 
 
 def _unlike_digests(dossier: Dossier, held: list[bytes]) -> Iterator[str]:
@@ -162,7 +171,9 @@ _LIMITS = {"xml.size", "xml.nodes", "xml.depth"}
 
 def _is_limit(event: Event) -> bool:
     findings = event.detail.get("findings")
-    return isinstance(findings, list) and any(finding.get("rule") in _LIMITS for finding in findings)
+    return isinstance(findings, list) and any(
+        isinstance(finding, dict) and finding.get("rule") in _LIMITS for finding in findings
+    )
 
 
 # -- what a message tells ---------------------------------------------------------------------------------------------

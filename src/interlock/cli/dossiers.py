@@ -303,9 +303,10 @@ class _Postgres(Reader):
         self._arrays, self._translated, self._fetch = arrays, connections.translated, connections.fetch
         self._connection = connections.for_bulk(store.url)
         self._connection.isolation_level, self._connection.read_only = IsolationLevel.REPEATABLE_READ, True
-        # Pages are ranges of keys. A planner that thinks little of its tables would read them whole for each.
-        for setting in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin"):
-            self._connection.execute(f"SET {setting} = off".encode())
+        # Pages are ranges of keys, in their order. A planner that thinks little of its tables, for nobody has analysed
+        # them yet, would read all that is left and sort it, for each page anew.
+        for way in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin"):
+            self._connection.execute(f"SET enable_{way} = off".encode())
         self._connection.execute("SET plan_cache_mode = force_custom_plan")
 
     @contextlib.contextmanager

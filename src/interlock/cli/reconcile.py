@@ -2,23 +2,22 @@
 
 import csv
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interlock.cli.administration import opened
 from interlock.cli.exits import Exit
 from interlock.cli.options import AsJson, ConfigFile, DataFolder
 from interlock.cli.printing import complain, console, emit, say, table
 from interlock.cli.service import effective
+from interlock.cli.upkeep import present
 from interlock.errors import RequestError
 
 if TYPE_CHECKING:
     from interlock.cli.reconciling import Account, Books, Difference, Sum, Tally
-    from interlock.config import Config
     from interlock.ports import Store
 
 #: Differences that the JSON object lists; the rest are counted.
@@ -56,7 +55,7 @@ def reconcile(
     start, end = _period(day, since, until)
     settings = effective(config, data=data)
     _check_place(export)
-    with _present(settings) as store:
+    with present(settings) as store:
         books, listed = _walked(store, start, end, as_json=as_json)
     if export is not None:
         _export(export, books, start, end)
@@ -96,16 +95,6 @@ def _moment(option: str, text: str, example: str) -> datetime:
     if moment.year not in _YEARS:
         raise RequestError(f"{option} must lie between the years {_YEARS[0]} and {_YEARS[-1]}")
     return moment.astimezone(UTC)
-
-
-@contextmanager
-def _present(settings: "Config") -> Iterator["Store"]:
-    """The store, which must be there: looking at one must not make it."""
-    if not settings.is_shared and not settings.file.exists():
-        complain(f"there is no store in {settings.data.resolve()}")
-        raise typer.Exit(Exit.NOT_FOUND)
-    with opened(settings) as store:
-        yield store
 
 
 # -- walking ----------------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ Force = Annotated[bool, typer.Option("--force", help="Although there is one alre
 
 
 @contextmanager
-def _present(settings: "Config") -> Iterator["Store"]:
+def present(settings: "Config") -> Iterator["Store"]:
     """The store, which must be there and up to date: looking at one must not make or migrate it."""
     if settings.is_shared:
         with _database(settings) as connection:
@@ -131,7 +131,7 @@ def backup(
         raise RequestError(f"there is no folder {target.resolve().parent}")
     from interlock.stores.sqlite import SqliteStore
 
-    with _present(settings) as store:
+    with present(settings) as store:
         assert isinstance(store, SqliteStore)  # it is no other
         store.backup(target)
     say(f"{target}  {target.stat().st_size:,} bytes")
@@ -221,7 +221,7 @@ def check(*, data: DataFolder = None, config: ConfigFile = None, as_json: AsJson
     Exit code 1 if it has a fault.
     """
     settings = effective(config, data=data)
-    with _present(settings) as store:
+    with present(settings) as store:
         faults = store.check()
     _verdict(faults, f"the {'database' if settings.is_shared else 'file'} is sound", as_json=as_json)
 
@@ -230,7 +230,7 @@ def check(*, data: DataFolder = None, config: ConfigFile = None, as_json: AsJson
 def info(*, data: DataFolder = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show where the store is, how large, and what is in flight."""
     settings = effective(config, data=data)
-    with _present(settings) as store:
+    with present(settings) as store:
         heads, latest = store.heads(), store.latest()
         shown: dict[str, Any] = {
             **(_of_database(settings) if settings.is_shared else _of_file(settings.file)),
@@ -337,7 +337,7 @@ def verify(
     from interlock.cli.auditing import faults
 
     anchors = [_anchor(text) for text in anchor or ()]
-    with _present(effective(config, data=data)) as store, _progress(hidden=as_json) as tell:
+    with present(effective(config, data=data)) as store, _progress(hidden=as_json) as tell:
         heads = store.heads()
         found = []
         for fault in faults(store, anchors, chain_only=chain, tell=tell):
@@ -373,7 +373,7 @@ def head(*, data: DataFolder = None, config: ConfigFile = None, as_json: AsJson 
 
     Note it down elsewhere, and `verify --anchor` will show whether history was rewritten.
     """
-    with _present(effective(config, data=data)) as store:
+    with present(effective(config, data=data)) as store:
         heads = store.heads()
     if as_json:
         emit({"journals": [{"journal": end.journal, "seq": end.seq, "hash": end.hash.hex()} for end in heads]})

@@ -10,6 +10,7 @@ complex types. The names of simple types are not in the source; it makes up its 
 
 import ast
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -171,6 +172,10 @@ def compile_source(source: str, definition: str) -> bytes:
     return _Compiler(definition).compile(source)
 
 
+#: CPython counts the depth of what it parses for all threads together, and fails where two are at it (SystemError).
+_parsing = threading.Lock()
+
+
 class _Compiler:
     """Collects the parts of one schema."""
 
@@ -182,7 +187,9 @@ class _Compiler:
         self._simple: dict[tuple[str, tuple[tuple[str, str], ...]], str] = {}
 
     def compile(self, source: str) -> bytes:
-        for node in ast.parse(source).body:
+        with _parsing:
+            module = ast.parse(source)
+        for node in module.body:
             if isinstance(node, ast.ClassDef):
                 self._class(node)
         namespace = quoteattr(namespace_of(self._definition))

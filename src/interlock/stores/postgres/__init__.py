@@ -99,11 +99,14 @@ class PostgresStore:
         schema.check(connection)
         if fetch(connection, "SHOW fsync") != [("on",)]:
             _log.warning("the database does not sync to disk (fsync = off): what is acknowledged may be lost")
-        server = fetch(connection, self._sql["server"])[0][0]
-        connection.execute(self._sql["make_region"], (self._region, server))
-        found = fetch(connection, self._sql["region"])[0]
-        if found[0] != self._region:
-            raise ConfigError(f"region_number: the database is of region {found[0]}, not {self._region}")
+        # A standby is good enough for whoever only reads; it cannot be asked which server it is, and needs not be.
+        found = fetch(connection, self._sql["region"])
+        if not found:
+            server = fetch(connection, self._sql["server"])[0][0]
+            connection.execute(self._sql["make_region"], (self._region, server))
+            found = fetch(connection, self._sql["region"])
+        if found[0][0] != self._region:
+            raise ConfigError(f"region_number: the database is of region {found[0][0]}, not {self._region}")
         self._partitions = schema.partitions(connection)
 
     def _settle_in(self, connection: Connection) -> None:

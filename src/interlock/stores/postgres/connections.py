@@ -22,14 +22,13 @@ from interlock.stores.postgres import arrays
 Connection = psycopg.Connection[TupleRow]
 
 #: What every connection of ours has in common. Its statements look up by keys whose plan is known beforehand: a planner
-#: that has never seen the tables full must not read them whole. Each is planned for its own values, since only so are
-#: the partitions left out (and not locked) that it does not touch.
+#: that has never seen the tables full must not read them whole, nor gather and sort what an index has in order.
 _COMMON = {
     "application_name": "interlock",
     "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
-    "plan_cache_mode": "force_custom_plan",
     "jit": "off",
     "timezone": "UTC",
 }
@@ -41,7 +40,11 @@ _WRITING = {
     "statement_timeout": "10s",
     "idle_in_transaction_session_timeout": "5s",
 }
-_READING = {"default_transaction_read_only": "on", "statement_timeout": "10s"}
+#: What is read is planned for its own values each time, since only so are the partitions left out (and not locked) that
+#: it does not touch. A writer's inserts need no such thing, and it leaves that to the planner.
+_READING = {"statement_timeout": "10s", "plan_cache_mode": "force_custom_plan"}
+#: After connecting: given as an option it would make libpq take every server for a standby that it must pass by.
+_READ_ONLY = "SET default_transaction_read_only = on"
 #: Reports and archives read for hours, and much of it.
 _BULK = {"application_name": "interlock", "jit": "off", "timezone": "UTC"}
 
@@ -72,8 +75,6 @@ _PASSING = (
     errors.SerializationFailure,
     psycopg.InterfaceError,
 )
-#: What is a matter of rights or of a database that is not ours: trying again is no use.
-_LASTING = (errors.InvalidPassword, errors.InvalidAuthorizationSpecification, errors.InvalidCatalogName)
 
 
 class Gate:
@@ -146,8 +147,6 @@ def for_bulk(url: str) -> Connection:
     """A connection for reports, archives and changes of the schema, without time limits. Raises StoreUnavailable."""
     try:
         return connect(url, _BULK)
-    except _LASTING as exc:
-        raise ConfigError(f"store: {said(exc)}") from exc
     except psycopg.Error as exc:
         raise StoreUnavailable(f"the database cannot be reached: {said(exc)}") from exc
 
@@ -158,6 +157,7 @@ class Line:
     def __init__(self, url: str, gate: Gate, *, writes: bool) -> None:
         self._url = url
         self._gate = gate
+        self._writes = writes
         self._settings = {**_COMMON, **(_WRITING if writes else _READING)}
         self._connection: Connection | None = None
         #: Called with each new connection before anything else is; what it raises counts as a failed attempt.
@@ -171,6 +171,8 @@ class Line:
             with translated(), self._gate.attempt():
                 connection = connect(self._url, self._settings)
                 try:
+                    if not self._writes:
+                        connection.execute(_READ_ONLY)
                     self.on_connect(connection)
                 except BaseException:
                     connection.close()
