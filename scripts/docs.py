@@ -393,7 +393,7 @@ def metrics() -> Iterator[tuple[str, str, str, str]]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or len(node.args) < 2:
             continue
-        if node.func.id not in {"CounterMetricFamily", "GaugeMetricFamily", "_quantiles"}:
+        if node.func.id not in {"CounterMetricFamily", "GaugeMetricFamily", "HistogramMetricFamily", "_quantiles"}:
             continue
         name, text = (arg.value if isinstance(arg, ast.Constant) else None for arg in node.args[:2])
         if not isinstance(name, str) or not isinstance(text, str):
@@ -403,7 +403,8 @@ def metrics() -> Iterator[tuple[str, str, str, str]]:
         for keyword in node.keywords:
             if keyword.arg == "labels":
                 labels = list(ast.literal_eval(keyword.value))
-        yield f"{name}_total" if counts else name, "counter" if counts else "gauge", ", ".join(labels), text
+        kind = {"CounterMetricFamily": "counter", "HistogramMetricFamily": "histogram"}.get(node.func.id, "gauge")
+        yield f"{name}_total" if counts else name, kind, ", ".join(labels), text
 
 
 def _metrics() -> str:

@@ -209,7 +209,7 @@ class Interlock:
 
     async def _refresh(self) -> None:
         await self.workflow.refresh()
-        await self.journal.read(self._wall.set_right)
+        await self.journal.look(self._wall.set_right)
         self.clock.slew()
 
     async def _take_over(self) -> None:

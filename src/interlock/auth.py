@@ -59,6 +59,8 @@ class Token(NamedTuple):
 
 
 _ALGORITHM = "ES256"
+#: What an id of ours can look like.
+_CLIENT_ID = re.compile(r"c_[A-Za-z0-9_-]{1,61}")
 #: A copy of clients and keys older than this is read again, by the next call that needs it.
 _REFRESH = timedelta(seconds=2)
 #: A key may sign this much longer than its retirement says, until every server has noticed.
@@ -244,6 +246,8 @@ class Authority:
 
     async def disable_client(self, client_id: str) -> Client | None:
         """Give it no tokens any more, and let the ones it has stop working; None where there is no such client."""
+        if not _CLIENT_ID.fullmatch(client_id):
+            return None
         client = await self._journal.read(self._store.client, client_id)
         if client is None:
             return None
@@ -257,10 +261,9 @@ class Authority:
         """The client whose secret this is. Raises Unauthorised, alike for a wrong secret and an unknown client."""
         await self._refresh_if_older(_REFRESH)
         client = self._clients.get(client_id)
-        if client is None and client_id.startswith("c_") and len(client_id) < 64:
-            client = await self._journal.read(self._store.client, client_id)
-            if client is not None:
-                await self._refresh()  # another process has just added it; its token must verify too
+        if client is None and _CLIENT_ID.fullmatch(client_id):
+            await self._refresh_soon()  # another process may have just added it; its token must verify too
+            client = self._clients.get(client_id)
         expected = bytes(32) if client is None else client.secret_mac
         right = hmac.compare_digest(_mac(self._server_key, secret), expected)
         if client is None or not right or client.disabled_at is not None:

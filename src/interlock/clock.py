@@ -13,6 +13,8 @@ Now = Callable[[], datetime]
 
 #: How fast we follow a wall clock that drifts away from the steady one: 0.5 ms a second, as NTP slews.
 _SLEW = 0.0005
+#: How often the time is asked for at first.
+_FIRST_QUESTIONS = 5
 #: An answer that took longer than this does not tell the time well enough.
 _PROMPT_SECONDS = 0.1
 
@@ -64,15 +66,25 @@ class CommonTime:
         self._wall = wall
         self._asked = asked
         self._offset = 0.0
+        self._set = False
 
     def __call__(self) -> float:
         """Seconds since 1970."""
         return self._wall() + self._offset
 
     def set_right(self) -> None:
-        """Ask the store. An answer that took long says little, and is left aside."""
+        """Ask the store. An answer that took long says little, and is left aside; but the first time any will do."""
+        # Of the first answers each is more prompt than the one before: by then there is a connection.
+        offsets = sorted(filter(None, (self._ask() for _ in range(1 if self._set else _FIRST_QUESTIONS))))
+        if offsets and (offsets[0][0] <= _PROMPT_SECONDS or not self._set):
+            self._offset = offsets[0][1]
+            self._set = True
+
+    def _ask(self) -> tuple[float, float] | None:
+        """How long the answer took, and how far the store's clock is ahead of ours."""
         before = self._wall()
         theirs = self._asked()
         after = self._wall()
-        if theirs is not None and 0 <= after - before <= _PROMPT_SECONDS:
-            self._offset = theirs.timestamp() - (before + after) / 2
+        if theirs is None or after < before:
+            return None
+        return after - before, theirs.timestamp() - (before + after) / 2

@@ -27,7 +27,7 @@ Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
 
 
 #: In a URL: before the host, or as a parameter of its own.
-_PASSWORD = re.compile(r"(://[^:/?#]*:|[?&]password=)[^@&#]*(@|&|#|$)")
+_PASSWORD = re.compile(r"(://[^:@]*:)[^@]*(@)|([?&](?:ssl)?password=)[^&]*")
 _POSTGRES = ("postgresql://", "postgres://")
 
 
@@ -256,7 +256,7 @@ class Config(_Frozen):
     @property
     def store_shown(self) -> str:
         """The store without a password, for people and logs."""
-        return _PASSWORD.sub(r"\1***\2", self.store)
+        return _PASSWORD.sub(r"\1\3***\2", self.store)
 
     @property
     def is_shared(self) -> bool:

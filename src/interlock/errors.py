@@ -145,6 +145,10 @@ class Stopped(DependencyError):
     retry_after = 30
 
 
+class Contended(StoreUnavailable):
+    """A batch met others again and again, or waited for one too long; each of its writes may do better alone."""
+
+
 class OutcomeUnknown(DependencyError):
     """The commit was sent and its outcome could not be read back: ask by id; do not send again blind."""
 

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from interlock.errors import InterlockError, LeaseLost, OutcomeUnknown, Overloaded, StoreUnavailable
+from interlock.errors import Contended, InterlockError, LeaseLost, OutcomeUnknown, Overloaded, StoreUnavailable
 from interlock.ports import Outcome, Store, Won, Write
 from interlock.transaction import Transaction
 
@@ -47,6 +47,8 @@ class _Waiting(NamedTuple):
 _LINGER_SECONDS = 0.008
 #: How often a store that is slow is asked whether it is there, before it is taken for gone all the same.
 _QUESTIONS = 8
+#: How long the end waits for a store that may be gone.
+_STOP_SECONDS = 5.0
 #: The longest that a note waits for a batch to go with.
 _NOTE_SECONDS = 0.05
 
@@ -104,6 +106,7 @@ class Journal:
         self._handing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="reader")
+        self._looks = ThreadPoolExecutor(1, thread_name_prefix="look")
         self._questions = ThreadPoolExecutor(1, thread_name_prefix="question")
         self._idle = asyncio.Event()
         self._idle.set()
@@ -170,8 +173,14 @@ class Journal:
 
     async def read(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Call one of the store's reads beside the event loop. Raises StoreUnavailable if it takes too long."""
-        loop = asyncio.get_running_loop()
-        reading = loop.run_in_executor(self._readers, lambda: function(*args, **kwargs))
+        return await self._read(self._readers, lambda: function(*args, **kwargs))
+
+    async def look(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """The same for what this process does by itself, which does not queue behind what callers ask for."""
+        return await self._read(self._looks, lambda: function(*args, **kwargs))
+
+    async def _read(self, threads: ThreadPoolExecutor, function: Callable[[], _T]) -> _T:
+        reading = asyncio.get_running_loop().run_in_executor(threads, function)
         if self._patience is None:
             return await reading
         try:
@@ -204,11 +213,18 @@ class Journal:
         self._stopped = True
         if not self._handing:
             self._begin(asyncio.get_running_loop())
-        await self._idle.wait()
+        try:
+            async with asyncio.timeout(None if self._patience is None else _STOP_SECONDS):
+                await self._idle.wait()
+        except TimeoutError:
+            # Whoever waited has been told that the outcome is not known; so it is, and so it stays.
+            self._store.abandon()
+            await self._idle.wait()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, self._release)
         self._thread.shutdown()
         self._readers.shutdown(wait=False, cancel_futures=True)
+        self._looks.shutdown(wait=False, cancel_futures=True)
         self._questions.shutdown(wait=False, cancel_futures=True)
 
     # -- in the event loop --
@@ -332,6 +348,9 @@ class Journal:
             return [_WON if write is None else next(outcomes) for write in writes]
         except LeaseLost as exc:
             return [self._lost_lease(exc)] * len(writes)
+        except Contended as exc:  # whoever is to blame, its neighbours are not
+            if len(writes) == 1:
+                return [exc]
         except InterlockError as exc:
             return [exc] * len(writes)
         except Exception as exc:  # noqa: BLE001 - whatever it is, each caller must hear of it

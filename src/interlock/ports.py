@@ -294,6 +294,9 @@ class Store(Protocol):
     def check_server_key(self, proof: bytes) -> bool:
         """Whether this is the proof of the key that client secrets are kept under; the first one given is noted."""
 
+    def abandon(self) -> None:
+        """Let go of a store that does not answer, from another thread: what waits for it fails, and may be unknown."""
+
     def close(self) -> None:
         """Give files and connections back."""
 

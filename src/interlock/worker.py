@@ -28,6 +28,8 @@ _NAP = timedelta(seconds=1)
 _NAP_SHARED_SECONDS = 0.04
 #: The job that one process does for all.
 _JOB = "deadlines"
+#: The longest wait after something has failed.
+_RETRY_SECONDS = 5.0
 #: Wait after the store was unavailable.
 _PAUSE_SECONDS = 0.5
 #: How long one that tripped over a mistake of ours is left alone before its clock is tried again.
@@ -42,23 +44,27 @@ class Again:
         self._name = name
         self._step = step
         self._every = every
+        #: The store is away, and that was said.
         self._failing = False
+        self._failed = False
 
     async def run(self) -> None:
         """Until cancelled, or until this process may not write any more."""
         while True:
             try:
                 await self._step()
-                self._failing = False
+                self._failing = self._failed = False
             except LeaseLost:
                 return
             except DependencyError as exc:
                 if not self._failing:
                     _log.warning("waits for the store", what=self._name, error=str(exc))
-                self._failing = True
+                self._failing = self._failed = True
             except Exception:  # noqa: BLE001 - whatever it is, it must not be the last time
                 _log.exception("failed", what=self._name)
-            await asyncio.sleep(self._every)
+                self._failed = True
+            # What must be done now and then is not put off for so long only because it failed once.
+            await asyncio.sleep(min(self._every, _RETRY_SECONDS) if self._failed else self._every)
 
 
 class Deadlines:
@@ -129,7 +135,7 @@ class Deadlines:
 
     async def _fire_due(self) -> bool:
         """Fire a batch of what is overdue; False if nothing was."""
-        due = await self._journal.read(self._store.overdue, self._now(), _BATCH)
+        due = await self._journal.look(self._store.overdue, self._now(), _BATCH + len(self._left_alone))
         results = await asyncio.gather(*(self._fire(transaction) for transaction in due))
         if due and not any(results):
             # None of them could be fired now: do not spin on them.
@@ -163,7 +169,7 @@ class Deadlines:
             return
         self._earlier.clear()
         self._next = None  # from here on every deadline that is set is heard
-        found = await self._journal.read(self._store.next_deadline)
+        found = await self._journal.look(self._store.next_deadline)
         if not self._earlier.is_set():
             self._next = None if found is None else found.at
         nap = _NAP if self._next is None else min(_NAP, self._next - self._now())

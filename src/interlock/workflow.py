@@ -172,6 +172,8 @@ class Workflow:
         self._half_way: dict[UUID, Transaction] = {}
         #: Something may have changed for one of them.
         self._stirred = False
+        #: The store failed for one of them.
+        self._put_off = False
         #: Transactions taken over from processes that are gone, since the start.
         self.taken_over = 0
         #: Told of the steps of a message; None: nobody traces.
@@ -188,11 +190,11 @@ class Workflow:
     async def refresh(self) -> None:
         """Read again what other processes may have changed; what they have resumed goes on here too."""
         given = self._orders_given
-        orders = await self._journal.read(self._store.controls)
+        orders = await self._journal.look(self._store.controls)
         if given == self._orders_given:  # else one was given here while we read, and the next look will do
             for order in orders:
                 self._obey(order)
-        self.memory.in_flight = Counter(await self._journal.read(self._store.open_by_client))
+        self.memory.in_flight = Counter(await self._journal.look(self._store.open_by_client))
 
     def _obey(self, order: Control) -> None:
         before = self._controls.get((order.scope, order.name))
@@ -229,6 +231,9 @@ class Workflow:
         ready = [t for t in self._half_way.values() if not self._stop(t.client, self._routes.named(t.route))]
         for start in range(0, len(ready), _PAGE):
             await asyncio.gather(*(self._take_up(transaction) for transaction in ready[start : start + _PAGE]))
+            if self._put_off:
+                self._put_off, self._stirred = False, True
+                raise StoreUnavailable("what is half-way waits for the store")
 
     async def resume(self) -> int:
         """Go on with what an operator held back, whichever process has it; how many."""
@@ -242,7 +247,7 @@ class Workflow:
         """Wake those who wait for an end that another process has brought about."""
         awaited = self.memory.awaited
         if awaited:
-            for id_ in await self._journal.read(self._store.ended, awaited):
+            for id_ in await self._journal.look(self._store.ended, awaited):
                 self.memory.forget(id_)
                 self.memory.wake(id_)
 
@@ -256,10 +261,9 @@ class Workflow:
         try:
             with self._step("resume", transaction):
                 await self._pursue(transaction, self._go_on)
-        except DependencyError as exc:
-            _log.warning("not resumed yet", transaction=str(transaction.id), error=str(exc))
+        except DependencyError:
             self._half_way[transaction.id] = transaction
-            self._stirred = True
+            self._put_off = self._stirred = True
             return False
         except InterlockError as exc:
             _log.warning("not resumed", transaction=str(transaction.id), error=str(exc))

@@ -60,10 +60,12 @@ class Crowd(Load):
         kinds = [self._one_call, self._three_calls, self._decide, self._abandon]
         self._ends = False
         tasks = [asyncio.create_task(self._until_the_end(kinds[number % len(kinds)])) for number in range(workers)]
-        await asyncio.sleep(self.luck.uniform(0.1, 0.5))
-        await asyncio.to_thread(harm)
-        await asyncio.sleep(self.luck.uniform(0.1, 0.5))
-        self._ends = True
+        try:
+            await asyncio.sleep(self.luck.uniform(0.1, 0.5))
+            await asyncio.to_thread(harm)
+            await asyncio.sleep(self.luck.uniform(0.1, 0.5))
+        finally:
+            self._ends = True
         await asyncio.gather(*tasks)
 
     async def _until_the_end(self, kind: Any) -> None:

@@ -24,7 +24,7 @@ from interlock.errors import OutcomeUnknown, StoreUnavailable
 from interlock.journal import Journal
 from interlock.ports import Outcome, Won
 from interlock.stores.postgres import PostgresStore
-from tests.acceptance.fleet import Callers, Fleet, Loaded, Told, fleet, play, token_of, until
+from tests.acceptance.fleet import Callers, Fleet, Loaded, Told, fleet, play, problem, token_of, until
 from tests.acceptance.torture import Audit, Log, Reply, Wire, sha, until_all_ended
 from tests.contracts.store import birth
 from tests.messages import Transfer, fresh, pacs008
@@ -225,6 +225,26 @@ def test_who_waits_for_an_end_is_not_told_that_nothing_was_kept(cluster: Cluster
             return reply.status == 200
 
         assert await until(decided) < BACK_SECONDS
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("harm", ["kill", "pause"])
+def test_a_server_ends_in_order_though_the_database_does_not_answer(cluster: Cluster, house: House, harm: str) -> None:
+    """It has nothing to wait for that could come: SIGTERM ends it well before an orchestrator would kill it."""
+    (server,) = house.fleet.start("mortal")
+
+    async def scenario(callers: Callers) -> None:
+        (way,) = await callers.of(house.client, server)
+        assert (await way.call("POST", "/v1/messages", pacs008())).json["status"] == "ACSC"
+        await asyncio.to_thread(cluster.kill if harm == "kill" else cluster.pause)
+        try:
+            problem(await way.call("POST", "/v1/messages", pacs008()), 503, "store_unavailable", "outcome_unknown")
+            began = time.monotonic()
+            assert await asyncio.to_thread(server.terminate) == 0
+            assert time.monotonic() - began < 20
+        finally:
+            await asyncio.to_thread(cluster.start if harm == "kill" else cluster.resume)
 
     play(scenario)
 

@@ -3,6 +3,7 @@
 `docs/observability.md` says what each metric means; here it is seen to mean that.
 """
 
+import asyncio
 import http.server
 import re
 import signal
@@ -108,6 +109,14 @@ class Running:
         """Its metrics."""
         return Scrape((await self.http.get("/metrics")).text)
 
+    async def until(self, seen: Callable[[Scrape], bool]) -> Scrape:
+        """The first scrape in which something is seen that its loops bring about."""
+        async with asyncio.timeout(START_SECONDS):
+            told = await self.scrape()
+            while not seen(told):
+                told = await self.scrape()
+        return told
+
 
 @asynccontextmanager
 async def running(folder: Path, **route: Any) -> AsyncIterator[Running]:
@@ -186,9 +195,7 @@ async def test_what_is_taken_over_is_counted(tmp_path: Path) -> None:
             assert (await one.submit()).json()["status"] == "ACTC"
         assert (await one.scrape()).of("interlock_claims_taken_over_total") == 0
     async with running(tmp_path) as another:
-        (taking_over,) = (task for task in another.interlock._tasks if task.get_name() == "take over")
-        await taking_over
-        told = await another.scrape()
+        told = await another.until(lambda told: told.of("interlock_claims_taken_over_total") > 0)
         assert told.of("interlock_claims_taken_over_total") == 2
         assert told.of("interlock_in_flight", status="ACTC", held="") == 2
 
@@ -227,9 +234,7 @@ async def test_the_one_process_over_a_file_does_everything(tmp_path: Path) -> No
     """It leads, is connected, and loses no lease."""
     async with running(tmp_path) as one:
         await one.submit()
-        told = await one.scrape()
-        while told.of("interlock_leader", job="deadlines") == 0:  # its loop has yet to take its first step
-            told = await one.scrape()
+        told = await one.until(lambda told: told.of("interlock_leader", job="deadlines") == 1)
         assert told.of("interlock_store_connected") == 1
         assert told.of("interlock_lease_losses_total") == 0
 

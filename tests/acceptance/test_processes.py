@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -347,6 +348,9 @@ def mortals(postgres_servers: Servers, tmp_path_factory: pytest.TempPathFactory)
     databases = Databases(postgres_servers.of(installation()))
     folder = tmp_path_factory.mktemp("mortals")
     with fleet(folder, databases.new(), HOLDS, lease_seconds=LEASE_SECONDS) as made:
+        made.server("one", role="all")
+        made.server("two", role="worker")
+        made.server("three", role="api")
         those = Mortals(made, folder)
         yield those
         those.log.close()
@@ -405,10 +409,36 @@ def test_deadlines_fire_once_and_in_time(own: Callable[..., Fleet]) -> None:
     assert Audit(fleet.url).faults == []
 
 
+def test_a_leader_that_slept_leads_no_more(mortals: Mortals) -> None:
+    """Another fires in its place; awake again it fires nothing a second time, and there is one leader."""
+    servers = mortals.fleet.start("one", "two")
+    asleep = next(server for server in servers if metric(server, "interlock_leader"))
+    (awake,) = (server for server in servers if server is not asleep)
+
+    async def scenario(callers: Callers) -> None:
+        way, other = await callers.of(mortals.client, asleep, awake)
+        assert (await control(other, "default", stopped=False)).status == 200
+        os.kill(asleep.pid, signal.SIGSTOP)
+        try:
+            assert await until(lambda: metric(awake, "interlock_leader")) < LEASE_SECONDS + 1 + SLACK_SECONDS
+        finally:
+            os.kill(asleep.pid, signal.SIGCONT)
+
+        async def takes_again() -> bool:
+            return (await submit(way)).status == 200
+
+        await until(takes_again)
+        await until(lambda: not metric(asleep, "interlock_leader"))
+        assert metric(awake, "interlock_leader") == 1
+
+    play(scenario)
+    mortals.audit()
+
+
 async def _is_stopped(way: Wire) -> bool:
     """Whether this one knows that its route is stopped."""
-    (order,) = (await way.call("GET", "/v1/controls")).json["controls"]
-    return bool(order["stopped"])
+    orders = (await way.call("GET", "/v1/controls")).json["controls"]
+    return any(order["stopped"] for order in orders)
 
 
 async def _hold(way: Wire, number: int) -> list[str]:
@@ -440,6 +470,8 @@ def test_what_a_dead_one_left_half_way_another_goes_on_with(mortals: Mortals) ->
 def test_what_one_that_ended_in_order_left_another_goes_on_with(own: Callable[..., Fleet]) -> None:
     """At once, though its lease is long."""
     fleet = own(HOLDS, lease_seconds=60)
+    fleet.server("one", role="api")
+    fleet.server("two", role="worker")
     _dies(fleet, fleet.add_client("c", "rp2/read", "rp2/write", "interlock/operate"), "terminate", 0.5)
     assert Audit(fleet.url).faults == []
 
@@ -595,6 +627,24 @@ def test_a_rolling_restart_loses_nothing(mortals: Mortals) -> None:
     mortals.audit()
     assert set(told.counts) <= {"200", "gone", "stopped", "store_unavailable"}, told.counts
     assert mortals.fleet.rows("SELECT count(*) FROM transactions") == [(before + acked,)]
+
+
+def test_one_that_lacks_the_key_of_the_others_does_not_start(mortals: Mortals, tmp_path: Path) -> None:
+    """It could not know a client by its secret: it says so and exits as for a setting; with their key it starts."""
+    other = tmp_path / "other.key"
+    other.write_bytes(bytes(32))
+    with fleet(tmp_path / "elsewhere", mortals.fleet.url, HOLDS) as elsewhere:
+        for name, settings in (("without", {}), ("with another", {"server_key": other})):
+            stranger = elsewhere.server(name, **settings)
+            assert stranger.spawn().wait(30) == 78
+            stranger.kill()
+            assert re.search(r"server\.key is missing|other\.key is not the key", stranger.errors.read_text())
+        (friend,) = elsewhere.start("friend", server_key=mortals.fleet.server("one").folder / "server.key")
+
+        async def scenario(callers: Callers) -> None:
+            assert (await submit(await callers.one(mortals.client, friend))).status == 200
+
+        play(scenario)
 
 
 def test_a_thundering_start_of_many(own: Callable[..., Fleet]) -> None:

@@ -472,6 +472,17 @@ class StoreContract:
         found = store.find(Query(client=ALICE, key=(KeyKind.UETR, "u"))).transactions
         assert [t.id for t in found] == [heir.after.id, first.id]
 
+    def test_a_key_that_one_message_had_twice_is_freed_like_any_other(self, store: Store, writer: Writer) -> None:
+        """The second payment with it was refused and only named by it; the first one's end frees it all the same."""
+        key, twin = uetr("u"), uetr("u", payment=2)
+        both = (payment(), payment(2, Status.RJCT, reason="AM05"))
+        (first,) = writer.won(birth(reserves=(key,), names=(twin,), payments=both))
+        writer.won(step(first, EventKind.CANCELLED))
+        heir, neighbour = birth(reserves=(key,)), birth()
+        assert writer.commit(heir, neighbour) == [Won(), Won()]
+        found = store.find(Query(client=ALICE, key=(key.kind, key.value))).transactions
+        assert {transaction.id for transaction in found} == {first.id, heir.after.id}
+
     def test_the_key_of_a_payment_that_settled_is_never_free(self, writer: Writer) -> None:
         """A second payment under it would be a double."""
         (first,) = writer.won(birth(reserves=(uetr("u"),)))

@@ -259,7 +259,7 @@ HISTORY: list[tuple[Callable[[Target], None], str]] = [
     (swap_contents, "event 4 was altered"),
     (add_after, "event 13 is beyond its head (12)"),
     (add_far_after, "event 1000000 is beyond its head (12)"),
-    (add_before, "event 0 is there twice"),
+    (add_before, "event 0 has no place in a chain"),
     (lower_head, "event 11 is beyond its head (10)"),
     (touch_head, "the end is missing or was replaced"),
     (forget_head, "its head is missing"),

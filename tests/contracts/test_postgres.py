@@ -1,5 +1,5 @@
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -12,11 +12,27 @@ import pytest
 
 from interlock.demo.postgres import Cluster
 from interlock.errors import ConfigError, LeaseLost, StoreUnavailable
-from interlock.ports import Outcome, Query, Store
+from interlock.lifecycle import EventKind
+from interlock.ports import KeysTaken, Outcome, Query, Store
+from interlock.stores import postgres
 from interlock.stores.postgres import PostgresStore, schema
-from interlock.stores.statements import migrations
+from interlock.stores.postgres.batch import Batch
+from interlock.stores.postgres.connections import Connection, fetch
+from interlock.stores.statements import migrations, queries
 from interlock.transaction import Key, Transaction
-from tests.contracts.store import ALICE, AT, StoreContract, Writer, birth, leaves_no_trace, settled, uetr, verified
+from tests.contracts.store import (
+    ALICE,
+    AT,
+    StoreContract,
+    Writer,
+    birth,
+    leaves_no_trace,
+    payment,
+    settled,
+    step,
+    uetr,
+    verified,
+)
 
 
 class PostgresBackend:
@@ -136,7 +152,7 @@ def test_another_server_key_is_noticed(postgres_url: str) -> None:
 
 @pytest.mark.parametrize(
     ("url", "said"),
-    [("postgresql://127.0.0.1:1/none", "cannot be reached"), ("postgresql://nobody@[", "store:")],
+    [("postgresql://127.0.0.1:1/none", "cannot be reached"), ("postgresql://nobody:s%cret@h/d", "percent-encoded")],
     ids=["nobody there", "no URL"],
 )
 def test_a_database_that_cannot_be_had_is_told(url: str, said: str) -> None:
@@ -292,22 +308,115 @@ def test_a_process_that_was_silent_commits_nothing(postgres_url: str) -> None:
 
 
 def test_whoever_is_in_the_midst_of_a_commit_is_not_replaced(postgres_url: str) -> None:
-    """While its transaction holds the journal nobody takes it or its work, even if the lease has run out meanwhile."""
+    """While the server is at its transaction nobody takes it or its work, even if the lease has run out meanwhile."""
     store, other = opened(postgres_url), opened(postgres_url)
     writer = Writer(store)
     (held,) = writer.won(birth())
     heir = Writer(other)
-    with psycopg.connect(postgres_url) as db:
+    with psycopg.connect(postgres_url, autocommit=True) as db, ThreadPoolExecutor(1) as pool:
         db.execute("UPDATE journals SET lease_until = clock_timestamp() WHERE token = %s", (writer.token,))
-        db.commit()
-        db.execute("SELECT 1 FROM journals WHERE token = %s FOR NO KEY UPDATE", (writer.token,))  # as a commit does
+        lock = f"SELECT 1 FROM journals WHERE token = {writer.token} FOR NO KEY UPDATE"  # noqa: S608 - as a commit does
+        committing = pool.submit(db.execute, f"BEGIN; {lock}; SELECT pg_sleep(1); COMMIT")
+        with psycopg.connect(postgres_url, autocommit=True) as watch:
+            while not watch.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'").fetchall():
+                watch.execute("SELECT pg_sleep(0.01)")
         assert other.claim(heir.token, 10) == ()
         third = opened(postgres_url)
         Writer(third)
         assert other.claim(heir.token, 10) == ()
+        committing.result()
     assert other.claim(heir.token, 10) == (held,)
     for each in (store, other, third):
         each.close()
+
+
+def test_whoever_stopped_in_the_midst_of_a_transaction_is_replaced(postgres_url: str) -> None:
+    """Its session waits for the rest of what it began to say; it is ended, and what it began is taken back."""
+    store, other = opened(postgres_url, lease=0.3), opened(postgres_url)
+    writer = Writer(store)
+    (held,) = writer.won(birth())
+    heir = Writer(other)
+    connection = store._writer.get()
+    seat = store._seat
+    assert seat is not None
+    claimed: list[Transaction] = []
+
+    def begin_and_stop() -> None:
+        with connection.pipeline(), psycopg.connect(postgres_url, autocommit=True) as watch:  # as a batch begins
+            connection.execute("BEGIN")
+            connection.execute(queries("postgres")["fence"], (seat.writer, seat.journal, seat.token))
+            connection.execute("UPDATE transactions SET note = 'mine' WHERE id = $1", (held.id,))
+            for _ in range(50):
+                claimed.extend(other.claim(heir.token, 10))
+                watch.execute("SELECT pg_sleep(0.05)")
+
+    with pytest.raises(psycopg.OperationalError):
+        begin_and_stop()
+    assert claimed == [held]
+    with pytest.raises(LeaseLost):
+        writer.commit(birth())
+    Writer(store).won(birth())
+    store.close()
+    other.close()
+
+
+def test_a_claim_that_was_not_answered_is_made_again(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever does not know what it has taken over goes on under another token, so that nothing of it is forgotten."""
+    dead = opened(postgres_url)
+    born = Writer(dead).won(birth(), birth())
+    dead.release(dead._seat.token if dead._seat else 0)
+    store = opened(postgres_url, lease=0.3)
+    heir = Writer(store)
+
+    def unanswered(connection: Connection, sql: str, bindings: Sequence[Any] = ()) -> list[Any]:
+        rows = fetch(connection, sql, bindings)
+        if sql == queries("postgres")["claim"]:
+            connection.execute("COMMIT")
+            connection.close()
+            raise psycopg.OperationalError("the connection is lost")
+        return rows
+
+    with monkeypatch.context() as patch:
+        patch.setattr(postgres, "fetch", unanswered)
+        with pytest.raises(StoreUnavailable):
+            store.claim(heir.token, 10)
+    with pytest.raises(LeaseLost):
+        store.commit(heir.token, [], b"x" * 16)
+    again = Writer(store)
+    claimed: list[Transaction] = []
+    with psycopg.connect(postgres_url, autocommit=True) as watch:
+        for _ in range(20):
+            claimed += store.claim(again.token, 10)
+            watch.execute("SELECT pg_sleep(0.05)")
+    assert {transaction.id for transaction in claimed} == {transaction.id for transaction in born}
+    store.close()
+    dead.close()
+
+
+def test_many_freed_keys_are_taken_over_together(postgres_url: str) -> None:
+    """A message of a thousand payments that is sent again costs a few trips to the server, not thousands."""
+    store = opened(postgres_url)
+    writer = Writer(store)
+    keys = tuple(uetr(f"u{n}", payment=n) for n in range(1, 1001))
+    payments = tuple(payment(n) for n in range(1, 1001))
+    (first,) = writer.won(birth(reserves=keys, payments=payments))
+    writer.won(step(first, EventKind.CANCELLED))
+    heir = birth(reserves=keys, payments=payments)
+    statements: list[str] = []
+    do = Batch._do
+
+    def counted(batch: Batch, name: str, *bindings: Any) -> Any:
+        statements.append(name)
+        return do(batch, name, *bindings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Batch, "_do", counted)
+        writer.won(heir)
+    assert statements.count("take_over") == 1000  # in one trip
+    assert len(statements) < 1020
+    late = birth(reserves=keys[:3], payments=payments)
+    assert writer.commit(late) == [KeysTaken(tuple((key, heir.after.id) for key in keys[:3]))]
+    store.close()
 
 
 def test_two_that_claim_share_the_work(postgres_url: str) -> None:

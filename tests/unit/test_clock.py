@@ -111,24 +111,39 @@ def test_it_never_runs_backwards(moves: list[tuple[float, float, bool]]) -> None
 
 
 def test_common_time_is_the_stores() -> None:
-    """However far this machine's clock is off, all go by the store's; an answer that took long changes nothing."""
+    """However far this machine's clock is off, all go by the store's; the promptest of the first answers counts."""
     wall = [1000.0]
-    took = [0.0]
+    takes = iter([3.0, 0.5, 0.01, 0.2, 0.3])
 
     def asked() -> datetime:
-        wall[0] += took[0]
-        return datetime.fromtimestamp(5000.0, UTC)
+        wall[0] += next(takes)
+        return datetime.fromtimestamp(wall[0] + 4000, UTC)
 
     time = CommonTime(lambda: wall[0], asked)
     assert time() == 1000.0
-    took[0] = 1.0
     time.set_right()
-    assert time() == wall[0]
-    took[0] = 0.01
-    time.set_right()
-    assert time() == pytest.approx(5000.005)
+    assert time() - wall[0] == pytest.approx(4000, abs=0.006)
     wall[0] += 7
-    assert time() == pytest.approx(5007.005)
+    assert time() - wall[0] == pytest.approx(4000, abs=0.006)
+
+
+def test_an_answer_that_took_long_changes_nothing_later() -> None:
+    """Once the time is known it is set right by prompt answers alone; at first a slow one is better than none."""
+    wall, ahead, took = [1000.0], [50.0], [2.0]
+
+    def asked() -> datetime:
+        wall[0] += took[0]
+        return datetime.fromtimestamp(wall[0] + ahead[0], UTC)
+
+    time = CommonTime(lambda: wall[0], asked)
+    time.set_right()
+    assert time() - wall[0] == pytest.approx(51)
+    ahead[0] = 90.0
+    time.set_right()
+    assert time() - wall[0] == pytest.approx(51)
+    took[0] = 0.0
+    time.set_right()
+    assert time() - wall[0] == pytest.approx(90)
 
 
 def test_common_time_without_a_store_of_its_own_time_is_ours() -> None:

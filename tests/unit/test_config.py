@@ -185,6 +185,8 @@ def test_every_setting_explains_itself() -> None:
     [
         ("sqlite", "sqlite"),
         ("postgresql://u@h/d", "postgresql://u@h/d"),
+        ("postgresql://h:5432/d", "postgresql://h:5432/d"),
+        ("postgresql://u:se&c#r/et@h/d", "postgresql://u:***@h/d"),
         ("postgresql://u:s3cret@h:5432/d", "postgresql://u:***@h:5432/d"),
         (
             "postgresql://h/d?user=u&password=s3cret&sslmode=require",

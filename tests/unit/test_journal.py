@@ -536,18 +536,18 @@ async def test_a_lost_lease_is_followed_by_another(store: ScriptedStore) -> None
     """Nothing of the batch was kept, and nothing of it is sent again; what comes next goes under the new token."""
     register = Registry()
     journal = hasty_journal(store, register)
-    anew: list[bool] = []
-    journal.on_begun_anew = lambda: anew.append(True)
     told: list[int] = []
+    anew: list[int] = []  # so that whoever remembers something can forget it
     journal.on_lease_lost = lambda: told.append(1)
+    journal.on_begun_anew = lambda: anew.append(journal.token)
     store.script.append(failing(LeaseLost("silent for too long")))
     outcomes = await asyncio.gather(*(journal.commit(a_write(name)) for name in "abc"), return_exceptions=True)
+    assert anew == [2]
     assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 3
     assert await journal.commit(a_write("d")) == Won()
     assert (store.tokens, store.durable) == ([1, 2], ["d"])
     assert (journal.token, register.given) == (2, [2])
-    assert (journal.tally.lost_leases, told) == (1, [])
-    assert anew == [True]  # so that whoever remembers something can forget it
+    assert (journal.tally.lost_leases, told, anew) == (1, [], [2])
     await journal.stop()
     assert store.released == [2]
 
@@ -581,11 +581,16 @@ async def test_a_claim_under_a_lost_lease_begins_anew(store: ScriptedStore) -> N
     """It is no end: the loop that claims again and again goes on, under the new token."""
     register = Registry()
     journal = hasty_journal(store, register)
+    told: list[int] = []
+    journal.on_begun_anew = lambda: told.append(journal.token)
     store.claim_error = LeaseLost("silent for too long")
     with pytest.raises(StoreUnavailable):
         await journal.claim(10)
+    assert told == [2], "what is claimed from now on must not be forgotten"
     assert await journal.claim(10) == ()
-    assert store.tokens == [1, 2]
+    await journal.renew()
+    assert told == [2]
+    assert store.tokens == [1, 2, 2]
     assert journal.tally.lost_leases == 1
     await journal.stop()
 

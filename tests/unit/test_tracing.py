@@ -172,7 +172,7 @@ async def test_steps_say_what_came_of_them(tmp_path: Path) -> None:
 
 
 async def test_each_commit_says_how_large_its_own_batch_was(tmp_path: Path) -> None:
-    """Also where many come at once: all commits of a batch say the same of it, and there are as many as it was large."""
+    """Also where many come at once: those of one batch say the same of it, and they are as many as it was large."""
     async with traced(tmp_path) as t:
         before = t.interlock.journal.tally.batches
         await asyncio.gather(*(t.submit() for _ in range(20)))

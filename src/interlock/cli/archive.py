@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from interlock.config import Config
     from interlock.retention import Done, Retention
 
-archive = typer.Typer(
-    help="Old transactions in archives: run, list, verify, restore, drop.", no_args_is_help=True
-)
+archive = typer.Typer(help="Old transactions in archives: run, list, verify, restore, drop.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="The archive; see `interlock archive list`.", show_default=False)]
 

@@ -349,6 +349,9 @@ class SqliteStore:
         part.replace(target)
         sync_folder(target.parent)
 
+    def abandon(self) -> None:
+        """A disk that does not answer cannot be let go of."""
+
     def close(self) -> None:
         for db in [*self._readers, self._writer]:
             with contextlib.suppress(apsw.Error):  # what is committed is committed; the others must close too

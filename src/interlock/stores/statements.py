@@ -27,9 +27,15 @@ def queries(engine: str, file: str = "queries.sql") -> Mapping[str, str]:
     parts = (_folder(engine) / file).read_text(encoding="utf-8").split("-- name: ")[1:]
     named = (part.split("\n", 1) for part in parts)
     statements = {name.strip(): _statement(text) for name, text in named}
-    # What several statements select alike is written once, under the name in braces.
-    shared = statements.pop("transaction", "")
-    return {name: text.replace("{transaction}", shared) for name, text in statements.items()}
+    # What several statements have in common is written once, and named in braces.
+    shared = {mark: text for name, text in statements.items() if (mark := f"{{{name}}}") in "".join(parts)}
+    return {name: _filled(text, shared) for name, text in statements.items()}
+
+
+def _filled(text: str, shared: Mapping[str, str]) -> str:
+    for mark, part in shared.items():
+        text = text.replace(mark, part)
+    return text
 
 
 def _statement(text: str) -> str:

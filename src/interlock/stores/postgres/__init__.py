@@ -21,7 +21,7 @@ from psycopg.rows import TupleRow
 
 from interlock.chain import GENESIS, Gap, Head, Link, micros, moment
 from interlock.chain import decode as decode_event
-from interlock.errors import ConfigError, LeaseLost, OutcomeUnknown, StoreUnavailable
+from interlock.errors import ConfigError, Contended, LeaseLost, OutcomeUnknown, StoreUnavailable
 from interlock.iso20022.codes import HeldCause, Status
 from interlock.ports import Client, Control, IdempotencyTaken, Open, Outcome, Page, Query, SigningKey, Write
 from interlock.stores import rows as mapping
@@ -80,6 +80,8 @@ class PostgresStore:
         self._readers: list[Line] = []
         self._writer = Line(url, self._gate, writes=True)
         self._writer.on_connect = self._settle_in
+        #: What the server has warned of while it committed.
+        self._warnings: list[str] = []
         self._seat: Seat | None = None
         self._incarnation = 0
         self._partitions: tuple[schema.Partition, ...] = ()
@@ -111,6 +113,7 @@ class PostgresStore:
 
     def _settle_in(self, connection: Connection) -> None:
         """What every new writing connection begins with: by which server it is."""
+        connection.add_notice_handler(self._hear)
         if fetch(connection, "SHOW transaction_read_only") == [("on",)]:
             raise StoreUnavailable("the database is a standby, or read-only")
         server = fetch(connection, self._sql["server"])[0][0]
@@ -121,6 +124,10 @@ class PostgresStore:
             connection.execute(self._sql["renew_incarnation"], (server, noted))
             _log.warning("another server: new incarnation", server=server)
         self._incarnation = int(fetch(connection, self._sql["region"])[0][1])
+
+    def _hear(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.severity_nonlocalized == "WARNING":
+            self._warnings.append(notice.message_primary or "")
 
     @property
     def connected(self) -> bool:
@@ -174,7 +181,7 @@ class PostgresStore:
                 outcomes = self._try(seat, writes, batch)
                 if outcomes is not None:
                     return outcomes
-        raise StoreUnavailable("too many others write the same at once; nothing was kept")
+        raise Contended("too many others write the same at once; nothing was kept")
 
     def _try(self, seat: Seat, writes: Sequence[Write], batch: bytes) -> list[Outcome] | None:
         """The whole batch; None where others came between, so that it must be tried again: nothing was committed."""
@@ -186,7 +193,11 @@ class PostgresStore:
         try:
             outcomes = work.prepare(writes)
             committing = True
+            self._warnings.clear()
             work.finish(batch, outcomes)
+        except psycopg.errors.LockNotAvailable as exc:
+            self._roll_back(connection)
+            raise Contended(f"somebody else holds what this writes, and does not let go: {said(exc)}") from exc
         except _RACES:
             self._roll_back(connection)
             return None
@@ -202,6 +213,10 @@ class PostgresStore:
         except BaseException:
             self._roll_back(connection)
             raise
+        if self._warnings:
+            # Somebody has cancelled the wait for the standby: it is committed here, and maybe nowhere else. To read it
+            # back is to wait again.
+            raise OutcomeUnknown(f"the server was not sure of its commit: {self._warnings[-1]}")
         return outcomes
 
     def _roll_back(self, connection: Connection) -> None:
@@ -218,31 +233,39 @@ class PostgresStore:
         return [mapping.WON] * len(writes)
 
     def committed(self, batch: bytes) -> list[Outcome] | None:
-        seat = self._seat
-        assert seat is not None  # who asks has written
+        seat, self._seat = self._seat, None
+        if seat is None:
+            raise OutcomeUnknown("this process's lease is gone, and with it what it could ask by")
         with translated():
             connection = self._writer.get()
-            # The lock is had only once the server is done with our former connection's commit, whichever way.
+            # The lock is had only once the server is done with our former connection's commit, whichever way; and its
+            # own commit waits for the standbys, so what it tells is as durable as what it asks about.
             rows = fetch(connection, self._sql["committed"], (seat.writer, seat.journal))
-        if not rows:
-            return None
-        last, outcomes, token = rows[0]
-        if last == batch:
-            return mapping.unpack_outcomes(outcomes)
-        if token != seat.token:
+        last, outcomes, token = rows[0] if rows else (b"", b"", seat.token)
+        if last != batch and token != seat.token:
             raise OutcomeUnknown("another process has written to this journal since")
-        return None
+        # Only who knows what became of its commit goes on under the same token: what may rest there unknown to us
+        # becomes an orphan with it, and somebody's to go on with.
+        self._seat = seat
+        return mapping.unpack_outcomes(outcomes) if last == batch else None
 
     def claim(self, token: int, limit: int) -> tuple[Transaction, ...]:
         with translated():
             connection = self._writer.get()
             connection.execute(self._sql["retire_journals"], (token,))
-            orphans = [orphan for (orphan,) in fetch(connection, self._sql["orphans"])]
+            found = fetch(connection, self._sql["orphans"], (token,))
+            if any(holds_on for _, holds_on in found):
+                connection.execute(self._sql["end_stalled"], (token,))  # and the next look retires them
+            orphans = [orphan for orphan, holds_on in found if not holds_on]
             if not orphans:
                 return ()
-            with connection.transaction():
-                self._fence(connection, token)
-                taken = fetch(connection, self._sql["claim"], (token, orphans, limit))
+            try:
+                with connection.transaction():
+                    self._fence(connection, token)
+                    taken = fetch(connection, self._sql["claim"], (token, orphans, limit))
+            except psycopg.Error:
+                self._seat = None  # whether we have taken something is not known: under another token it is an orphan's
+                raise
             if len(taken) < limit:
                 connection.execute(self._sql["forget_orphans"], (orphans,))
         return tuple(sorted((mapping.transaction(*row) for row in taken), key=lambda transaction: transaction.id))
@@ -274,11 +297,16 @@ class PostgresStore:
     def _rows(self, name: str, *bindings: Any) -> list[Row]:
         return self._ask(self._sql[name], bindings)
 
-    def _ask(self, sql: str, bindings: Sequence[Any]) -> list[Row]:
+    def _line(self) -> Line:
+        """This thread's connection for reading."""
         line: Line | None = getattr(self._local, "line", None)
         if line is None:
             line = self._local.line = Line(self.url, self._gate, writes=False)
             self._readers.append(line)
+        return line
+
+    def _ask(self, sql: str, bindings: Sequence[Any]) -> list[Row]:
+        line = self._line()
         with translated():
             try:
                 return fetch(line.get(), sql, bindings)
@@ -422,8 +450,7 @@ class PostgresStore:
         region, incarnation, number = (int(part) for part in journal.split("."))
         writer = region * 1_000_000 + incarnation
         while True:
-            links = [Link(*row) for row in self._rows("chain", writer, number, after, _CHAIN_PAGE)]
-            gaps = [Gap(*row) for row in self._rows("gaps", writer, number, after, _CHAIN_PAGE)]
+            links, gaps = self._linked(writer, number, after)
             # Both pages are whole only as far as the shorter one reaches.
             ends = [page[-1] for page in (links, gaps) if len(page) == _CHAIN_PAGE]
             both: list[Link | Gap] = sorted([*links, *gaps], key=_position)
@@ -433,6 +460,15 @@ class PostgresStore:
                 return
             yield from both
             after = _position(both[-1])
+
+    def _linked(self, *place: int) -> tuple[list[Link], list[Gap]]:
+        """A page of both, of one moment: between two of them events may be archived."""
+        with translated(), self._line().get().transaction():
+            connection = self._line().get()
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            links = fetch(connection, self._sql["chain"], (*place, _CHAIN_PAGE))
+            gaps = fetch(connection, self._sql["gaps"], (*place, _CHAIN_PAGE))
+        return [Link(*row) for row in links], [Gap(*row) for row in gaps]
 
     def maintain(self, now: datetime) -> None:
         with contextlib.closing(for_bulk(self.url)) as connection, translated():
@@ -453,6 +489,10 @@ class PostgresStore:
         with translated():
             ((noted,),) = fetch(self._writer.get(), self._sql["note_key_proof"], (proof,))
         return bool(noted == proof)
+
+    def abandon(self) -> None:
+        for line in [self._writer, *self._readers]:
+            line.cut()
 
     def close(self) -> None:
         for line in [*self._readers, self._writer]:

@@ -166,7 +166,7 @@ class Batch:
             outcome = self._lost(change, tried.present, born, used, holders)
             if outcome is not None:
                 lost[number] = outcome
-        self._undo([change for number, change in wave.changes if number in lost], got, born, claimed, wave)
+        self._undo([change for number, change in wave.changes if number in lost], got, born, claimed, wave, holders)
         return lost
 
     def _lost(
@@ -195,13 +195,14 @@ class Batch:
         return KeysTaken(tuple(taken)) if taken else None
 
     def _used(self, claims: Sequence[tuple[str, str, bytes, bytes]]) -> dict[tuple[str, str], IdempotencyTaken]:
-        found: dict[tuple[str, str], IdempotencyTaken] = {}
-        for client, key, _, _ in claims:
-            rows = self._do("idempotent", client, key).fetchall()
-            if not rows:
-                raise Raced("an idempotency key was given back just now")
-            found[client, key] = IdempotencyTaken(UUID(bytes=rows[0][0]), rows[0][1])
-        return found
+        """What the idempotency keys that we did not get were used for."""
+        if not claims:
+            return {}
+        asked = columns((Texts, Texts), [claim[:2] for claim in claims])
+        rows = self._do("used", *asked, self._seat.region).fetchall()
+        if len(rows) != len(claims):
+            raise Raced("an idempotency key was given back just now")
+        return {(client, key): IdempotencyTaken(UUID(bytes=tx), digest) for client, key, tx, digest in rows}
 
     def _holders(self, names: Sequence[Name]) -> "dict[Name, _Holder]":
         """Who holds the keys that we did not get, and whether they may be taken over."""
@@ -224,6 +225,7 @@ class Batch:
         born: set[bytes],
         claimed: set[bytes],
         wave: "_Wave",
+        holders: "dict[Name, _Holder]",
     ) -> None:
         """Take back what losers did, and take over for winners the keys that are free."""
         gone = {change.after.id.bytes for change in losers}
@@ -235,18 +237,19 @@ class Batch:
             self._do("delete_idempotency", *columns((Texts, Texts), claims), self._seat.region)
         if gone & born:
             self._do("delete_transactions", Ids(sorted(gone & born)))
-        for name, holder in self._freed(wave, gone, got):
-            row = wave.keys[name]
-            taken = self._do("take_over", *name, UUID(bytes=holder.tx), holder.payment, UUID(bytes=row[3]), row[4],
-                             self._seat.region)  # fmt: skip
-            if not taken.fetchall():
-                raise Raced("a key that was free was taken by somebody else")
+        self._take_over(wave, gone, holders)
 
-    def _freed(self, wave: "_Wave", gone: set[bytes], got: set[Name]) -> "Iterator[tuple[Name, _Holder]]":
-        names = [name for name, row in wave.keys.items() if row[3] not in gone and name not in got]
-        for name, holder in self._holders(names).items():
-            if holder.tx != wave.keys[name][3]:
-                yield name, holder
+    def _take_over(self, wave: "_Wave", gone: set[bytes], holders: "dict[Name, _Holder]") -> None:
+        """Take for winners the keys of payments that came to nothing."""
+        wanted = [
+            (*name, UUID(bytes=holder.tx), holder.payment, UUID(bytes=wave.keys[name][3]), wave.keys[name][4])
+            for name, holder in sorted(holders.items())
+            if wave.keys[name][3] not in gone and holder.tx != wave.keys[name][3]
+        ]
+        with self._connection.pipeline():
+            taken = [self._do("take_over", *row, self._seat.region) for row in wanted]
+        if not all(cursor.fetchall() for cursor in taken):
+            raise Raced("a key that was free was taken by somebody else")
 
     # -- the second trip: what has won --
 
@@ -321,7 +324,7 @@ class Batch:
                     self._do("put_control", scope, write.name, write.stopped, write.actor, write.note, at)
                 case DeliveryUpdate():
                     updates.append((write.transaction.bytes, write.channel, write.state, micros(write.at)))
-        self._insert("update_deliveries", _DELIVERIES, updates)
+        self._insert("update_deliveries", _DELIVERIES, sorted(updates))
 
 
 def administer(connection: Connection, writes: Sequence[Write]) -> None:

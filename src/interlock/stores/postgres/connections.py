@@ -6,7 +6,9 @@ a moment, and a server that comes back is not run over by all processes together
 """
 
 import contextlib
+import os
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +41,11 @@ _WRITING = {
     "lock_timeout": "3s",
     "statement_timeout": "10s",
     "idle_in_transaction_session_timeout": "5s",
+    # A machine that is gone is noticed by the server too, or what it has locked would stay so for hours.
+    "tcp_keepalives_idle": "2",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "5000",
 }
 #: What is read is planned for its own values each time, since only so are the partitions left out (and not locked) that
 #: it does not touch. A writer's inserts need no such thing, and it leaves that to the planner.
@@ -132,8 +139,11 @@ def connect(url: str, settings: dict[str, str]) -> Connection:
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     try:
         parsed = psycopg.conninfo.conninfo_to_dict(url)
-    except psycopg.ProgrammingError as exc:
-        raise ConfigError(f"store: {said(exc)}") from exc
+    except psycopg.ProgrammingError:
+        # What libpq says of it repeats parts of it, and one of them may be the password.
+        raise ConfigError(
+            "store: the URL cannot be read; are characters such as % @ : / in its password percent-encoded?"
+        ) from None
     own = {name: value for name, value in _NETWORK.items() if name not in parsed}
     both = f"{parsed.pop('options', '')} {options}".strip()
     connection = psycopg.Connection[TupleRow].connect(**{**parsed, **own}, options=both, autocommit=True)  # type: ignore[arg-type]
@@ -184,6 +194,13 @@ class Line:
     def lost(self) -> bool:
         """Whether there was a connection, and it has failed."""
         return self._connection is not None and (self._connection.closed or self._connection.broken)
+
+    def cut(self) -> None:
+        """Cut it, from any thread: whoever waits for an answer gets an error instead. Nothing is cancelled by that."""
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)
 
     def drop(self) -> None:
         """Give it up."""

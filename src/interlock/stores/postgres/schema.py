@@ -123,8 +123,23 @@ def _alone(connection: Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(psycopg.Error):  # it ends with the connection at the latest
-            connection.execute("SELECT pg_advisory_unlock($1)", (_LOCK,))
+        _unlock(connection)
+
+
+@contextlib.contextmanager
+def _alone_or_not(connection: Connection) -> Iterator[bool]:
+    """Whether nobody else changes the schema now; nobody is waited for."""
+    alone = fetch(connection, "SELECT pg_try_advisory_lock($1)", (_LOCK,)) == [(True,)]
+    try:
+        yield alone
+    finally:
+        if alone:
+            _unlock(connection)
+
+
+def _unlock(connection: Connection) -> None:
+    with contextlib.suppress(psycopg.Error):  # it ends with the connection at the latest
+        connection.execute("SELECT pg_advisory_unlock($1)", (_LOCK,))
 
 
 # -- partitions -------------------------------------------------------------------------------------------------------
@@ -156,11 +171,13 @@ def _read(name: str, bounds: str) -> Partition:
 
 
 def extend(connection: Connection, now: datetime, days: int) -> int:
-    """Make the partitions that will be needed soon, each of some days; how many were made.
+    """Make the partitions that will be needed soon, each of some days; how many were made. None if others are at it.
 
     A partition ends where an older one begins, so the number of days may change at any time.
     """
-    with _alone(connection):
+    with _alone_or_not(connection) as alone:
+        if not alone:
+            return 0
         present = partitions(connection)
         made = 0
         begins = datetime(now.year, now.month, now.day, tzinfo=UTC) - _DAY  # clocks differ a little

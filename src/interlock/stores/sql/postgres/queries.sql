@@ -1,5 +1,12 @@
 -- Each query has a name; the store looks them up by it. Lists of rows come as an array a column.
 
+-- A lease that is over. One that ends later than any can was given by a clock that has been set back since.
+-- name: over
+(lease_until <= clock_timestamp() OR lease_until > clock_timestamp() + interval '310 seconds')
+
+-- name: over_led
+(leads.lease_until <= clock_timestamp() OR leads.lease_until > clock_timestamp() + interval '310 seconds')
+
 -- name: transaction
 uuid_send(t.id), t.client, t.region, t.epoch, t.version, t.route, t.state, t.status, t."end", t.created_at, t.updated_at,
 t.due_clock, t.due_at, t.sla_left, t.announced, t.definition, t.message_id, t.reference, t.reason, t.code, t.note,
@@ -11,7 +18,7 @@ t.approved_by, t.flagged
 -- A journal that nobody has, or whose lease has run out; the processes' own order keeps them apart.
 -- name: idle_journal
 SELECT journal, token FROM journals
-WHERE writer = $1 AND (token IS NULL OR lease_until <= clock_timestamp())
+WHERE writer = $1 AND (token IS NULL OR {over})
 ORDER BY journal LIMIT 1 FOR UPDATE SKIP LOCKED;
 
 -- name: new_journal
@@ -30,14 +37,25 @@ INSERT INTO orphans (token) VALUES ($1) ON CONFLICT DO NOTHING;
 -- name: retire_journals
 WITH gone AS (
     SELECT writer, journal, token FROM journals
-    WHERE token IS NOT NULL AND token <> $1 AND lease_until <= clock_timestamp() FOR UPDATE SKIP LOCKED
+    WHERE token IS NOT NULL AND token <> $1 AND {over} FOR UPDATE SKIP LOCKED
 ), retired AS (
     UPDATE journals j SET token = NULL FROM gone g WHERE j.writer = g.writer AND j.journal = g.journal
 )
 INSERT INTO orphans (token) SELECT token FROM gone ON CONFLICT DO NOTHING;
 
+-- The orphans, and those whose lease has run out though they hold on to their journal.
 -- name: orphans
-SELECT token FROM orphans;
+SELECT token, false FROM orphans
+UNION ALL
+SELECT token, true FROM journals WHERE token IS NOT NULL AND token <> $1 AND {over};
+
+-- Ends the sessions of processes that stopped (or were cut off) in the midst of a transaction: none of the server's own
+-- limits sees them while it waits for the rest of a pipeline. One that waits for a standby waits for good reason.
+-- name: end_stalled
+SELECT pg_terminate_backend(l.pid) FROM journals j
+JOIN pg_locks l ON l.locktype = 'transactionid' AND l.granted AND l.transactionid = j.xmax
+JOIN pg_stat_activity a ON a.pid = l.pid AND a.wait_event = 'ClientRead'
+WHERE j.token IS NOT NULL AND j.token <> $1 AND {over};
 
 -- name: claim
 WITH taken AS MATERIALIZED (
@@ -59,7 +77,7 @@ UPDATE journals SET token = NULL, lease_until = clock_timestamp() WHERE writer =
 -- name: lead
 INSERT INTO leads (job, token, lease_until) VALUES ($1, $2, clock_timestamp() + $3 * interval '1 second')
 ON CONFLICT (job) DO UPDATE SET token = excluded.token, lease_until = excluded.lease_until
-WHERE leads.token = excluded.token OR leads.lease_until <= clock_timestamp();
+WHERE leads.token = excluded.token OR {over_led};
 
 -- name: give_up_leads
 DELETE FROM leads WHERE token = $1;
@@ -117,9 +135,18 @@ FROM unnest($1::text[], $2::text[], $3::bytea[], $5::uuid[]) AS u (client, key, 
 ORDER BY client COLLATE "C", key COLLATE "C"
 ON CONFLICT DO NOTHING RETURNING uuid_send(tx);
 
+-- name: used
+SELECT i.* FROM unnest($1::text[], $2::text[]) AS u (client, key) CROSS JOIN LATERAL (
+    SELECT client, key, uuid_send(tx), digest FROM idempotency
+    WHERE client = u.client AND key = u.key AND region = $3 OFFSET 0
+) i;
+
 -- name: delete_idempotency
-DELETE FROM idempotency i USING unnest($1::text[], $2::text[]) AS u (client, key)
-WHERE i.client = u.client AND i.key = u.key AND i.region = $3;
+DELETE FROM idempotency WHERE ctid = ANY (ARRAY (
+    SELECT i.place FROM unnest($1::text[], $2::text[]) AS u (client, key) CROSS JOIN LATERAL (
+        SELECT ctid AS place FROM idempotency WHERE client = u.client AND key = u.key AND region = $3 OFFSET 0
+    ) i
+));
 
 -- Sorted, so that two batches that want the same keys never wait for each other.
 -- name: reserve
@@ -129,30 +156,41 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::integer[]) AS u 
 ORDER BY client COLLATE "C", kind COLLATE "C", value COLLATE "C"
 ON CONFLICT DO NOTHING RETURNING client, kind, value;
 
+-- Row by row (that is what OFFSET 0 says): joined to a list, a planner that knows nothing of the table yet would read
+-- all of it. So in all statements that look names up.
 -- name: holders
-SELECT k.client, k.kind, k.value, uuid_send(k.tx), k.payment FROM keys k
-JOIN unnest($1::text[], $2::text[], $3::text[]) AS u (client, kind, value)
-    ON k.client = u.client AND k.kind = u.kind AND k.value = u.value
-WHERE k.freed = '00000000-0000-0000-0000-000000000000' AND k.region = $4;
+SELECT k.* FROM unnest($1::text[], $2::text[], $3::text[]) AS u (client, kind, value) CROSS JOIN LATERAL (
+    SELECT client, kind, value, uuid_send(tx), payment FROM keys
+    WHERE client = u.client AND kind = u.kind AND value = u.value
+        AND freed = '00000000-0000-0000-0000-000000000000' AND region = $4 OFFSET 0
+) k;
 
 -- name: failed_payments
 SELECT uuid_send(tx), ordinal FROM payments WHERE tx = ANY ($1) AND status IN ('RJCT', 'CANC');
 
 -- name: unreserve
-DELETE FROM keys k USING unnest($1::text[], $2::text[], $3::text[]) AS u (client, kind, value)
-WHERE k.client = u.client AND k.kind = u.kind AND k.value = u.value
-    AND k.freed = '00000000-0000-0000-0000-000000000000' AND k.region = $4;
+DELETE FROM keys WHERE ctid = ANY (ARRAY (
+    SELECT k.place FROM unnest($1::text[], $2::text[], $3::text[]) AS u (client, kind, value) CROSS JOIN LATERAL (
+        SELECT ctid AS place FROM keys
+        WHERE client = u.client AND kind = u.kind AND value = u.value
+            AND freed = '00000000-0000-0000-0000-000000000000' AND region = $4 OFFSET 0
+    ) k
+));
 
--- Take a key whose payment came to nothing, unless somebody else just did; the old holder is still found by it.
+-- Take a key whose payment came to nothing, unless somebody else just did; the old holder is still found by it. (One at
+-- a time, in one trip: joined to a list, a planner that knows nothing of the table yet would read all of it.)
 -- name: take_over
 WITH taken AS (
     UPDATE keys SET tx = $6, payment = $7
     WHERE client = $1 AND kind = $2 AND value = $3 AND freed = '00000000-0000-0000-0000-000000000000'
         AND region = $8 AND tx = $4 AND payment = $5
     RETURNING 1
+), named AS (
+    -- It may have that name already: one of its other payments had the same.
+    INSERT INTO keys (client, kind, value, freed, region, tx, payment)
+    SELECT $1, $2, $3, $4, $8, $4, $5 FROM taken ON CONFLICT DO NOTHING
 )
-INSERT INTO keys (client, kind, value, freed, region, tx, payment)
-SELECT $1, $2, $3, $4, $8, $4, $5 FROM taken ON CONFLICT DO NOTHING RETURNING 1;
+SELECT 1 FROM taken;
 
 -- name: name_keys
 INSERT INTO keys (client, kind, value, freed, region, tx, payment)
