@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -20,13 +21,14 @@ import structlog
 import uuid_utils
 
 from interlock.auth import Authority
-from interlock.clock import CommonTime, SteadyClock
+from interlock.clock import CommonTime, Now, SteadyClock
 from interlock.config import Config, Role
 from interlock.errors import ConfigError
 from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.schemas import Catalogue
 from interlock.journal import Journal
 from interlock.ports import Store
+from interlock.retention import Policy, Retention, target_of
 from interlock.stores.files import sync_folder
 from interlock.stores.sqlite import SqliteStore
 from interlock.worker import Again, Deadlines
@@ -42,6 +44,8 @@ _PATIENCE_SECONDS = 0.4
 _REFRESH_SECONDS, _ENDS_SECONDS = 1.0, 0.03
 #: How often work of processes that are gone is looked for.
 _TAKE_OVER_SECONDS = 0.05
+#: How often expired periods are looked for, and how much of its thread's time archiving takes in a process that serves.
+_ARCHIVE_SECONDS, _ARCHIVE_SHARE = 600.0, 0.25
 #: How often partitions and the like are seen to.
 _UPKEEP_SECONDS = 600.0
 
@@ -62,6 +66,17 @@ def open_store(config: Config) -> Store:
     except OSError as exc:
         raise ConfigError(f"data: the folder {config.data} cannot be made: {exc.strerror}") from exc
     return SqliteStore(config.file, region=config.region_number)
+
+
+def open_retention(config: Config, now: Now) -> Retention | None:
+    """The archiving of what no route wants kept; None where it is not configured. Raises ConfigError (place, keys)."""
+    if config.archive is None:
+        return None
+    from interlock.stores.postgres.periods import PostgresPeriods
+
+    return Retention(
+        PostgresPeriods(config.store), target_of(config, now), Policy.of(config), now, share=_ARCHIVE_SHARE
+    )
 
 
 def open_catalogue(config: Config) -> Catalogue:
@@ -169,6 +184,7 @@ class Interlock:
         self.deadlines = Deadlines(
             self.store, self.journal, self.workflow, self.clock, self.clock.slew, lease=config.lease_seconds
         )
+        self._retention = open_retention(config, self.clock)
         self._tasks: list[asyncio.Task[None]] = []
         #: Set when this process must stop: another one writes to its store.
         self.fenced = asyncio.Event()
@@ -204,6 +220,8 @@ class Interlock:
         if self.config.role is not Role.API:
             yield "deadlines", self.deadlines.run()
             again.append(("take over", self._take_over, _TAKE_OVER_SECONDS if shared else _REFRESH_SECONDS))
+            if self._retention is not None:
+                again.append(("archive", partial(self._archive, self._retention), _ARCHIVE_SECONDS))
         for name, step, every in again:
             yield name, Again(name, step, every).run()
 
@@ -217,11 +235,17 @@ class Interlock:
         if taken_over:
             _log.info("taken over", transactions=taken_over)
 
+    async def _archive(self, retention: Retention) -> None:
+        if await self.journal.lead("archive"):
+            await asyncio.to_thread(retention.work)
+
     async def _upkeep(self) -> None:
         await asyncio.to_thread(self.store.maintain, self.clock())
 
     async def stop(self) -> None:
         """Finish what was accepted, then give everything back."""
+        if self._retention is not None:
+            self._retention.interrupt()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

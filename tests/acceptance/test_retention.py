@@ -3,10 +3,12 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -167,6 +169,9 @@ def at_work(alice: Caller) -> tuple[bytes, str, list[str]]:
     ids.append(alice.decide(ids[2], "redrive", by="anna").json()["transaction_id"])
     assert alice.decide(ids[3], "accept", by="anna").status_code == 200
     assert {alice.outbox(id_).status_code for id_ in ids} == {200}
+    # That they were fetched is noted with the next commit.
+    while {alice.get(id_).json()["delivery"] for id_ in ids} != {"confirmed"}:
+        time.sleep(0.05)
     return message, key, ids
 
 
@@ -454,6 +459,22 @@ def _multiply(db: psycopg.Connection[Any], model: UUID, fresh: list[UUID]) -> No
             copy.write_row(("c_alice", "e2e", digest, id_, 0, id_, 1))
 
 
+def peak(shell: Shell, *words: str) -> int:
+    """The most memory that a command takes, in kilobytes."""
+    most = 0
+    with subprocess.Popen(command("archive", *words), env=shell.environment, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            # Not by getrusage: that knows the peak of whoever has started the process, too.
+            with suppress(OSError):
+                status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+                found = re.search(r"VmHWM:\s*(\d+) kB", status)
+                most = int(found[1]) if found else most
+            time.sleep(0.01)
+    assert process.returncode == 0, words
+    return most
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.timeout(600)
 def test_a_large_period_takes_no_more_memory_than_a_small_one(new_database: NewDatabase, tmp_path: Path) -> None:
     """200,000 events and all that belongs to them go and come back in the memory that a hundred take."""
@@ -464,14 +485,8 @@ def test_a_large_period_takes_no_more_memory_than_a_small_one(new_database: NewD
         shell = Shell(tmp_path / size, url, str(tmp_path / size / "archives"))
         for words in (("run",), ("verify", NAME), ("restore", NAME), ("drop", NAME)):
             began = time.monotonic()
-            process = subprocess.Popen(
-                command("archive", *words), env=shell.environment, stdout=subprocess.DEVNULL, start_new_session=True
-            )
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            assert process.returncode == 0, words
-            peaks.setdefault(words[0], []).append(usage.ru_maxrss)
+            peaks.setdefault(words[0], []).append(peak(shell, *words))
             sys.stdout.write(f"{size} {words[0]}: {rows / (time.monotonic() - began):,.0f} rows a second\n")
     more = {word: large - small for word, (small, large) in peaks.items()}
     sys.stdout.write(f"kilobytes more: {more}\n")
-    assert max(more.values()) < 40_000, peaks
+    assert max(more.values()) < 30_000, peaks

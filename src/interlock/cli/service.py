@@ -26,6 +26,13 @@ Region = Annotated[
     str | None, typer.Option("--region", help="Name of this region [INTERLOCK_REGION].", show_default=False)
 ]
 
+RoleName = Annotated[
+    str | None,
+    typer.Option(
+        "--role", help="all, api or worker; the latter two over PostgreSQL [INTERLOCK_ROLE].", show_default=False
+    ),
+]
+
 
 def effective(config: "Path | None", **given: Any) -> "Config":
     """The configuration, command line first. Raises ConfigError that names every fault."""
@@ -40,6 +47,7 @@ def serve(
     port: Port = None,
     data: DataFolder = None,
     region: Region = None,
+    role: RoleName = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -47,7 +55,7 @@ def serve(
 
     It prints one line once it listens; with --json an object with `url`, `data` and `clients`.
     """
-    settings = effective(config, host=host, port=port, data=data, region=region)
+    settings = effective(config, host=host, port=port, data=data, region=region, role=role)
     from interlock.api import logs
     from interlock.api.server import run
 
@@ -68,7 +76,8 @@ def _announce(url: str, settings: "Config", clients: "Sequence[Client]", *, as_j
         return
     names = ", ".join(f"{client.name} ({client.id})" for client in active)
     names = names or f"none yet: interlock clients add NAME --data {data}"
-    say(f"interlock {__version__} listens on {url}, data in {data}, clients: {names}")
+    kept = f"store {settings.store_shown}" if settings.is_shared else f"data in {data}"
+    say(f"interlock {__version__} listens on {url}, {kept}, clients: {names}")
 
 
 def config(

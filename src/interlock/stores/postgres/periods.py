@@ -45,7 +45,7 @@ _LOCK = 0x51D3_9A6E
 _LOCK_TIMEOUT = "250ms"
 _TRIES, _PAUSE_SECONDS = 40, 0.5
 #: Keys deleted or restored together.
-_BATCH = 20_000
+_BATCH = 5_000
 _DAY = timedelta(days=1)
 
 #: Beside the partitions: what names their rows.
