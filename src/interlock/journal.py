@@ -206,7 +206,10 @@ class Journal:
         """Call the store between two batches, in the thread that writes. Raises StoreUnavailable."""
         if self._stuck or self._stopped:
             raise StoreUnavailable("the store does not answer; try again shortly")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._leased, function)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._leased, function)
+        finally:
+            self._tell_if_anew()
 
     async def stop(self) -> None:
         """Wait until everything that was accepted is committed, then end the threads."""
@@ -322,13 +325,17 @@ class Journal:
                 self.tally.unknown += isinstance(result, OutcomeUnknown) and write is not None
             else:
                 future.set_result(result)
-        if self._anew:
-            self._anew = False
-            self.on_begun_anew()
+        self._tell_if_anew()
         if not self._lost and any(isinstance(result, LeaseLost) for result in results):
             self._lost = True
             self.on_lease_lost()
         self._gather(loop, 0, loop.time())
+
+    def _tell_if_anew(self) -> None:
+        """Before anybody hears of what was done under the new token."""
+        if self._anew:
+            self._anew = False
+            self.on_begun_anew()
 
     # -- in the writer's thread --
 
