@@ -263,9 +263,10 @@ class Archivist:
         if tally.fingerprint != expected:
             yield f"it has not the rows that it was made from: {_unlike(tally, expected)}"
         yield from tally.faults
-        record = self.records().get(name)
-        if record is not None:
-            yield from self._unlike_database(manifest, tally, record)
+        with self.periods.undisturbed():
+            record = self.records().get(name)
+            if record is not None:
+                yield from list(self._unlike_database(manifest, tally, record))
 
     def _unlike_database(self, manifest: Manifest, tally: Tally, record: ArchivedPeriod) -> Iterator[str]:
         if record.digest.hex() != manifest.stored.sha256:

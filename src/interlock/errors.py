@@ -148,6 +148,8 @@ class Stopped(DependencyError):
 class Contended(StoreUnavailable):
     """A batch met others again and again, or waited for one too long; each of its writes may do better alone."""
 
+    code = "contended"
+
 
 class OutcomeUnknown(DependencyError):
     """The commit was sent and its outcome could not be read back: ask by id; do not send again blind."""

@@ -427,6 +427,9 @@ class Periods(Protocol):
     def alone(self) -> AbstractContextManager[None]:
         """Keeps others from archiving, restoring and dropping. Raises ConflictError where somebody does so now."""
 
+    def undisturbed(self) -> AbstractContextManager[None]:
+        """Nothing goes or comes back while this lasts, for whoever looks; waits for what is under way."""
+
     def prepare(self, before: datetime) -> None:
         """See to it that whatever is older is in a period."""
 

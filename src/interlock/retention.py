@@ -15,21 +15,22 @@ keeps its rows, and how an archive does.
 
 import re
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
+from uuid import UUID
 
 import structlog
 
 from interlock import archives
 from interlock.archives import ArchiveDamaged, Key, KeyRing, Manifest, ObjectLock, Target, UnknownArchive
-from interlock.archivist import Archivist, Pace
+from interlock.archivist import Archivist, BrokenHistory, Pace
 from interlock.clock import Now
 from interlock.config import Config
 from interlock.errors import ConfigError, ConflictError, DependencyError, InterlockError
-from interlock.ports import Fingerprint, Marks, Period, Periods
+from interlock.ports import ArchivedPeriod, Fingerprint, Marks, Period, Periods
 from interlock.routes import Routes
 
 _log = structlog.get_logger()
@@ -42,6 +43,8 @@ _NAMES_MAX = 9
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: What crashes have left of files in the target is taken away after this long.
 _LEFT = timedelta(days=1)
+#: A period whose archive or history was found to be bad is left to the operator for so long.
+_LEFT_ALONE = timedelta(days=1)
 #: Rows that have no partition get one when they are this old: younger ones may still get theirs in the ordinary way.
 _STRAY = timedelta(days=2)
 _EMPTY = Marks(transactions=0, open=0, versions=0, updated_at=0, deliveries=())
@@ -113,6 +116,8 @@ class Retention:
         self.archivist = Archivist(periods, target, policy.keys, now, self._pace)
         #: Periods that a route keeps, and until when; None: for ever. What has ended never changes its route.
         self._kept: dict[str, datetime | None] = {}
+        #: Periods that it would be in vain to try again soon, and until when.
+        self._left_alone: dict[str, datetime] = {}
 
     def interrupt(self) -> None:
         """Let go soon: this process is about to end."""
@@ -129,28 +134,31 @@ class Retention:
             except ConfigError as exc:
                 _log.error("not archived", error=str(exc))
 
-    def run(self) -> Generator[Done | Failed]:
+    def run(self) -> Iterator[Done | Failed]:
         """Archive and drop every period that has expired, each as it is asked for; what became of it.
 
         Raises ConflictError (another process is at it), DependencyError, ConfigError.
         """
+        now = self._now()
         with self._periods.alone():
-            now = self._now()
             swept = self._target.sweep(now - _LEFT)
             if swept:
                 _log.info("swept", files=swept, where=self._target.where)
             self._periods.prepare(now - _STRAY)
-            for period in self.expired():
-                try:
-                    yield self._archive(period)
-                except (DependencyError, ConfigError):
-                    raise
-                except InterlockError as exc:
-                    yield Failed(period, exc)
-            if self._policy.keys_retention is not None:
+        for period in self.expired():
+            if self._left_alone.get(period.name, now) > now:
+                continue
+            # Each by itself, so that whoever waits to look on waits for one at most.
+            with self._periods.alone():
+                if (period.lower, period.upper) in self._restored():
+                    continue
+                outcome = self._tried(period)
+            yield outcome
+        if self._policy.keys_retention is not None:
+            with self._periods.alone():
                 forgotten = self._periods.forget_keys(now - self._policy.keys_retention, now)
-                if forgotten:
-                    _log.info("forgotten", keys=forgotten)
+            if forgotten:
+                _log.info("forgotten", keys=forgotten)
 
     # -- when --
 
@@ -162,12 +170,16 @@ class Retention:
         soonest = min((limit for limit in limits if limit is not None), default=None)
         if soonest is None:
             return
-        back = {(record.lower, record.upper) for record in self._periods.archives() if record.restored_at is not None}
+        back = self._restored()
         for period in self._periods.present():
             if period.ends + soonest > now or (period.lower, period.upper) in back:
                 continue
             if not self._is_kept(period, now):
                 yield period
+
+    def _restored(self) -> set[tuple[UUID, UUID]]:
+        """Bounds of periods that were brought back."""
+        return {(record.lower, record.upper) for record in self._periods.archives() if record.restored_at is not None}
 
     def _is_kept(self, period: Period, now: datetime) -> bool:
         """Whether a route that has a transaction in the period wants it kept."""
@@ -194,6 +206,16 @@ class Retention:
 
     # -- how --
 
+    def _tried(self, period: Period) -> Done | Failed:
+        try:
+            return self._archive(period)
+        except (DependencyError, ConfigError):
+            raise
+        except InterlockError as exc:
+            if isinstance(exc, (ArchiveDamaged, BrokenHistory)):
+                self._left_alone[period.name] = self._now() + _LEFT_ALONE
+            return Failed(period, exc)
+
     def _archive(self, period: Period) -> Done:
         """Raises ArchiveDamaged, BrokenHistory, ConflictError, and what the steps raise."""
         started = time.monotonic()
@@ -215,8 +237,12 @@ class Retention:
         Raises ArchiveDamaged, BrokenHistory, ConflictError.
         """
         base = f"interlock-{self._policy.region}-{period.begins:%Y%m%d}-{period.ends:%Y%m%d}"
+        # An archive that has rows which are nowhere else keeps its name, also where the target has lost it.
+        taken = {name for name, record in self.archivist.records().items() if record.restored_at is None}
         for number in range(1, _NAMES_MAX + 1):
             name = base if number == 1 else f"{base}-{number}"
+            if name in taken:
+                continue
             written = False
             try:
                 found = self._found(name)
@@ -256,23 +282,34 @@ class Retention:
     def drop(self, name: str, *, anew: bool = False) -> Done:
         """Take the rows of a restored archive away again.
 
-        anew: archive them under the next name where something was written to them since.
+        anew: archive them again where something was written to them since, or where the archive is not as it was.
         Raises UnknownArchive, ConflictError (they are not restored, or have changed), ArchiveDamaged.
         """
         with self._periods.alone():
-            started = time.monotonic()
             record, period = self.archivist.restored(name)
-            manifest = self.archivist.manifest(name)
-            if self.archivist.record(manifest).digest == record.digest:
-                self.archivist.vouch(manifest)
-                if self._periods.drop(period, record):
-                    return Done(period, manifest, time.monotonic() - started)
-                why = "something was written to them since they were restored"
-            else:
-                why = f"what {self._target.where} has of that name is not the archive that they came from"
-            if anew:
-                return self._archive(period)
-            raise ConflictError(f"the rows of {name} stay: {why}; with --anew they are archived again, and dropped")
+            try:
+                return self._dropped(record, period)
+            except (ArchiveDamaged, UnknownArchive, ConflictError):
+                if not anew:
+                    raise
+            return self._archive(period)
+
+    def _dropped(self, record: ArchivedPeriod, period: Period) -> Done:
+        """A restored period, gone again; its archive is seen to be whole."""
+        started = time.monotonic()
+        manifest = self.archivist.manifest(record.name)
+        if self.archivist.record(manifest).digest != record.digest:
+            raise ConflictError(
+                f"the rows of {record.name} stay: what {self._target.where} has of that name is not the archive that "
+                "they came from; with --anew they are archived again, and dropped"
+            )
+        self.archivist.vouch(manifest)
+        if not self._periods.drop(period, record):
+            raise ConflictError(
+                f"the rows of {record.name} stay: something was written to them since they were restored; "
+                "with --anew they are archived again, and dropped"
+            )
+        return Done(period, manifest, time.monotonic() - started)
 
 
 def _is_empty(fingerprint: Fingerprint) -> bool:

@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 60.0
 def rows(url: str, query: str, *bindings: Any) -> list[tuple[Any, ...]]:
     """What a statement gives, beside the servers."""
     with psycopg.connect(url, autocommit=True) as db:
-        cursor = db.execute(query.encode(), bindings)
+        cursor = db.execute(query.encode(), bindings or None)
         return cursor.fetchall() if cursor.description else []
 
 

@@ -1,6 +1,6 @@
 """PostgreSQL is stopped, killed, paused, promoted, its connections are cut: what was acknowledged stays, once.
 
-Each test has a PostgreSQL of its own, which syncs to disk.
+The tests have a PostgreSQL of their own, which syncs to disk, and two servers that live through all that is done to it.
 """
 
 import asyncio
@@ -43,8 +43,8 @@ decision_above = { EUR = 1000000 }
 TOLD_SECONDS, SLACK_SECONDS = 1.0, 0.5
 #: How soon all is well again once the database is back.
 BACK_SECONDS = 6.0
-#: Connections of one process: one that writes, two that read, one that asks whether the database is there, and one of
-#: its beginning.
+#: Connections of one process: one writes, two read for its callers and one for itself, one asks whether the database is
+#: there.
 CONNECTIONS_MAX = 5
 
 

@@ -27,7 +27,7 @@ pytestmark = [
 
 LEASE_SECONDS = 1.0
 #: What a busy machine may take longer than promised.
-SLACK_SECONDS = 1.5
+SLACK_SECONDS = 3.0
 DECIDES = """
 [routes.default]
 decision_above = { EUR = 1000000 }
@@ -622,6 +622,44 @@ def test_naps_under_load_are_told_and_cost_nothing(mortals: Mortals) -> None:
     assert set(told.counts) <= {"200", "gone", "store_unavailable", "outcome_unknown"}, told.counts
     # One that was paused in the midst of a commit has kept its journal locked: nobody could take it for dead.
     assert sum(metric(server, "interlock_lease_losses_total") for server in servers) > lost
+
+
+_PARTITIONS = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname ~ '_p[0-9]{8}$' ORDER BY relname"
+_LOCKS = (
+    "SELECT DISTINCT pid FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock' "
+    "AND relation IN (SELECT oid FROM pg_class WHERE relname = 'transactions_default')"
+)
+
+
+def test_one_that_sleeps_in_the_midst_of_upkeep_holds_nobody_up(own: Callable[..., Fleet]) -> None:
+    """Paused while it makes partitions, with the tables locked: within seconds the others go on as if it were gone."""
+    fleet = own(lease_seconds=LEASE_SECONDS)
+    client = fleet.add_client("c")
+    (awake,) = fleet.start("awake")
+    asyncio.run(until(lambda: len(fleet.rows(_PARTITIONS)) >= 5 * 7))
+    for (name,) in fleet.rows(_PARTITIONS):
+        fleet.rows(f"DROP TABLE {name}")  # so that the next one that starts has something to do
+    asleep = fleet.server("asleep")
+    asleep.spawn()
+    asyncio.run(until(lambda: fleet.rows(_LOCKS)))
+    os.kill(asleep.pid, signal.SIGSTOP)
+    try:
+        # It may just have been done when it was paused; then there is nothing to see.
+        asyncio.run(until(lambda: not fleet.rows(_LOCKS), 6))
+
+        async def scenario(callers: Callers) -> None:
+            way = await callers.one(client, awake)
+
+            async def takes_quickly() -> bool:
+                began = time.monotonic()
+                return (await submit(way)).status == 200 and time.monotonic() - began < 1
+
+            assert await until(takes_quickly) < 1 + SLACK_SECONDS
+
+        play(scenario)
+    finally:
+        os.kill(asleep.pid, signal.SIGCONT)
+    asyncio.run(until(lambda: len(fleet.rows(_PARTITIONS)) >= 5 * 7))
 
 
 def test_a_rolling_restart_loses_nothing(mortals: Mortals) -> None:

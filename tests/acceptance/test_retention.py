@@ -175,6 +175,29 @@ def at_work(alice: Caller) -> tuple[bytes, str, list[str]]:
     return message, key, ids
 
 
+@pytest.mark.stores("postgres")
+def test_workers_archive_by_themselves(
+    servers: Callable[..., Server], old: PostgresStore, postgres_url: str, archive: str, tmp_path: Path
+) -> None:
+    """What has expired leaves soon after a worker starts, once, whichever of several it is; an API process waits."""
+    writer = Writer(old)
+    transactions = ended(writer)
+    old.release(writer.token)
+    given: dict[str, Any] = {"routes": ROUTES, "store": postgres_url, "archive": archive, "log_format": "json"}
+    first = servers("api", role="api", **given)
+    key = first.data / "server.key"
+    workers = [servers(f"worker-{number}", role="worker", server_key=key, **given) for number in range(2)]
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while old.archived(transactions[0].id) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    shell = Shell(tmp_path, postgres_url, archive)
+    assert [listed["state"] for listed in shell.run("list")] == ["dropped"]
+    assert shell.run("verify", "--all")[0]["ok"]
+    assert all(worker.stop() == 0 for worker in workers)
+    assert NAME not in first.log.read_text("utf-8")
+    assert sum(worker.log.read_text("utf-8").count('"event": "archived"') for worker in workers) == 1
+
+
 def test_an_altered_gap_fails_the_audit(old: PostgresStore, postgres_url: str, archive: str, tmp_path: Path) -> None:
     """What is left of archived events is part of what `interlock audit verify` proves."""
     ended(Writer(old))

@@ -24,6 +24,7 @@ from interlock.archives.format import Source
 from interlock.archives.targets import Sink
 from interlock.archivist import Anchors, Archivist, BrokenHistory, Interrupted, State
 from interlock.chain import Gap
+from interlock.demo.postgres import Cluster
 from interlock.errors import ConfigError, ConflictError, DependencyError, InterlockError, RequestError, StoreUnavailable
 from interlock.iso20022.codes import Status
 from interlock.lifecycle import EventKind
@@ -601,20 +602,39 @@ def test_who_holds_the_tables_is_waited_for_in_small_pieces(world: World, monkey
 
 
 def test_one_at_a_time(world: World) -> None:
-    """While one process archives, restores or drops no other one does; its own end lets the next one in."""
+    """While one process archives, restores or drops no other one does; its end lets the next one in."""
     ended(world.writer)
-    job = world.job()
-    running = job.run()
-    next(running)
     other = world.job(of=world.periods())
-    for attempt in (lambda: next(other.run()), lambda: other.archivist.restore(NAME), lambda: other.drop(NAME)):
-        with pytest.raises(ConflictError, match="another process archives, restores or drops just now"):
-            attempt()
-    with structlog.testing.capture_logs() as logs:
-        other.work()
+    with world.own.alone():
+        for attempt in (lambda: next(other.run()), lambda: other.archivist.restore(NAME), lambda: other.drop(NAME)):
+            with pytest.raises(ConflictError, match="another process archives, restores or drops just now"):
+                attempt()
+        with structlog.testing.capture_logs() as logs:
+            other.work()
     assert [entry["event"] for entry in logs] == ["not archived now"]
-    running.close()
-    assert world.run(of=world.periods()) in ([NAME], [])
+    assert world.run(of=world.periods()) == [NAME]
+
+
+def test_who_looks_is_not_disturbed(world: World) -> None:
+    """Nothing goes while a chain is walked, for a part of it would be looked for where it no longer is."""
+    ended(world.writer)
+    with world.periods().undisturbed(), world.periods().undisturbed():
+        with pytest.raises(ConflictError, match="just now"):
+            world.run()
+        assert list(world.archivist.faults("nothing")) != []
+    assert world.run() == [NAME]
+    looking = threading.Event()
+
+    def look() -> None:
+        with world.periods().undisturbed():
+            looking.set()
+
+    thread = threading.Thread(target=look)
+    with world.own.alone():
+        thread.start()
+        assert not looking.wait(0.3)
+    assert looking.wait(10)
+    thread.join()
 
 
 # -- death at any step ------------------------------------------------------------------------------------------------
@@ -1037,6 +1057,18 @@ def test_a_history_that_does_not_hold_is_not_archived_away(world: World, tamperi
     assert [listed.name for listed in world.archivist.listing().archives] == ["interlock-local-20260303-20260304", NAME]
 
 
+def test_what_was_tried_in_vain_is_left_alone_for_a_day(world: World) -> None:
+    """A process that has found a period's history broken does not read it again every few minutes."""
+    ended(world.writer)
+    world.ask(f"{TAMPERING['altered']} WHERE chain_seq = 7")
+    job = world.job()
+    assert [type(outcome) for outcome in job.run()].count(Failed) == 1
+    world.now = LATER + timedelta(hours=23)
+    assert [type(outcome) for outcome in job.run()].count(Failed) == 0
+    world.now = LATER + timedelta(hours=24)
+    assert [type(outcome) for outcome in job.run()].count(Failed) == 1
+
+
 def test_what_is_counted_outside_is_what_is_counted_inside() -> None:
     """Rows that are none of a period are refused in words."""
     with pytest.raises(ValueError, match="it has no bodies, deliveries, events, payments, transactions"):
@@ -1247,6 +1279,45 @@ def test_restored_rows_are_dropped_for_a_whole_archive_only(world: World) -> Non
     assert world.store.get(old[0].id) == old[0]
 
 
+def test_restored_rows_outlive_their_archive(world: World) -> None:
+    """Where the archive is lost or damaged meanwhile the rows stay, until they are archived again."""
+    for number, damage in enumerate((DAMAGE["altered"], DAMAGE["missing"])):
+        at = day(number)
+        old = ended(world.writer, at=at)
+        before = told(world.store, old)
+        world.run()
+        world.archivist.restore(name_of(at))
+        damage(world.folder / world.archivist.manifest(name_of(at)).object)
+        if number:
+            (world.folder / f"{name_of(at)}.json").unlink()
+        with pytest.raises((ArchiveDamaged, UnknownArchive)):
+            world.job().drop(name_of(at))
+        assert told(world.store, old) == before
+        done = world.job().drop(name_of(at), anew=True)
+        name = done.manifest.name if done.manifest else ""
+        assert name == name_of(at, "" if number else "-2")
+        assert list(world.archivist.faults(name)) == []
+        assert faults(world.store) == []
+        world.archivist.restore(name)
+        assert told(world.store, old) == before
+
+
+def test_what_is_known_of_a_lost_archive_is_kept(world: World) -> None:
+    """Its name is not given to another one, though the target does not have it any more."""
+    ended(world.writer)
+    world.run()
+    record = world.archivist.records()[NAME]
+    for file in list(world.target.files()):
+        (world.folder / file).unlink()
+    ended(world.writer, 2)
+    assert world.run() == [f"{NAME}-2"]
+    assert world.archivist.records()[NAME] == record
+    assert [listed.state for listed in world.archivist.listing().archives] == [State.MISSING, State.DROPPED]
+    (period,) = (p for p in world.own.present() if p.name == "p20260311")
+    with pytest.raises(ConflictError, match="has rows that are nowhere else"):
+        world.own.drop(period, replace(record, digest=b""))
+
+
 def test_the_list_tells_what_is_missing(world: World) -> None:
     """Archives that the target has lost, that nobody knows, and files without a manifest."""
     ended(world.writer)
@@ -1272,6 +1343,19 @@ def test_a_database_of_another_schema_is_left_alone(world: World) -> None:
     world.ask("INSERT INTO schema_migrations (number, name, digest, oldest) VALUES (999, 'later', 'x', 999)")
     with pytest.raises(ConfigError, match="needs an Interlock that knows schema 999"):
         world.run()
+
+
+def test_only_the_owner_can_archive(world: World, postgres: Cluster) -> None:
+    """A role that may read and write, and no more, is told so, and nothing has happened."""
+    old = ended(world.writer)
+    world.ask("GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC")
+    name = world.url.rpartition("/")[2]
+    postgres.query("DO $$ BEGIN CREATE ROLE clerk LOGIN; EXCEPTION WHEN duplicate_object THEN END $$", name)
+    clerk = PostgresPeriods(postgres.url(name, "clerk"))
+    world.jobs.append(clerk)
+    with pytest.raises(ConfigError, match="only the owner of the tables can archive"):
+        world.run(of=clerk)
+    assert world.store.get(old[0].id) == old[0]
 
 
 def test_the_job_tells_what_it_did(world: World) -> None:

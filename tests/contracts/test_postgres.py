@@ -347,6 +347,7 @@ def test_whoever_stopped_in_the_midst_of_a_transaction_is_replaced(postgres_url:
             connection.execute(queries("postgres")["fence"], (seat.writer, seat.journal, seat.token))
             connection.execute("UPDATE transactions SET note = 'mine' WHERE id = $1", (held.id,))
             for _ in range(50):
+                heir.commit()
                 claimed.extend(other.claim(heir.token, 10))
                 watch.execute("SELECT pg_sleep(0.05)")
 
@@ -365,7 +366,7 @@ def test_a_claim_that_was_not_answered_is_made_again(postgres_url: str, monkeypa
     dead = opened(postgres_url)
     born = Writer(dead).won(birth(), birth())
     dead.release(dead._seat.token if dead._seat else 0)
-    store = opened(postgres_url, lease=0.3)
+    store = opened(postgres_url, lease=1.5)
     heir = Writer(store)
 
     def unanswered(connection: Connection, sql: str, bindings: Sequence[Any] = ()) -> list[Any]:
@@ -385,7 +386,8 @@ def test_a_claim_that_was_not_answered_is_made_again(postgres_url: str, monkeypa
     again = Writer(store)
     claimed: list[Transaction] = []
     with psycopg.connect(postgres_url, autocommit=True) as watch:
-        for _ in range(20):
+        for _ in range(60):
+            again.commit()
             claimed += store.claim(again.token, 10)
             watch.execute("SELECT pg_sleep(0.05)")
     assert {transaction.id for transaction in claimed} == {transaction.id for transaction in born}

@@ -1354,7 +1354,8 @@ async def test_what_was_taken_over_while_the_store_failed_goes_on(
 
         with monkeypatch.context() as patch:
             patch.setattr(heir.store, "commit", fails)
-            await heir.workflow.take_over()
+            with pytest.raises(StoreUnavailable):
+                await heir.workflow.take_over()
         assert {world.verify(transaction.id).standing.status for transaction in held} == {Status.ACTC}
         await heir.workflow.go_on()
         assert {world.verify(transaction.id).standing.status for transaction in held} == {Status.ACSC}

@@ -87,6 +87,7 @@ TABLE: Mapping[type[errors.InterlockError], Kind] = MappingProxyType(
         errors.TooManyInFlight: Kind(429, "Too many in flight"),
         errors.DependencyError: Kind(503, "Unavailable"),
         errors.StoreUnavailable: Kind(503, "Store unavailable"),
+        errors.Contended: Kind(503, "Others write the same"),
         errors.Overloaded: Kind(503, "Overloaded"),
         errors.Stopped: Kind(503, "Stopped by an operator"),
         errors.OutcomeUnknown: Kind(503, "Outcome unknown"),

@@ -29,7 +29,7 @@ import psycopg
 from psycopg import errors, sql
 
 from interlock.chain import Head, micros, moment
-from interlock.errors import ConflictError, RequestError, StoreUnavailable
+from interlock.errors import ConfigError, ConflictError, RequestError, StoreUnavailable
 from interlock.ports import ArchivedPeriod, Extract, Fingerprint, Marks, Period, Rows, Run, Tally, Value, digest
 from interlock.stores import rows as mapping
 from interlock.stores.postgres import schema
@@ -97,7 +97,7 @@ class PostgresPeriods:
         if self._connection is None or self._connection.closed:
             connection = for_bulk(self._url)
             try:
-                with translated():
+                with _told():
                     schema.check(connection)
             except BaseException:
                 connection.close()
@@ -114,21 +114,21 @@ class PostgresPeriods:
 
     @property
     def region(self) -> int:
-        with translated():
+        with _told():
             return int(fetch(self._get(), "SELECT number FROM region")[0][0])
 
     @property
     def schema(self) -> int:
-        with translated():
+        with _told():
             return schema.number(self._get())
 
     def clock(self) -> datetime:
-        with translated():
+        with _told():
             return moment(fetch(self._get(), queries("postgres")["clock"])[0][0])
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        with translated():
+        with _told():
             ((alone,),) = fetch(self._get(), self._sql["alone"], (_LOCK,))
         if not alone:
             raise ConflictError("another process archives, restores or drops just now; let it finish")
@@ -137,11 +137,21 @@ class PostgresPeriods:
         finally:
             # Where the connection is lost so is the lock.
             if self._connection is not None and not self._connection.closed:
-                with contextlib.suppress(StoreUnavailable), translated():
+                with contextlib.suppress(StoreUnavailable), _told():
                     self._connection.execute(self._sql["not_alone"], (_LOCK,))
 
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        with contextlib.closing(for_bulk(self._url)) as connection:
+            with _told():
+                connection.execute(self._sql["undisturbed"], (_LOCK,))
+            yield
+            # The end of a connection would do, but nobody waits for that.
+            with contextlib.suppress(psycopg.Error):
+                connection.execute(self._sql["not_undisturbed"], (_LOCK,))
+
     def prepare(self, before: datetime) -> None:
-        with translated():
+        with _told():
             connection = self._get()
             with contextlib.suppress(errors.LockNotAvailable), connection.transaction():  # a vacuum is at it
                 connection.execute("SET LOCAL lock_timeout = '2s'")
@@ -161,7 +171,7 @@ class PostgresPeriods:
         return Partition(f"p{midnight:%Y%m%d}", lower, upper)
 
     def present(self) -> tuple[Period, ...]:
-        with translated():
+        with _told():
             found = schema.partitions(self._get())
         return tuple(Period(p.name, p.lower, p.upper, p.begins, p.ends) for p in found)
 
@@ -174,7 +184,7 @@ class PostgresPeriods:
 
     def _ask(self, name: str, period: Period, *bindings: Any) -> list[tuple[Any, ...]]:
         connection = self._get()
-        with translated(), _gone(period):
+        with _told(), _gone(period):
             return fetch(connection, self._statement(connection, name, period), bindings)
 
     def _statement(self, connection: Connection, name: str, period: Period) -> str:
@@ -186,7 +196,7 @@ class PostgresPeriods:
     # -- reading a period --
 
     def free(self, period: Period) -> None:
-        with translated(), _gone(period):
+        with _told(), _gone(period):
             connection = self._get()
             with connection.transaction():
                 connection.execute("SET LOCAL lock_timeout = '2s'")
@@ -195,7 +205,7 @@ class PostgresPeriods:
     @contextlib.contextmanager
     def extract(self, period: Period) -> Iterator[Extract]:
         # A connection of its own: whoever breaks off in the middle of a table just drops it.
-        with contextlib.closing(for_bulk(self._url)) as connection, contextlib.ExitStack() as opened, translated():
+        with contextlib.closing(for_bulk(self._url)) as connection, contextlib.ExitStack() as opened, _told():
             with _gone(period):
                 connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 fingerprint, journals = self._fingerprint(connection, period)
@@ -272,7 +282,7 @@ class PostgresPeriods:
 
     def drop(self, period: Period, archive: ArchivedPeriod | None) -> bool:
         connection = self._get()
-        with contextlib.suppress(_Changed), translated(), _gone(period), connection.transaction():
+        with contextlib.suppress(_Changed), _told(), _gone(period), connection.transaction():
             if archive is not None:
                 self._note(connection, period, archive)
             marks = _NOTHING if archive is None else archive.fingerprint.marks
@@ -286,10 +296,9 @@ class PostgresPeriods:
         """What is left of a period: its archive's name, and how its events were linked."""
         bounds = (archive.lower, archive.upper)
         fingerprint = _encoded(archive.fingerprint).decode()
-        connection.execute(
-            self._sql["insert_archive"],
-            (archive.name, *bounds, archive.digest, fingerprint, micros(archive.archived_at)),
-        )
+        values = (archive.name, *bounds, archive.digest, fingerprint, micros(archive.archived_at))
+        if not connection.execute(self._sql["insert_archive"], values).rowcount:
+            raise ConflictError(f"{archive.name} has rows that are nowhere else, and must not be replaced")
         connection.execute(self._sql["delete_former"], bounds)
         runs = self._statement(connection, "runs", period)
         try:
@@ -341,7 +350,7 @@ class PostgresPeriods:
                     f"in the partition {other.name}"
                 )
         connection = self._get()
-        with translated(), connection.transaction():
+        with _told(), connection.transaction():
             self._make(connection, place)
             came = [self._load(connection, period, rows) for rows in tables]
             if missing := {*PARTITIONED, *_NAMES}.difference(came):
@@ -434,7 +443,7 @@ class PostgresPeriods:
     # -- archives and keys --
 
     def archives(self) -> tuple[ArchivedPeriod, ...]:
-        with translated():
+        with _told():
             rows = fetch(self._get(), self._sql["archives"])
         return tuple(
             ArchivedPeriod(
@@ -450,7 +459,7 @@ class PostgresPeriods:
         )
 
     def gaps(self, archive: str) -> Iterator[Run]:
-        with contextlib.closing(for_bulk(self._url)) as connection, translated():
+        with contextlib.closing(for_bulk(self._url)) as connection, _told():
             yield from self._gaps(connection, archive)
 
     def _gaps(self, connection: Connection, archive: str) -> Iterator[Run]:
@@ -460,7 +469,7 @@ class PostgresPeriods:
 
     def forget_keys(self, before: datetime, at: datetime) -> int:
         forgotten = 0
-        with translated():
+        with _told():
             connection = self._get()
             for name, lower, upper in fetch(connection, self._sql["forgettable"], (_bound(before),)):
                 while deleted := connection.execute(self._sql["forget_keys"], (lower, upper, _BATCH)).rowcount:
@@ -475,6 +484,16 @@ _NOTHING = Marks(transactions=0, open=0, versions=0, updated_at=0, deliveries=()
 def _must_equal(found: Marks, marks: Marks) -> None:
     if found != marks:
         raise _Changed
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Turns what the driver says into our own words."""
+    try:
+        with translated():
+            yield
+    except errors.InsufficientPrivilege as exc:
+        raise ConfigError(f"store: only the owner of the tables can archive: {said(exc)}") from exc
 
 
 @contextlib.contextmanager

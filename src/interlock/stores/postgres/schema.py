@@ -198,6 +198,8 @@ def _make(connection: Connection, partition: Partition) -> None:
     with connection.transaction():
         # Whoever writes waits while this goes on: milliseconds, or we give way.
         connection.execute("SET LOCAL lock_timeout = '2s'")
+        # And whoever falls asleep in the midst of it is ended, lest all wait for that.
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = '2s'")
         for table, column in PARTITIONED.items():
             attach(connection, table, column, partition, move=True)
 

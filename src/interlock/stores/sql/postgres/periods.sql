@@ -8,6 +8,12 @@ SELECT pg_try_advisory_lock($1);
 -- name: not_alone
 SELECT pg_advisory_unlock($1);
 
+-- name: undisturbed
+SELECT pg_advisory_lock_shared($1);
+
+-- name: not_undisturbed
+SELECT pg_advisory_unlock_shared($1);
+
 -- New rows are in no summary of these indexes before the next vacuum, and what is in none is read whole each time.
 -- name: summarize
 SELECT brin_summarize_new_values('keys_tx'), brin_summarize_new_values('idempotency_tx');
@@ -70,9 +76,13 @@ ORDER BY writer, journal, first_seq
 
 -- -- going -----------------------------------------------------------------------------------------------------------
 
+-- The one that the rows came back from stands for them again, or another one of its name does. One whose rows are
+-- nowhere else is never replaced.
 -- name: insert_archive
-INSERT INTO archives (name, lower, upper, digest, fingerprint, archived_at) VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (name) DO UPDATE SET restored_at = NULL;
+INSERT INTO archives AS a (name, lower, upper, digest, fingerprint, archived_at) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (name) DO UPDATE SET
+    digest = excluded.digest, fingerprint = excluded.fingerprint, archived_at = excluded.archived_at, restored_at = NULL
+WHERE a.restored_at IS NOT NULL AND a.lower = excluded.lower AND a.upper = excluded.upper;
 
 -- Rows that came back, were changed and are archived anew: the former archive stands for nothing any more.
 -- name: delete_former
