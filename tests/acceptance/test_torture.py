@@ -36,7 +36,7 @@ from tests.acceptance.torture import (
 from tests.messages import distinct, pacs008
 from tests.world import ALICE, World
 
-_ROUNDS = int(os.environ.get("TORTURE_ROUNDS", "20"))
+_ROUNDS = int(os.environ.get("TORTURE_ROUNDS", "15"))
 _MB = 1024 * 1024
 
 pytestmark = pytest.mark.timeout(_ROUNDS * 10 + 100)
@@ -77,7 +77,7 @@ def transactions(file: Path) -> list[sqlite3.Row]:
 _together = pytest.mark.xdist_group("tortured")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tortured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Counter[str]]:
     """A folder after many deaths, and what was done to it."""
     folder = tmp_path_factory.mktemp("torture")

@@ -352,7 +352,7 @@ def test_promises(request: pytest.FixtureRequest, store: str) -> None:
         Here,
         settings=settings(
             # One takes ten times as long where each look is a round trip.
-            max_examples=examples if store == "sqlite" else max(1, examples // 5),
+            max_examples=examples if store == "sqlite" else max(1, examples // 10),
             stateful_step_count=int(os.environ.get("INTERLOCK_STEPS", "30")),
             deadline=None,
             suppress_health_check=list(HealthCheck),
