@@ -1,5 +1,10 @@
 """Fixtures that tests of every kind use."""
 
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
 from tests.postgres import (
     every_postgres,
     every_postgres_installation,
@@ -21,3 +26,11 @@ __all__ = [
     "postgres_servers",
     "postgres_url",
 ]
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_come() -> Iterator[None]:
+    """What a command has set up for its logs is not the next test's."""
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
