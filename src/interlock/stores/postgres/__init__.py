@@ -44,8 +44,9 @@ _log = structlog.get_logger()
 _T = TypeVar("_T")
 Row = TupleRow
 
-#: How often a batch is tried again that met others at the wrong moment.
-_TRIES = 5
+#: How often a batch is tried again that met others at the wrong moment: a partition of each of the coming days may be
+#: made while it is on its way.
+_TRIES = 20
 #: What says that it has: a key came or went, two wait for each other, a partition was made for rows on their way.
 _RACES = (Raced, psycopg.errors.DeadlockDetected, psycopg.errors.CheckViolation)
 #: Events read at a time where a chain is walked.
@@ -262,12 +263,12 @@ class PostgresStore:
             try:
                 with connection.transaction():
                     self._fence(connection, token)
-                    taken = fetch(connection, self._sql["claim"], (token, orphans, limit))
+                    taken = fetch(connection, self._sql["claim"], (token, orphans, limit, self._floor))
             except psycopg.Error:
                 self._seat = None  # whether we have taken something is not known: under another token it is an orphan's
                 raise
             if len(taken) < limit:
-                connection.execute(self._sql["forget_orphans"], (orphans,))
+                connection.execute(self._sql["forget_orphans"], (orphans, self._floor))
         return tuple(sorted((mapping.transaction(*row) for row in taken), key=lambda transaction: transaction.id))
 
     def _fence(self, connection: Connection, token: int) -> None:

@@ -139,11 +139,9 @@ class Batch:
 
     def _try(self, wave: "_Wave") -> "_Tried":
         tried = _Tried()
-        if wave.read:
-            tried.versions = self._do("versions", Ids(sorted(wave.read)))
-        if wave.born:
-            born = columns(_BORN, (mapping.born(change.after) for change in wave.born))
-            tried.born = self._do("insert_transactions", *born, self._seat.token)
+        touched = [*wave.read, *(change.after.id.bytes for change in wave.born)]
+        if touched:
+            tried.versions = self._do("versions", Ids(sorted(touched)))
         if wave.idempotency:
             clients, keys, digests, ids = zip(*wave.idempotency, strict=True)
             claims = Texts(clients), Texts(keys), Bytes(digests), self._seat.region, Ids(ids)
@@ -156,24 +154,22 @@ class Batch:
         """What the changes of a wave came to, as far as they did not win; what losers did is undone."""
         if tried.all_won(wave):
             return {}
-        born = {id_ for (id_,) in tried.born.fetchall()} if tried.born else set()
         claimed = {id_ for (id_,) in tried.idempotency.fetchall()} if tried.idempotency else set()
         used = self._used([row for row in wave.idempotency if row[3] not in claimed])
         got = set(tried.keys.fetchall()) if tried.keys else set()
         holders = self._holders([name for name in wave.keys if name not in got])
         lost: dict[int, Outcome] = {}
         for number, change in wave.changes:
-            outcome = self._lost(change, tried.present, born, used, holders)
+            outcome = self._lost(change, tried.present, used, holders)
             if outcome is not None:
                 lost[number] = outcome
-        self._undo([change for number, change in wave.changes if number in lost], got, born, claimed, wave, holders)
+        self._undo([change for number, change in wave.changes if number in lost], got, claimed, wave, holders)
         return lost
 
     def _lost(
         self,
         change: Change,
         versions: dict[bytes, int],
-        born: set[bytes],
         used: dict[tuple[str, str], IdempotencyTaken],
         holders: "dict[Name, _Holder]",
     ) -> Outcome | None:
@@ -181,7 +177,7 @@ class Batch:
         original = change.original
         if original is not None and versions.get(original.after.id.bytes) != original.read:
             return mapping.STALE
-        if (versions.get(id_) != change.read) if change.read else (id_ not in born):
+        if versions.get(id_, 0) != change.read:
             return mapping.STALE
         if change.idempotency is not None:
             taken_by = used.get((after.client, change.idempotency.key))
@@ -222,7 +218,6 @@ class Batch:
         self,
         losers: Sequence[Change],
         got: set[Name],
-        born: set[bytes],
         claimed: set[bytes],
         wave: "_Wave",
         holders: "dict[Name, _Holder]",
@@ -235,8 +230,6 @@ class Batch:
         claims = [(client, key) for client, key, _, id_ in wave.idempotency if id_ in gone & claimed]
         if claims:
             self._do("delete_idempotency", *columns((Texts, Texts), claims), self._seat.region)
-        if gone & born:
-            self._do("delete_transactions", Ids(sorted(gone & born)))
         self._take_over(wave, gone, holders)
 
     def _take_over(self, wave: "_Wave", gone: set[bytes], holders: "dict[Name, _Holder]") -> None:
@@ -257,6 +250,9 @@ class Batch:
         seat = self._seat
         won = [change for number, change in wave.changes if number not in lost]
         won += [change.original for change in won if change.original is not None]
+        # Only here: what was inserted and deleted again would stay in a copy that learns of inserts alone.
+        born = [mapping.born(change.after) for change in won if not change.read]
+        self._insert("insert_transactions", _BORN, born, seat.token)
         grown = [(*mapping.grown(change.after), change.after.id.bytes) for change in won if change.read]
         if grown:
             self._do("update_transactions", *columns(_GROWN, grown), seat.token)
@@ -376,15 +372,13 @@ class _Tried:
 
     def __init__(self) -> None:
         self.versions: Cursor | None = None
-        self.born: Cursor | None = None
         self.idempotency: Cursor | None = None
         self.keys: Cursor | None = None
 
     def all_won(self, wave: "_Wave") -> bool:
         """Whether nobody lost: as good as always."""
         return (
-            (self.born is None or self.born.rowcount == len(wave.born))
-            and (self.idempotency is None or self.idempotency.rowcount == len(wave.idempotency))
+            (self.idempotency is None or self.idempotency.rowcount == len(wave.idempotency))
             and (self.keys is None or self.keys.rowcount == len(wave.keys))
             and self.present == wave.read
         )

@@ -153,9 +153,6 @@ class PostgresPeriods:
     def prepare(self, before: datetime) -> None:
         with _told():
             connection = self._get()
-            with contextlib.suppress(errors.LockNotAvailable), connection.transaction():  # a vacuum is at it
-                connection.execute("SET LOCAL lock_timeout = '2s'")
-                connection.execute(self._sql["summarize"])
             bound = UUID(bytes=mapping.id_bound(before))
             while strays := fetch(connection, self._sql["stray"], (bound,)):
                 place = self._place(strays[0][0])
@@ -283,6 +280,8 @@ class PostgresPeriods:
     def drop(self, period: Period, archive: ArchivedPeriod | None) -> bool:
         connection = self._get()
         with contextlib.suppress(_Changed), _told(), _gone(period), connection.transaction():
+            # Rows of names are held from here on: not for as long as we may sleep.
+            connection.execute("SET LOCAL idle_in_transaction_session_timeout = '10s'")
             if archive is not None:
                 self._note(connection, period, archive)
             marks = _NOTHING if archive is None else archive.fingerprint.marks
@@ -328,6 +327,8 @@ class PostgresPeriods:
             try:
                 with connection.transaction():
                     connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+                    # And whoever falls asleep in the midst of it is ended, lest all wait for that.
+                    connection.execute("SET LOCAL idle_in_transaction_session_timeout = '2s'")
                     take()
             except (errors.LockNotAvailable, errors.DeadlockDetected, StoreUnavailable) as exc:
                 if attempt == _TRIES - 1:

@@ -226,7 +226,8 @@ def attach(connection: Connection, table: str, column: str, partition: Partition
             often = sql.SQL("ALTER TABLE {part} SET (autovacuum_vacuum_scale_factor = 0.01)")
             connection.execute(often.format(**words))
         if move:
-            connection.execute(sql.SQL("LOCK TABLE {rest} IN SHARE ROW EXCLUSIVE MODE").format(**words))
+            # As strong as it will be needed at the end: who has it already to read may be about to write.
+            connection.execute(sql.SQL("LOCK TABLE {rest} IN ACCESS EXCLUSIVE MODE").format(**words))
             moved = sql.SQL(
                 "WITH gone AS (DELETE FROM {rest} WHERE {column} >= {lower} AND {column} < {upper} RETURNING *) "
                 "INSERT INTO {part} SELECT * FROM gone"

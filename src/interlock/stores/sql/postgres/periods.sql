@@ -14,10 +14,6 @@ SELECT pg_advisory_lock_shared($1);
 -- name: not_undisturbed
 SELECT pg_advisory_unlock_shared($1);
 
--- New rows are in no summary of these indexes before the next vacuum, and what is in none is read whole each time.
--- name: summarize
-SELECT brin_summarize_new_values('keys_tx'), brin_summarize_new_values('idempotency_tx');
-
 -- What lies in the DEFAULT partition though its time is over: nobody made a partition while it was due.
 -- name: stray
 SELECT id FROM transactions_default WHERE id < $1 ORDER BY id LIMIT 1;

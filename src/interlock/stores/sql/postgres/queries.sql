@@ -59,16 +59,16 @@ WHERE j.token IS NOT NULL AND j.token <> $1 AND {over};
 
 -- name: claim
 WITH taken AS MATERIALIZED (
-    SELECT id, region FROM transactions WHERE claim = ANY ($2) AND state IN ('ACTC', 'ACSP')
+    SELECT id, region FROM transactions WHERE claim = ANY ($2) AND state IN ('ACTC', 'ACSP') AND id >= $4
     ORDER BY id LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
 )
-UPDATE transactions t SET claim = $1 FROM taken WHERE t.id = taken.id AND t.region = taken.region
+UPDATE transactions t SET claim = $1 FROM taken WHERE t.id = taken.id AND t.region = taken.region AND t.id >= $4
 RETURNING {transaction};
 
 -- An orphan whose transactions are all taken over (those being taken over are still under its token).
 -- name: forget_orphans
 DELETE FROM orphans o WHERE token = ANY ($1) AND NOT EXISTS (
-    SELECT 1 FROM transactions WHERE claim = o.token AND state IN ('ACTC', 'ACSP')
+    SELECT 1 FROM transactions WHERE claim = o.token AND state IN ('ACTC', 'ACSP') AND id >= $2
 );
 
 -- name: release
@@ -89,7 +89,8 @@ DELETE FROM leads WHERE token = $1;
 SELECT chain_seq, chain_hash FROM journals
 WHERE writer = $1 AND journal = $2 AND token = $3 AND lease_until > clock_timestamp() FOR NO KEY UPDATE;
 
--- In the order of ids, as everybody does, so that two batches never wait for each other.
+-- In the order of ids, as everybody does, so that two batches never wait for each other. Of what is to be born there
+-- must be none.
 -- name: versions
 SELECT uuid_send(id), version FROM transactions WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE;
 
@@ -104,11 +105,7 @@ SELECT *, $31::bigint FROM unnest(
     $10::bigint[], $11::bigint[], $12::text[], $13::bigint[], $14::double precision[], $15::text[], $16::text[],
     $17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::integer[], $23::bytea[], $24::text[],
     $25::boolean[], $26::integer[], $27::uuid[], $28::uuid[], $29::text[], $30::boolean[]
-)
-ON CONFLICT DO NOTHING RETURNING uuid_send(id);
-
--- name: delete_transactions
-DELETE FROM transactions WHERE id = ANY ($1);
+);
 
 -- What is fixed at birth (client, region, created_at, announced, reference, attempt, redrive_of) is not written again.
 -- name: update_transactions

@@ -159,8 +159,8 @@ CREATE TABLE keys (
     PRIMARY KEY (client, kind, value, freed, region)
 );
 
--- By time, for archiving: rows lie as they came, so this stays tiny.
-CREATE INDEX keys_tx ON keys USING brin (tx);
+-- By time, for archiving.
+CREATE INDEX keys_tx ON keys (tx);
 
 CREATE TABLE idempotency (
     client text COLLATE "C" NOT NULL,
@@ -170,7 +170,7 @@ CREATE TABLE idempotency (
     tx     uuid NOT NULL,
     PRIMARY KEY (client, key, region)
 );
-CREATE INDEX idempotency_tx ON idempotency USING brin (tx);
+CREATE INDEX idempotency_tx ON idempotency (tx);
 
 CREATE TABLE clients (
     id          text PRIMARY KEY,
