@@ -145,6 +145,35 @@ class Stopped(DependencyError):
     retry_after = 30
 
 
+class RegionFenced(DependencyError):
+    """Another region has taken this one over, and has not told it everything yet; call that one."""
+
+    code = "region_fenced"
+
+
+class OwnedElsewhere(ConflictError):
+    """The transaction is another region's to go on with."""
+
+    code = "owned_elsewhere"
+
+    def __init__(self, region: int) -> None:
+        super().__init__(f"region {region} goes on with this transaction; call it there")
+        self.region = region
+
+
+class HomeRegionLost(DependencyError):
+    """The region that issued this id is gone, and its message had not come here before."""
+
+    code = "home_region_lost"
+    retry_after = 30
+
+
+class NotReplicated(DependencyError):
+    """It is stored in its region, but no other one has confirmed it in the time that was given."""
+
+    code = "not_replicated"
+
+
 class Contended(StoreUnavailable):
     """A batch met others again and again, or waited for one too long; each of its writes may do better alone."""
 

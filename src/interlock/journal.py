@@ -26,7 +26,9 @@ from interlock.transaction import Transaction
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-_Then = Callable[[], None]
+#: Told where in the store's log the commit ends.
+_Then = Callable[[int], None]
+_Failed = Callable[[], None]
 _WON = Won()
 
 
@@ -40,7 +42,7 @@ class _Waiting(NamedTuple):
     #: Called if it has won.
     then: _Then | None = None
     #: Called if it could not be written.
-    failed: _Then | None = None
+    failed: _Failed | None = None
 
 
 #: The longest that a write waits for company.
@@ -161,7 +163,7 @@ class Journal:
             self._begin(loop)
         return await future
 
-    def note(self, write: Write, failed: _Then) -> None:
+    def note(self, write: Write, failed: _Failed) -> None:
         """Write something that nobody waits for and whose loss is no harm; it goes with the next batch.
 
         failed: called if it could not be written.
@@ -304,7 +306,11 @@ class Journal:
         self._waiting.clear()
 
     def _settle(
-        self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], results: "list[Outcome | BaseException]"
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batch: list[_Waiting],
+        results: "list[Outcome | BaseException]",
+        position: int,
     ) -> None:
         if self._patience_timer is not None:
             self._patience_timer.cancel()
@@ -313,9 +319,10 @@ class Journal:
             self._awaited = None
         self._stuck = False
         for (write, future, then, failed), result in zip(batch, results, strict=True):
-            follows = failed if isinstance(result, BaseException) else then if isinstance(result, Won) else None
-            if follows is not None:
-                _call(loop, follows)
+            if isinstance(result, Won) and then is not None:
+                _call(loop, then, position)
+            elif isinstance(result, BaseException) and failed is not None:
+                _call(loop, failed)
             if future is None:
                 continue
             if future.done():  # its caller has gone; what was written stays written
@@ -346,7 +353,8 @@ class Journal:
         self.tally.writes += len(batch)
         self.tally.failures += sum(isinstance(result, BaseException) for result in results)
         self.tally.recent.append((len(batch), loop.time() - started))
-        loop.call_soon_threadsafe(self._settle, loop, batch, results)
+        # Of a batch that was split this is the last part's place, behind all others.
+        loop.call_soon_threadsafe(self._settle, loop, batch, results, self._store.position)
 
     def _outcomes(self, writes: list[Write | None]) -> "list[Outcome | BaseException]":
         """An outcome or error for each write; one that breaks the batch does not fail its neighbours."""
@@ -416,9 +424,9 @@ def _heard(asked: "asyncio.Future[Any]") -> None:
         asked.exception()
 
 
-def _call(loop: asyncio.AbstractEventLoop, follows: _Then) -> None:
+def _call(loop: asyncio.AbstractEventLoop, follows: Callable[..., None], *about: int) -> None:
     """A mistake in what follows one write must not keep its neighbours from hearing of theirs."""
     try:
-        follows()
+        follows(*about)
     except Exception as exc:  # noqa: BLE001 - told to the loop, as a callback's always is
         loop.call_exception_handler({"message": "what follows a commit failed", "exception": exc})

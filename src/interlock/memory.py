@@ -47,6 +47,7 @@ class Memory:
         self._transactions: OrderedDict[UUID, Transaction] = OrderedDict()
         self._answers: OrderedDict[UUID, Body] = OrderedDict()
         self._collected: OrderedDict[UUID, None] = OrderedDict()
+        self._places: OrderedDict[UUID, int] = OrderedDict()
         self._waiters: dict[UUID, set[asyncio.Future[None]]] = {}
         #: Transactions without an end, by client: as last read from the store, and what was committed here since.
         self.in_flight: Counter[str] = Counter()
@@ -93,6 +94,7 @@ class Memory:
         self._transactions.clear()
         self._answers.clear()
         self._collected.clear()
+        self._places.clear()
 
     def forget(self, transaction: UUID) -> None:
         """What is remembered of it turned out stale."""
@@ -105,6 +107,14 @@ class Memory:
     def answer(self, transaction: UUID) -> Body | None:
         """Its answer, if that is recent."""
         return self._answers.get(transaction)
+
+    def place(self, transaction: UUID, position: int) -> None:
+        """Where in the store's log its last change was committed."""
+        _put(self._places, transaction, position, _TRANSACTIONS)
+
+    def position(self, transaction: UUID) -> int | None:
+        """Where that was, if it is recent and was done here."""
+        return self._places.get(transaction)
 
     def first_collection(self, transaction: UUID) -> bool:
         """True the first time that an answer is fetched, as far as we remember."""

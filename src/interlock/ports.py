@@ -19,6 +19,7 @@ from uuid import UUID
 
 from interlock.chain import Gap, Head, Link
 from interlock.iso20022.codes import HeldCause, Status
+from interlock.regions.rules import Post
 from interlock.transaction import (
     Body,
     BodyKind,
@@ -108,6 +109,11 @@ class Stale:
 
 
 @dataclass(frozen=True, slots=True)
+class Refenced:
+    """It was decided under an epoch that is over; nothing of this write was kept. Decide again under `Store.post`."""
+
+
+@dataclass(frozen=True, slots=True)
 class KeysTaken:
     """These keys are another's; nothing of this write was kept."""
 
@@ -122,7 +128,7 @@ class IdempotencyTaken:
     digest: bytes
 
 
-Outcome = Won | Stale | KeysTaken | IdempotencyTaken
+Outcome = Won | Stale | Refenced | KeysTaken | IdempotencyTaken
 
 
 # -- what is read -----------------------------------------------------------------------------------------------------
@@ -169,9 +175,20 @@ class Store(Protocol):
     #: Whether other processes may write to it at the same time.
     shared: bool
 
+    #: Number of the region that it writes for.
+    region: int
+
     @property
     def connected(self) -> bool:
         """Whether the last attempt to reach it succeeded."""
+
+    @property
+    def post(self) -> Post:
+        """The epoch under which is written, and the peers that may take over, as of the last commit."""
+
+    @property
+    def position(self) -> int:
+        """Where in the store's log the last commit of the writer's thread ends; 0 where no other region listens."""
 
     # -- writing --
 

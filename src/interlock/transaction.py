@@ -26,6 +26,8 @@ class Clock(StrEnum):
     DECIDE = "decide"
     #: An outside answer is due within it.
     CHECK = "check"
+    #: A rejection or cancellation is intended, and a peer's word awaited: looked at again then.
+    PEER = "peer"
 
 
 class Deadline(Struct, frozen=True, kw_only=True):
@@ -161,6 +163,8 @@ class Transaction(Struct, frozen=True, kw_only=True):
     digest: bytes | None = None
     #: Definition of the answer; None while there is none, or where none is due.
     answer: str | None = None
+    #: SHA-256 of the answer, from the intent to end on: its bytes are fixed before anybody sees them.
+    answer_digest: bytes | None = None
     #: False where the message received is itself an answer, and so never answered.
     answer_due: bool = True
     attempt: int = 1

@@ -31,6 +31,8 @@ from interlock.errors import (
     IllegalDecision,
     InterlockError,
     NoAnswer,
+    OwnedElsewhere,
+    RegionFenced,
     Stopped,
     StoreUnavailable,
     TooManyInFlight,
@@ -52,12 +54,14 @@ from interlock.ports import (
     Outcome,
     Page,
     Query,
+    Refenced,
     Stale,
     Store,
     Won,
 )
+from interlock.regions.rules import OnTakeover
 from interlock.routes import Route, Routes, WhenStopped
-from interlock.stages import deliver, way
+from interlock.stages import deliver, release, way
 from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Refusal
 from interlock.stages.steps import Steps
@@ -180,6 +184,12 @@ class Workflow:
         self.tracing: Tracing | None = None
         #: Called with each deadline that a commit has set.
         self.on_deadline: Callable[[Deadline], None] = lambda _: None
+        #: Called with each transaction whose end is intended, and where that was committed; None: some time before.
+        self.on_intent: Callable[[Transaction, int | None], None] = lambda *_: None
+        #: Regions that this one has taken over: what they had begun is ours to go on with.
+        self.taken: frozenset[int] = frozenset()
+        #: Whether an end on this route is a fact at once.
+        self.alone: Callable[[Route], bool] = lambda _: not store.post.guards
 
     # -- starting --
 
@@ -218,7 +228,10 @@ class Workflow:
             self.taken_over += len(page)
             for transaction in page:
                 self.memory.forget(transaction.id)
-                self._half_way[transaction.id] = transaction
+                if transaction.standing.state is State.ENDING:
+                    self.on_intent(transaction, None)
+                else:
+                    self._half_way[transaction.id] = transaction
             self._stirred = True
             await self.go_on()
         return taken_over
@@ -286,7 +299,7 @@ class Workflow:
         async def apply(present: Transaction, _: _Taken) -> Change | None:
             if judge(present.standing, EventKind.STAGE_FAULT) is None or present.deadline is None:
                 return None
-            steps = Steps(present, self.now())
+            steps = self._steps(present)
             steps.take(EventKind.STAGE_FAULT, note=f"failed: {type(exc).__name__}", flagged=True)
             return Change(after=steps.transaction, events=steps.events, read=steps.read)
 
@@ -302,9 +315,11 @@ class Workflow:
         route = self._routes.choose(client, announced)
         self._admit(client, route)
         newborn = self._newborn(client, route, announced=announced, reference=reference)
-        change = way.issued(way.issue(newborn, newborn.created_at))
-        await self._commit(change)
-        return change.after
+        for _ in range(_TRIES):
+            change = way.issued(self._birth(newborn))
+            if isinstance(await self._commit(change), Won):
+                return change.after
+        raise StoreUnavailable("the region's epoch changes all the time; try again")
 
     async def receive(self, client: str, transaction_id: UUID, content: bytes) -> Transaction:
         """Take the message for an id; durable, and as far on its way as it can go, on return.
@@ -322,7 +337,7 @@ class Workflow:
         async def decide(present: Transaction, taken: _Taken) -> Change | None:
             if present.standing.state is not State.ACCP:
                 return await self._repeated(content)(present, taken)
-            return self._advance(lambda: Steps(present, self.now()), structs.replace(arrival, taken=taken))
+            return self._advance(lambda: self._steps(present), structs.replace(arrival, taken=taken))
 
         return await self._pursue(transaction, decide)
 
@@ -337,7 +352,7 @@ class Workflow:
                 )
             if present.digest != digest:
                 raise DuplicateMismatch(f"{present.id} already has another message; ask for a new id")
-            steps = Steps(present, self.now())
+            steps = self._steps(present)
             steps.take(EventKind.RECEIVED, actor=present.client, note="the same message again")
             return Change(after=steps.transaction, events=steps.events, read=steps.read)
 
@@ -383,9 +398,7 @@ class Workflow:
         """Commit a transaction that is born with its message."""
         taken: _Taken = {}
         for _ in range(_TRIES):
-            change = self._advance(
-                lambda: way.issue(newborn, newborn.created_at), structs.replace(arrival, taken=taken)
-            )
+            change = self._advance(lambda: self._birth(newborn), structs.replace(arrival, taken=taken))
             outcome = await self._commit(change)
             match outcome:
                 case Won():
@@ -397,6 +410,8 @@ class Workflow:
                     taken = {**taken, **dict(outcome.taken)}
                 case IdempotencyTaken():
                     return outcome
+                case Refenced():
+                    continue
                 case Stale():
                     self.memory.forget(change.original.after.id if change.original else change.after.id)
                     raise IllegalDecision("the transaction to be driven again has just changed; look at it once more")
@@ -475,7 +490,7 @@ class Workflow:
 
     async def control(self, order: Control) -> int:
         """Stop or resume a route or client; how many transactions go on because of it."""
-        await self._journal.commit(order, lambda: self._give(order))
+        await self._journal.commit(order, lambda _: self._give(order))
         return 0 if order.stopped else await self.resume()
 
     @property
@@ -500,7 +515,7 @@ class Workflow:
             if kind is None:
                 return None
             inspection, payments = await self._facts(present)
-            steps = Steps(present, self.now())
+            steps = self._steps(present)
             way.decided(steps, kind, decision, route)
             return way.finish(steps, inspection, payments)
 
@@ -527,14 +542,16 @@ class Workflow:
         route = self._routes.choose(original.client, original.definition)
         self._admit(original.client, route)
         newborn = self._newborn(original.client, route, reference=original.reference, of=original)
-        told = Steps(original, newborn.created_at)
+        told = self._steps(original)
         told.take(EventKind.REDRIVEN, actor=actor, note=f"as {newborn.id}", redriven_as=newborn.id)
         arrival = Arrival(
             inspection=inspection,
             route=route,
             stopped=self._stop(original.client, route),
             root=root,
-            original=Change(after=told.transaction, events=told.events, read=told.read),
+            original=await self._whole(
+                original, Change(after=told.transaction, events=told.events, read=told.read)
+            ),
         )
         outcome = await self._bear(newborn, arrival)
         assert isinstance(outcome, Transaction)  # a redrive has no idempotency key to lose
@@ -553,7 +570,7 @@ class Workflow:
             if present.deadline is None or present.deadline.at > now:
                 return None  # it ended, or another clock runs now
             inspection, payments = await self._facts(present)
-            steps = Steps(present, now)
+            steps = self._steps(present)
             way.expire(steps, self._routes.named(present.route))
             return way.finish(steps, inspection, payments)
 
@@ -568,7 +585,7 @@ class Workflow:
         inspection, payments = await self._facts(present)
         assert inspection is not None  # both states have a message
         if present.standing.state is State.ACSP:
-            steps = Steps(present, self.now())
+            steps = self._steps(present)
             way.settle(steps, route, steps.now)
             return way.finish(steps, inspection, payments)
         root = None if present.redrive_of is None else await self._root(present)
@@ -578,7 +595,81 @@ class Workflow:
             if payment.status is Status.RJCT
         }
         arrival = Arrival(inspection=inspection, route=route, taken=taken, refused=refused, root=root)
-        return self._advance(lambda: Steps(present, self.now()), arrival)
+        return self._advance(lambda: self._steps(present), arrival)
+
+    # -- regions --
+
+    def _steps(self, present: Transaction) -> Steps:
+        """Steps of a transaction that is ours, under the region's present epoch.
+
+        Raises RegionFenced, OwnedElsewhere.
+        """
+        post, region = self._store.post, self._settings.region
+        if post.fenced:
+            raise RegionFenced("this region was taken over and does not know yet what was decided for it")
+        if present.region != region and present.region not in self.taken:
+            raise OwnedElsewhere(present.region)
+        alone = self.alone(self._routes.named(present.route))
+        return Steps(present, self.now(), alone=alone, epoch=post.epoch, region=region)
+
+    def _birth(self, newborn: Transaction) -> Steps:
+        post = self._store.post
+        if post.fenced:
+            raise RegionFenced("this region was taken over and does not know yet what was decided for it")
+        newborn = structs.replace(newborn, epoch=post.epoch)
+        return way.issue(newborn, newborn.created_at, alone=self.alone(self._routes.named(newborn.route)))
+
+    async def _whole(self, before: Transaction, change: Change) -> Change:
+        """The change with what else must be written where the transaction becomes ours with it."""
+        if change.read or before.version == 0 or change.payments:
+            return change
+        return structs.replace(change, payments=await self._journal.read(self._store.payments, before.id))
+
+    async def conclude(self, transaction: Transaction) -> Transaction:
+        """An end was intended, and whoever could take this region over has it: make it a fact, if it is in time."""
+
+        async def apply(present: Transaction, _: _Taken) -> Change | None:
+            if present.standing.state is not State.ENDING:
+                return None
+            steps = self._steps(present)
+            if not self.alone(self._routes.named(present.route)) and present.epoch != steps.transaction.epoch:
+                # The guards were others when it was committed: what they have said counts no more.
+                self.on_intent(present, None)
+                return None
+            if present.standing.end is Status.ACSC and release.is_late(present.deadline, steps.now):
+                inspection, payments = await self._facts(present)
+                way.expire(steps, self._routes.named(present.route))
+                return way.finish(steps, inspection, payments)
+            body = await self._answer(present)
+            return way.conclude(steps, None if body is None else body.definition)
+
+        return await self._pursue(transaction, apply)
+
+    async def _answer(self, transaction: Transaction) -> Body | None:
+        """The answer that its end has, or is to have."""
+        if transaction.answer_digest is None:
+            return None
+        body = self.memory.answer(transaction.id)
+        if body is None or body.digest != transaction.answer_digest:
+            body = await self._journal.read(self._store.message, transaction.id, BodyKind.OUTBOX)
+        assert body is not None  # it was committed with the intent
+        return body
+
+    async def take_over_from(self, transaction: Transaction, verdict: OnTakeover) -> Transaction:
+        """Decide what a lost region has left behind, as its taker."""
+
+        async def apply(present: Transaction, _: _Taken) -> Change | None:
+            if present.region != transaction.region or present.standing.is_final:
+                return None  # it was decided already
+            steps, route = self._steps(present), self._routes.named(present.route)
+            way.taken_over(steps, verdict.event, route)
+            if present.standing.state is State.ENDING:
+                body = await self._answer(present)
+                return way.ended_as_intended(steps, None if body is None else body.definition)
+            inspection, payments = await self._facts(present)
+            return way.finish(steps, inspection, payments)
+
+        return await self._pursue(transaction, apply)
 
     async def _facts(self, transaction: Transaction) -> tuple[Inspection | None, tuple[Payment, ...]]:
         """The message received, looked at again, and its payments as they stand."""
@@ -596,10 +687,13 @@ class Workflow:
             change = await decide(transaction, taken)
             if change is None:
                 return transaction
+            change = await self._whole(transaction, change)
             outcome = await self._commit(change)
             match outcome:
                 case Won():
                     return change.after
+                case Refenced():
+                    continue
                 case KeysTaken():
                     taken = {**taken, **dict(outcome.taken)}
                 case _:
@@ -610,18 +704,18 @@ class Workflow:
     def _commit(self, change: Change) -> Awaitable[Outcome]:
         if self.tracing is not None:
             return self._commit_traced(self.tracing, change)
-        return self._journal.commit(change, lambda: self._remember(change))
+        return self._journal.commit(change, lambda position: self._remember(change, position))
 
     async def _commit_traced(self, tracing: "Tracing", change: Change) -> Outcome:
         after = change.after
         brings = change.read == 0 or any(body.kind is BodyKind.INBOX for body in change.bodies)
         with tracing.step("commit", after.id, _told(after), brings=brings, instead_of=after.redrive_of) as span:
 
-            def won() -> None:
+            def won(position: int) -> None:
                 # Of this batch: the next one is not begun before all of it have been told.
                 writes, seconds = self._journal.tally.recent[-1]
                 span.set_attributes({"interlock.batch.writes": writes, "interlock.batch.seconds": seconds})
-                self._remember(change)
+                self._remember(change, position)
 
             outcome = await self._journal.commit(change, won)
             span.set_attribute("interlock.outcome", type(outcome).__name__)
@@ -633,7 +727,11 @@ class Workflow:
             return _UNSEEN
         return self.tracing.step(name, transaction.id, _told(transaction))
 
-    def _remember(self, change: Change) -> None:
+    def _remember(self, change: Change, position: int) -> None:
+        if position:
+            self.memory.place(change.after.id, position)
+        if change.after.standing.state is State.ENDING:
+            self.on_intent(change.after, position)
         if self.memory.keep(change):
             self.memory.lasted.add(change.after.standing.status or "", self.now() - change.after.created_at)
         self._rest(change.after)
@@ -686,13 +784,17 @@ class Workflow:
         payments = await self._journal.read(self._store.payments, transaction_id)
         status = transaction.standing.status
         assert status is not None  # what is stored has had an event
+        if transaction.standing.state is State.ENDING:  # nothing of an end is shown before it is a fact
+            return tuple(structs.replace(p, status=status, reason=None) for p in payments)
         return tuple(p if p.status.is_final else structs.replace(p, status=status) for p in payments)
 
     async def message(self, client: str | None, transaction_id: UUID, kind: BodyKind) -> Body:
         """One of its two messages, as it was received or sent. Raises NoAnswer where there is none."""
-        await self._own(client, transaction_id, _Recall.END)
+        transaction = await self._own(client, transaction_id, _Recall.END)
+        if kind is BodyKind.OUTBOX and transaction.answer is None:
+            raise NoAnswer(f"there is no {kind} message")
         body = self.memory.answer(transaction_id) if kind is BodyKind.OUTBOX else None
-        if body is None:
+        if body is None or (kind is BodyKind.OUTBOX and body.digest != transaction.answer_digest):
             body = await self._journal.read(self._store.message, transaction_id, kind)
         if body is None:
             raise NoAnswer(f"there is no {kind} message")

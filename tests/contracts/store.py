@@ -131,7 +131,7 @@ def birth(client: str = ALICE, at: datetime = AT, *, sla: timedelta = timedelta(
         EventKind.RECEIVED, actor=client, digest=sha256(content).digest(), definition="pacs.008.001.08", payments=1
     )
     whole: dict[str, Any] = {"bodies": (body(content),), "payments": (payment(),), **parts}
-    return Change(after=steps.transaction, events=steps.events, read=0, **whole)
+    return Change(after=_answered(steps.transaction, whole), events=steps.events, read=0, **whole)
 
 
 def step(before: Transaction, kind: EventKind, at: datetime = AT, **parts: Any) -> Change:
@@ -142,7 +142,7 @@ def step(before: Transaction, kind: EventKind, at: datetime = AT, **parts: Any) 
     after = steps.transaction
     if after.standing.end is not None:
         parts.setdefault("ends_all", (after.standing.end, reason))
-    return Change(after=after, events=steps.events, read=steps.read, **parts)
+    return Change(after=_answered(after, parts), events=steps.events, read=steps.read, **parts)
 
 
 def settled(before: Transaction, at: datetime = AT, **parts: Any) -> Change:
@@ -151,7 +151,15 @@ def settled(before: Transaction, at: datetime = AT, **parts: Any) -> Change:
     steps.take(EventKind.PASSED)
     steps.take(EventKind.SETTLED)
     parts.setdefault("ends_all", (Status.ACSC, None))
-    return Change(after=steps.transaction, events=steps.events, read=steps.read, **parts)
+    return Change(after=_answered(steps.transaction, parts), events=steps.events, read=steps.read, **parts)
+
+
+def _answered(transaction: Transaction, parts: dict[str, Any]) -> Transaction:
+    """The transaction with the digest of the answer that a change brings."""
+    for one in parts.get("bodies", ()):
+        if one.kind is BodyKind.OUTBOX:
+            return structs.replace(transaction, answer_digest=one.digest)
+    return transaction
 
 
 def poisoned() -> Change:

@@ -41,6 +41,8 @@ def a_write(name: str = "r") -> Control:
 class ScriptedStore:
     """Does what its script says at each commit; then commits."""
 
+    position = 0
+
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
         #: The token of each commit, claim and release, in order.
@@ -400,7 +402,7 @@ async def test_what_follows_a_commit_follows_it_however_late(store: ScriptedStor
     followed: list[str] = []
     store.gone()
     with pytest.raises(OutcomeUnknown):
-        await journal.commit(a_write("late"), lambda: followed.append("late"))
+        await journal.commit(a_write("late"), lambda _: followed.append("late"))
     assert followed == []
     store.gate.set()
     await _until_it_answers(journal)

@@ -19,12 +19,29 @@ INTERLOCK = "interlock"
 class Steps:
     """Collects events; `now` and `alone` (no peer can take over) hold for all of them."""
 
-    def __init__(self, transaction: Transaction, now: datetime, *, alone: bool = True) -> None:
+    def __init__(
+        self,
+        transaction: Transaction,
+        now: datetime,
+        *,
+        alone: bool = True,
+        epoch: int | None = None,
+        region: int | None = None,
+    ) -> None:
+        """epoch: of the region now; None: the transaction's. region: the one that takes the steps; another than the
+        transaction's own writes a row of its own, as born.
+        """
         self._read = transaction.version
+        if region is not None and region != transaction.region:
+            transaction, self._read = replace(transaction, region=region), 0
+        if epoch is not None and epoch != transaction.epoch:
+            transaction = replace(transaction, epoch=epoch)
         self._events: list[Event] = []
         self.now = now
         self._alone = alone
         self.transaction = transaction
+        #: One of the steps has decided an end; it is a fact with them where the transaction is final.
+        self.ends = False
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -54,6 +71,7 @@ class Steps:
         before = self.transaction
         step = lifecycle.apply(before.standing, kind, alone=self._alone)
         fused = step.effect is Effect.END and step.standing.is_final
+        self.ends |= step.effect is Effect.END
         version = before.version + 1
         self._events.append(
             Event(

@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from interlock.decisions import Decision
+from interlock.iso20022 import reasons
 from interlock.iso20022.answers import Answer
 from interlock.iso20022.codes import Status
 from interlock.iso20022.findings import Finding
@@ -64,9 +65,20 @@ class Arrival(Struct, frozen=True, kw_only=True):
 UNBORN = Standing()
 
 
-def issue(transaction: Transaction, now: datetime) -> Steps:
+#: Ours, for what a takeover has cancelled.
+RECOVERED = "RCVR"
+_RECOVERY_REASON = reasons.reason_for("cancelled_by_recovery")
+#: Handed over, or about to be, for all that is known.
+_UNKNOWN = (State.HANDING, State.HANDED, State.HELD_UNKNOWN)
+#: How long a rejection or cancellation waits for a peer before that is recorded.
+_PEER_WITHIN = timedelta(seconds=30)
+#: And how long until it is looked at again.
+_PEER_AGAIN = timedelta(hours=1)
+
+
+def issue(transaction: Transaction, now: datetime, *, alone: bool = True) -> Steps:
     """The birth of a transaction."""
-    steps = Steps(transaction, now)
+    steps = Steps(transaction, now, alone=alone)
     steps.take(EventKind.ID_ISSUED, actor=transaction.client)
     return steps
 
@@ -136,6 +148,10 @@ def settle(steps: Steps, route: Route, now: datetime) -> None:
 def expire(steps: Steps, route: Route) -> None:
     """The clock that runs has run out."""
     clock = steps.transaction.deadline
+    if clock is not None and clock.clock is Clock.PEER:
+        later = Deadline(clock=Clock.PEER, at=steps.now + _PEER_AGAIN)
+        steps.take(EventKind.PEER_UNCONFIRMED, note="no peer has confirmed the end; it stays intended", deadline=later)
+        return
     which = "time" if clock is None else _CLOCK_WORDS[clock.clock]
     steps.take(EventKind.DEADLINE, reason=route.timeout_reason, code=TIMED_OUT, note=f"the {which} ran out")
 
@@ -144,6 +160,7 @@ _CLOCK_WORDS = {
     Clock.SLA: "time for the transaction",
     Clock.DECIDE: "time for the consumer's decision",
     Clock.CHECK: "time for an outside check",
+    Clock.PEER: "time for a peer's word",
 }
 
 
@@ -187,18 +204,75 @@ def decided(steps: Steps, kind: EventKind, decision: Decision, route: Route) -> 
 def finish(steps: Steps, inspection: Inspection | None, payments: tuple[Payment, ...]) -> Change:
     """The change of steps that were taken after the message had come: with the answer if they ended it."""
     transaction = steps.transaction
-    if not transaction.standing.is_final:
+    if not steps.ends:
         return Change(after=transaction, events=steps.events, read=steps.read)
     refused = {p.ordinal: (p.reason or "NARR", None) for p in payments if p.status is Status.RJCT}
     answer = release.answer(transaction, inspection, refused, transaction.updated_at)
+    transaction, bodies = _answered(transaction, answer)
+    is_final = transaction.standing.is_final
     return Change(
-        after=replace(transaction, answer=None if answer is None else answer.definition),
+        after=transaction,
         events=steps.events,
         read=steps.read,
-        bodies=() if answer is None else (outbox(answer),),
-        ends_all=(_status(transaction), transaction.reason) if payments else None,
+        bodies=bodies,
+        ends_all=(_status(transaction), transaction.reason) if payments and is_final else None,
+        deliveries=deliver.run(transaction.answer) if is_final else (),
+    )
+
+
+def conclude(steps: Steps, answer: str | None) -> Change:
+    """The end that was intended becomes a fact: what waited for a peer's word is shown. answer: its definition."""
+    before = steps.transaction
+    steps.take(EventKind.ENDED, reason=before.reason, code=before.code, note=before.note, answer=answer)
+    after = steps.transaction
+    return Change(
+        after=after,
+        events=steps.events,
+        read=steps.read,
+        ends_all=(_status(after), after.reason) if after.payments else None,
         deliveries=deliver.run(answer),
     )
+
+
+def taken_over(steps: Steps, event: EventKind, route: Route) -> None:
+    """A peer has taken the transaction over: cancelled, held for a decision, as intended, or unknown."""
+    before = steps.transaction
+    if before.standing.state is State.ENDING:
+        steps.take(event, reason=before.reason, code=before.code, note=before.note)
+        return
+    note = "its region was lost; another has taken it over"
+    if event is EventKind.TAKEN_OVER_HOLD and before.standing.state not in (State.ACCP, *_UNKNOWN):
+        deadline = Deadline(clock=Clock.DECIDE, at=steps.now + route.decide_within)
+        steps.take(event, note=note, deadline=deadline)
+    else:
+        steps.take(event, reason=_RECOVERY_REASON, code=RECOVERED, note=note)
+
+
+def ended_as_intended(steps: Steps, answer: str | None) -> Change:
+    """The change of a taker that makes the lost region's last intent a fact: the same end, the same bytes."""
+    transaction = replace(steps.transaction, answer=answer)
+    return Change(
+        after=transaction,
+        events=steps.events,
+        read=steps.read,
+        ends_all=(_status(transaction), transaction.reason) if transaction.payments else None,
+        deliveries=deliver.run(answer),
+    )
+
+
+def _answered(transaction: Transaction, answer: Answer | None) -> tuple[Transaction, tuple[Body, ...]]:
+    """An end with its answer, and what of it is told already: nothing, as long as it is only intended."""
+    body = None if answer is None else outbox(answer)
+    digest = None if body is None else body.digest
+    bodies = () if body is None else (body,)
+    if transaction.standing.is_final:
+        answered = replace(transaction, answer=None if body is None else body.definition, answer_digest=digest)
+        return answered, bodies
+    deadline = transaction.deadline
+    if transaction.standing.end is not Status.ACSC:
+        # Nothing replaces it any more, so its clock has nothing left to do.
+        deadline = Deadline(clock=Clock.PEER, at=transaction.updated_at + _PEER_WITHIN)
+    return replace(transaction, answer_digest=digest, deadline=deadline), bodies
 
 
 def outbox(answer: Answer) -> Body:
@@ -247,12 +321,11 @@ def _change(
     """entered: the message entered ACTC, so that it reserves its keys."""
     inspection, transaction = arrival.inspection, steps.transaction
     bodies: tuple[Body, ...] = () if before.digest is not None else (inbox(inspection),)
-    answer: Answer | None = None
-    if transaction.standing.is_final:
+    if steps.ends:
         narrated = {ordinal: (refusal.reason, refusal.note) for ordinal, refusal in refused.items()}
         answer = release.answer(transaction, inspection, narrated, transaction.updated_at, untreatable=untreatable)
-        transaction = replace(transaction, answer=None if answer is None else answer.definition)
-        bodies += () if answer is None else (outbox(answer),)
+        transaction, answers = _answered(transaction, answer)
+        bodies += answers
     reserves, names = _keys(transaction, arrival, refused, entered=entered)
     change = Change(
         after=transaction,
@@ -261,7 +334,7 @@ def _change(
         bodies=bodies,
         reserves=reserves,
         names=names + (_reference(transaction) if steps.read == 0 else ()),
-        deliveries=deliver.run(answer),
+        deliveries=deliver.run(transaction.answer) if transaction.standing.is_final else (),
         idempotency=arrival.idempotency,
         original=arrival.original,
     )

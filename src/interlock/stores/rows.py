@@ -21,6 +21,7 @@ from interlock.ports import (
     KeysTaken,
     Open,
     Outcome,
+    Refenced,
     SigningKey,
     Stale,
     Won,
@@ -30,6 +31,7 @@ from interlock.transaction import Clock, Deadline, Key, KeyKind, Payment, Transa
 Row = tuple[Any, ...]
 WON = Won()
 STALE = Stale()
+REFENCED = Refenced()
 _zstd = threading.local()
 #: An id is made a moment after its transaction's time is read; ranges of ids are wider by far more than that.
 ID_SLACK = timedelta(minutes=1)
@@ -42,7 +44,7 @@ def born(t: Transaction) -> Row:
         t.standing.end, micros(t.created_at), micros(t.updated_at),
         None if t.deadline is None else t.deadline.clock, None if t.deadline is None else micros(t.deadline.at),
         t.sla_left, t.announced, t.definition, t.message_id, t.reference, t.reason, t.code, t.note, t.payments,
-        t.digest, t.answer, int(t.answer_due), t.attempt, t.redrive_of and t.redrive_of.bytes,
+        t.digest, t.answer, t.answer_digest, int(t.answer_due), t.attempt, t.redrive_of and t.redrive_of.bytes,
         t.redriven_as and t.redriven_as.bytes, t.approved_by, int(t.flagged),
     )  # fmt: skip
 
@@ -53,7 +55,7 @@ def grown(t: Transaction) -> Row:
         t.epoch, t.version, t.route, t.standing.state, t.standing.status, t.standing.end, micros(t.updated_at),
         None if t.deadline is None else t.deadline.clock, None if t.deadline is None else micros(t.deadline.at),
         t.sla_left, t.definition, t.message_id, t.reason, t.code, t.note, t.payments, t.digest, t.answer,
-        int(t.answer_due), t.redriven_as and t.redriven_as.bytes, t.approved_by, int(t.flagged),
+        t.answer_digest, int(t.answer_due), t.redriven_as and t.redriven_as.bytes, t.approved_by, int(t.flagged),
     )  # fmt: skip
 
 
@@ -62,7 +64,7 @@ def transaction(*row: Any) -> Transaction:
     (
         id_, client, region, epoch, version, route, state, status, end, created, updated, due_clock, due_at,
         sla_left, announced, definition, message_id, reference, reason, code, note, payments, digest, answer,
-        answer_due, attempt, redrive_of, redriven_as, approved_by, flagged,
+        answer_digest, answer_due, attempt, redrive_of, redriven_as, approved_by, flagged,
     ) = row  # fmt: skip
     return Transaction(
         id=UUID(bytes=id_),
@@ -86,6 +88,7 @@ def transaction(*row: Any) -> Transaction:
         payments=payments,
         digest=digest,
         answer=answer,
+        answer_digest=answer_digest,
         answer_due=bool(answer_due),
         attempt=attempt,
         redrive_of=None if redrive_of is None else UUID(bytes=redrive_of),
@@ -185,6 +188,8 @@ def _packed(outcome: Outcome) -> list[Any]:
             return ["won"]
         case Stale():
             return ["stale"]
+        case Refenced():
+            return ["refenced"]
         case KeysTaken():
             return ["keys", [[k.kind, k.value, k.payment, holder.bytes] for k, holder in outcome.taken]]
         case IdempotencyTaken():
@@ -204,6 +209,8 @@ def _unpacked(kind: str, *rest: Any) -> Outcome:
             return WON
         case "stale":
             return STALE
+        case "refenced":
+            return REFENCED
         case "keys":
             return KeysTaken(
                 tuple((Key(kind=KeyKind(k), value=v, payment=p), UUID(bytes=holder)) for k, v, p, holder in rest[0])

@@ -32,6 +32,7 @@ from interlock.ports import (
     SigningKey,
     Write,
 )
+from interlock.regions.rules import Post
 from interlock.stores import rows as mapping
 from interlock.stores import sqlite_filters
 from interlock.stores.files import sync_folder
@@ -82,12 +83,15 @@ class SqliteStore:
     """`interlock.ports.Store` over one file."""
 
     shared = False
+    #: Nobody can take this region over, and nobody listens.
+    post = Post()
+    position = 0
     connected = True
 
     def __init__(self, path: Path, *, region: int = 0, vfs: str | None = None) -> None:
         """Open the file, make or migrate it. Raises ConfigError where it is newer than this program."""
         self.path = path
-        self._region = region
+        self.region = region
         self._vfs = vfs
         self._local = threading.local()
         self._readers: list[apsw.Connection] = []
@@ -125,13 +129,13 @@ class SqliteStore:
                 db.execute(migration.text)
                 db.pragma("user_version", migration.number)
         if not db.execute("SELECT 1 FROM writer").fetchall():
-            db.execute("INSERT INTO writer VALUES (1, ?, 1, 0, 0, x'', x'', 0, ?)", (self._region, GENESIS))
+            db.execute("INSERT INTO writer VALUES (1, ?, 1, 0, 0, x'', x'', 0, ?)", (self.region, GENESIS))
 
     def _load(self) -> None:
         """What the writer keeps in mind between commits; read again whenever a commit has failed."""
         with _translated():
             region, incarnation, _, _, _, seq, head = self._one("writer") or ()
-            self._region, self._incarnation = region, incarnation
+            self.region, self._incarnation = region, incarnation
             self._chain_seq, self._chain_hash = seq, head
             (self._next_row,) = self._one("next_row") or (1,)
 
@@ -141,7 +145,7 @@ class SqliteStore:
     @property
     def _number(self) -> int:
         """The writer's number, with which its keys begin: region and incarnation."""
-        return int(self._region * 1000 + self._incarnation)
+        return int(self.region * 1000 + self._incarnation)
 
     # -- writing --
 

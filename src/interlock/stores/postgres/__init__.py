@@ -24,6 +24,7 @@ from interlock.chain import decode as decode_event
 from interlock.errors import ConfigError, Contended, LeaseLost, OutcomeUnknown, StoreUnavailable
 from interlock.iso20022.codes import HeldCause, Status
 from interlock.ports import Client, Control, IdempotencyTaken, Open, Outcome, Page, Query, SigningKey, Write
+from interlock.regions.rules import Post
 from interlock.stores import rows as mapping
 from interlock.stores.postgres import filters, schema
 from interlock.stores.postgres.batch import Batch, Raced, Seat, administer
@@ -47,8 +48,11 @@ Row = TupleRow
 #: How often a batch is tried again that met others at the wrong moment: a partition of each of the coming days may be
 #: made while it is on its way.
 _TRIES = 20
-#: What says that it has: a key came or went, two wait for each other, a partition was made for rows on their way.
-_RACES = (Raced, psycopg.errors.DeadlockDetected, psycopg.errors.CheckViolation)
+#: What says that it has: a key came or went, two wait for each other, a partition was made for rows on their way, a row
+#: came that was not there when we looked.
+_RACES = (
+    Raced, psycopg.errors.DeadlockDetected, psycopg.errors.CheckViolation, psycopg.errors.UniqueViolation
+)  # fmt: skip
 #: Events read at a time where a chain is walked.
 _CHAIN_PAGE = 5000
 #: Transactions that have a name in common, looked at together.
@@ -65,14 +69,25 @@ class PostgresStore:
     shared = True
 
     def __init__(
-        self, url: str, *, region: int = 0, lease: float = 5.0, partition_days: int = 1, migrate: bool = True
+        self,
+        url: str,
+        *,
+        region: int = 0,
+        lease: float = 5.0,
+        partition_days: int = 1,
+        migrate: bool = True,
+        regional: bool = False,
     ) -> None:
         """Connect, and make or migrate the schema if that is allowed.
 
-        lease: seconds after which a process that is silent is given up. Raises ConfigError, StoreUnavailable.
+        lease: seconds after which a process that is silent is given up. regional: other regions are connected, so that
+        all is committed under the region's epoch. Raises ConfigError, StoreUnavailable.
         """
         self.url = url
-        self._region = region
+        self.region = region
+        self._regional = regional
+        self.post = Post()
+        self.position = 0
         self._lease = lease
         self._partition_days = partition_days
         self._sql = queries("postgres")
@@ -106,11 +121,16 @@ class PostgresStore:
         found = fetch(connection, self._sql["region"])
         if not found:
             server = fetch(connection, self._sql["server"])[0][0]
-            connection.execute(self._sql["make_region"], (self._region, server))
+            connection.execute(self._sql["make_region"], (self.region, server))
             found = fetch(connection, self._sql["region"])
-        if found[0][0] != self._region:
-            raise ConfigError(f"region_number: the database is of region {found[0][0]}, not {self._region}")
+        if found[0][0] != self.region:
+            raise ConfigError(f"region_number: the database is of region {found[0][0]}, not {self.region}")
         self._partitions = schema.partitions(connection)
+        post = _post(fetch(connection, self._sql["post"]))
+        if self._regional:
+            self.post = post
+        elif post != Post():
+            raise ConfigError(f"regions: the database is of several regions, as region {self.region}; name its peers")
 
     def _settle_in(self, connection: Connection) -> None:
         """What every new writing connection begins with: by which server it is."""
@@ -138,7 +158,7 @@ class PostgresStore:
     @property
     def _number(self) -> int:
         """The writer's number, with which its keys begin: region and incarnation."""
-        return self._region * 1_000_000 + self._incarnation
+        return self.region * 1_000_000 + self._incarnation
 
     # -- writing --
 
@@ -150,7 +170,7 @@ class PostgresStore:
                 journal = self._sit_down(connection, writer)
                 ((token,),) = fetch(connection, self._sql["take_journal"], (writer, journal, self._lease))
         self._seat = Seat(
-            region=self._region, writer=writer, journal=journal, token=token, lease=self._lease,
+            region=self.region, writer=writer, journal=journal, token=token, lease=self._lease, regional=self._regional,
         )  # fmt: skip
         return int(token)
 
@@ -193,6 +213,8 @@ class PostgresStore:
         committing = False
         try:
             outcomes = work.prepare(writes)
+            if self._regional:
+                self.post = work.post
             committing = True
             self._warnings.clear()
             work.finish(batch, outcomes)
@@ -218,6 +240,7 @@ class PostgresStore:
             # Somebody has cancelled the wait for the standby: it is committed here, and maybe nowhere else. To read it
             # back is to wait again.
             raise OutcomeUnknown(f"the server was not sure of its commit: {self._warnings[-1]}")
+        self.position = work.position
         return outcomes
 
     def _roll_back(self, connection: Connection) -> None:
@@ -230,7 +253,7 @@ class PostgresStore:
 
     def _administer(self, writes: Sequence[Write]) -> list[Outcome]:
         with translated():
-            administer(self._writer.get(), writes)
+            administer(self._writer.get(), self.region, writes)
         return [mapping.WON] * len(writes)
 
     def committed(self, batch: bytes) -> list[Outcome] | None:
@@ -242,6 +265,8 @@ class PostgresStore:
             # The lock is had only once the server is done with our former connection's commit, whichever way; and its
             # own commit waits for the standbys, so what it tells is as durable as what it asks about.
             rows = fetch(connection, self._sql["committed"], (seat.writer, seat.journal))
+            if self._regional:
+                self.position = fetch(connection, self._sql["position"])[0][0]
         last, outcomes, token = rows[0] if rows else (b"", b"", seat.token)
         if last != batch and token != seat.token:
             raise OutcomeUnknown("another process has written to this journal since")
@@ -263,12 +288,12 @@ class PostgresStore:
             try:
                 with connection.transaction():
                     self._fence(connection, token)
-                    taken = fetch(connection, self._sql["claim"], (token, orphans, limit, self._floor))
+                    taken = fetch(connection, self._sql["claim"], (token, orphans, limit, self._floor, self.region))
             except psycopg.Error:
                 self._seat = None  # whether we have taken something is not known: under another token it is an orphan's
                 raise
             if len(taken) < limit:
-                connection.execute(self._sql["forget_orphans"], (orphans, self._floor))
+                connection.execute(self._sql["forget_orphans"], (orphans, self._floor, self.region))
         return tuple(sorted((mapping.transaction(*row) for row in taken), key=lambda transaction: transaction.id))
 
     def _fence(self, connection: Connection, token: int) -> None:
@@ -367,7 +392,8 @@ class PostgresStore:
         yield from ((lower, upper) for upper, lower in pairwise([*edges, _NULL_ID]))
 
     def history(self, transaction: UUID) -> tuple[Event, ...]:
-        return tuple(decode_event(row[0])[1] for row in self._rows("history", transaction))
+        events = (decode_event(row[0])[1] for row in self._rows("history", transaction))
+        return tuple(sorted(events, key=lambda event: (event.epoch, event.seq)))
 
     def payments(self, transaction: UUID) -> tuple[Payment, ...]:
         return tuple(mapping.payment(*row) for row in self._rows("payments", transaction))
@@ -386,7 +412,7 @@ class PostgresStore:
         return self._first(str, "archived", transaction)
 
     def in_flight(self, after: UUID | None, limit: int) -> tuple[Transaction, ...]:
-        open_ = [id_ for (id_,) in self._rows("in_flight", self._floor, after or _NULL_ID, limit)]
+        open_ = [id_ for (id_,) in self._rows("in_flight", self._floor, after or _NULL_ID, limit, self.region)]
         return self._several(open_)
 
     def ended(self, transactions: Collection[UUID]) -> frozenset[UUID]:
@@ -394,19 +420,21 @@ class PostgresStore:
 
     def overdue(self, now: datetime, limit: int) -> tuple[Transaction, ...]:
         newest = UUID(bytes=mapping.id_bound(now + _CLOCKS_APART))
-        due = [id_ for (id_,) in self._rows("overdue", micros(now), self._floor, newest, limit)]
+        due = [id_ for (id_,) in self._rows("overdue", micros(now), self._floor, newest, limit, self.region)]
         return self._several(due)
 
     def _several(self, ids: Sequence[UUID]) -> tuple[Transaction, ...]:
         """Those of these ids, in their order."""
         if not ids:
             return ()
-        rows = self._rows("several", ids)
+        rows = self._rows("several", ids, self.region)
         found = {transaction.id: transaction for transaction in starmap(mapping.transaction, rows)}
         return tuple(found[id_] for id_ in ids if id_ in found)
 
     def next_deadline(self) -> Deadline | None:
-        return self._first(lambda clock, at: Deadline(clock=Clock(clock), at=moment(at)), "next_deadline", self._floor)
+        return self._first(
+            lambda clock, at: Deadline(clock=Clock(clock), at=moment(at)), "next_deadline", self._floor, self.region
+        )
 
     def idempotent(self, client: str, key: str) -> IdempotencyTaken | None:
         return self._first(lambda id_, digest: IdempotencyTaken(UUID(bytes=id_), digest), "idempotent", client, key)
@@ -424,10 +452,10 @@ class PostgresStore:
         return tuple(mapping.control(*row) for row in self._rows("controls"))
 
     def open_by_client(self) -> Mapping[str, int]:
-        return dict(self._rows("open_by_client", self._floor))
+        return dict(self._rows("open_by_client", self._floor, self.region))
 
     def open_by_status(self) -> Mapping[tuple[Status, HeldCause | None], Open]:
-        return mapping.opened(self._rows("open_by_status", self._floor))
+        return mapping.opened(self._rows("open_by_status", self._floor, self.region))
 
     def parked_deliveries(self) -> int:
         return int(self._rows("parked_deliveries")[0][0])
@@ -499,6 +527,11 @@ class PostgresStore:
         for line in [*self._readers, self._writer]:
             line.drop()
         self._readers.clear()
+
+
+def _post(rows: Sequence[Row]) -> Post:
+    ((epoch, guards, fenced),) = rows
+    return Post(epoch, frozenset(guards), fenced)
 
 
 def _journal_name(region: int, writer: int, journal: int) -> str:

@@ -30,6 +30,7 @@ from interlock.ports import (
     SigningKey,
     Write,
 )
+from interlock.regions.rules import Post
 from interlock.stores import rows as mapping
 from interlock.stores.postgres.arrays import Bigs, Bytes, Column, Floats, Ids, Integers, Smalls, Texts, Truths, columns
 from interlock.stores.postgres.connections import Connection
@@ -42,14 +43,14 @@ Name = tuple[str, str, str]
 
 _BORN = (
     Ids, Texts, Integers, Integers, Integers, Texts, Texts, Texts, Texts, Bigs, Bigs, Texts, Bigs, Floats, Texts, Texts,
-    Texts, Texts, Texts, Texts, Texts, Integers, Bytes, Texts, Truths, Integers, Ids, Ids, Texts, Truths,
+    Texts, Texts, Texts, Texts, Texts, Integers, Bytes, Texts, Bytes, Truths, Integers, Ids, Ids, Texts, Truths,
 )  # fmt: skip
 _GROWN = (
     Integers, Integers, Texts, Texts, Texts, Texts, Bigs, Texts, Bigs, Floats, Texts, Texts, Texts, Texts, Texts,
-    Integers, Bytes, Texts, Truths, Ids, Texts, Truths, Ids,
+    Integers, Bytes, Texts, Bytes, Truths, Ids, Texts, Truths, Ids,
 )  # fmt: skip
 _EVENTS = (Ids, Integers, Bytes, Bytes, Bytes)
-_BODIES = (Ids, Smalls, Texts, Bytes, Bytes)
+_BODIES = (Ids, Smalls, Integers, Texts, Bytes, Bytes)
 _PAYMENTS = (Ids, Integers, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts)
 _KEYS = (Texts, Texts, Texts, Ids, Integers)
 _DELIVERIES = (Ids, Texts, Texts, Bigs)
@@ -62,10 +63,13 @@ class Raced(ConflictError):
 class Seat:
     """Who writes: the process's journal and lease."""
 
-    __slots__ = ("journal", "lease", "region", "token", "writer")
+    __slots__ = ("journal", "lease", "region", "regional", "token", "writer")
 
-    def __init__(self, *, region: int, writer: int, journal: int, token: int, lease: float) -> None:
-        """writer: number of region and incarnation. lease: seconds."""
+    def __init__(
+        self, *, region: int, writer: int, journal: int, token: int, lease: float, regional: bool = False
+    ) -> None:
+        """writer: number of region and incarnation. lease: seconds. regional: other regions are connected."""
+        self.regional = regional
         self.region = region
         self.writer = writer
         self.journal = journal
@@ -83,6 +87,10 @@ class Batch:
         self._chain_seq = 0
         self._chain_hash = b""
         self._latest: int | None = None
+        #: Under which this batch is committed; known once it is prepared.
+        self.post = Post()
+        #: Where in the server's log the commit ends; 0 where nobody asks.
+        self.position = 0
 
     # -- the whole --
 
@@ -97,13 +105,16 @@ class Batch:
         with self._connection.pipeline() as pipeline:
             self._run("BEGIN")
             seat = self._seat
+            if seat.regional:
+                self._do("under_epoch")
             fence = self._do("fence", seat.writer, seat.journal, seat.token)
             tried = self._try(first)
             pipeline.sync()
             rows = fence.fetchall()
             if not rows:
                 raise LeaseLost("this process's lease has run out, or another has its journal")
-            self._chain_seq, self._chain_hash = rows[0]
+            self._chain_seq, self._chain_hash, epoch, guards, fenced = rows[0]
+            self.post = Post(epoch, frozenset(guards), fenced)
         outcomes.update(self._judge(first, tried))
         for before, wave in pairwise(waves):
             with self._connection.pipeline() as pipeline:
@@ -125,7 +136,11 @@ class Batch:
                 self._chain_seq, self._chain_hash, self._latest, seat.lease,
             )  # fmt: skip
             self._run("COMMIT")
+            # After the commit, for before it the end of the log is not yet behind it.
+            position = self._do("position") if seat.regional else None
             pipeline.sync()
+            if position is not None:
+                self.position = position.fetchall()[0][0]
 
     def _do(self, name: str, *bindings: Any) -> Cursor:
         return self._run(self._sql[name], bindings)
@@ -139,9 +154,9 @@ class Batch:
 
     def _try(self, wave: "_Wave") -> "_Tried":
         tried = _Tried()
-        touched = [*wave.read, *(change.after.id.bytes for change in wave.born)]
+        touched = [*wave.read, *wave.born]
         if touched:
-            tried.versions = self._do("versions", Ids(sorted(touched)))
+            tried.versions = self._do("versions", Ids(sorted(touched)), self._seat.region)
         if wave.idempotency:
             clients, keys, digests, ids = zip(*wave.idempotency, strict=True)
             claims = Texts(clients), Texts(keys), Bytes(digests), self._seat.region, Ids(ids)
@@ -152,12 +167,14 @@ class Batch:
 
     def _judge(self, wave: "_Wave", tried: "_Tried") -> dict[int, Outcome]:
         """What the changes of a wave came to, as far as they did not win; what losers did is undone."""
-        if tried.all_won(wave):
+        if tried.all_won(wave) and not self._others_hold(wave) and self._is_of(wave):
             return {}
         claimed = {id_ for (id_,) in tried.idempotency.fetchall()} if tried.idempotency else set()
         used = self._used([row for row in wave.idempotency if row[3] not in claimed])
         got = set(tried.keys.fetchall()) if tried.keys else set()
         holders = self._holders([name for name in wave.keys if name not in got])
+        if self._seat.regional and wave.keys:
+            holders = {**holders, **self._abroad(wave)}
         lost: dict[int, Outcome] = {}
         for number, change in wave.changes:
             outcome = self._lost(change, tried.present, used, holders)
@@ -174,8 +191,10 @@ class Batch:
         holders: "dict[Name, _Holder]",
     ) -> Outcome | None:
         after, id_ = change.after, change.after.id.bytes
+        if change.after.epoch != self.post.epoch and self._seat.regional:
+            return mapping.REFENCED
         original = change.original
-        if original is not None and versions.get(original.after.id.bytes) != original.read:
+        if original is not None and versions.get(original.after.id.bytes, 0) != original.read:
             return mapping.STALE
         if versions.get(id_, 0) != change.read:
             return mapping.STALE
@@ -212,6 +231,23 @@ class Batch:
         return {
             (client, kind, value): _Holder(tx, payment, free=(tx, payment) in failed)
             for client, kind, value, tx, payment in rows
+        }
+
+    def _is_of(self, wave: "_Wave") -> bool:
+        """Whether all was decided under the epoch that stands."""
+        return not self._seat.regional or all(change.after.epoch == self.post.epoch for _, change in wave.changes)
+
+    def _others_hold(self, wave: "_Wave") -> bool:
+        """Whether another region has one of the keys, as far as that has come here."""
+        return bool(self._seat.regional and wave.keys and self._abroad(wave))
+
+    def _abroad(self, wave: "_Wave") -> "dict[Name, _Holder]":
+        """Keys that another region's transactions hold and that are not free."""
+        rows = self._do("held_abroad", *columns((Texts, Texts, Texts), list(wave.keys)), self._seat.region).fetchall()
+        return {
+            (client, kind, value): _Holder(tx, payment, free=False)
+            for client, kind, value, tx, payment in rows
+            if tx != wave.keys[client, kind, value][3]
         }
 
     def _undo(
@@ -255,7 +291,7 @@ class Batch:
         self._insert("insert_transactions", _BORN, born, seat.token)
         grown = [(*mapping.grown(change.after), change.after.id.bytes) for change in won if change.read]
         if grown:
-            self._do("update_transactions", *columns(_GROWN, grown), seat.token)
+            self._do("update_transactions", *columns(_GROWN, grown), seat.token, seat.region)
         events = [row for change in won for row in self._linked(change)]
         if events:
             base = self._chain_seq - len(events)
@@ -300,9 +336,9 @@ class Batch:
             for change in old
             for ordinal, status, reason in change.ended
         ]
-        self._insert("end_payments", (Ids, Integers, Texts, Texts), one)
+        self._insert("end_payments", (Ids, Integers, Texts, Texts), one, self._seat.region)
         every = [(change.after.id.bytes, *change.ends_all) for change in old if change.ends_all is not None]
-        self._insert("end_all_payments", (Ids, Texts, Texts), every)
+        self._insert("end_all_payments", (Ids, Texts, Texts), every, self._seat.region)
 
     def _write_others(self, others: Sequence[Write]) -> None:
         updates = []
@@ -320,14 +356,14 @@ class Batch:
                     self._do("put_control", scope, write.name, write.stopped, write.actor, write.note, at)
                 case DeliveryUpdate():
                     updates.append((write.transaction.bytes, write.channel, write.state, micros(write.at)))
-        self._insert("update_deliveries", _DELIVERIES, sorted(updates))
+        self._insert("update_deliveries", _DELIVERIES, sorted(updates), self._seat.region)
 
 
-def administer(connection: Connection, writes: Sequence[Write]) -> None:
+def administer(connection: Connection, region: int, writes: Sequence[Write]) -> None:
     """Write clients, keys and orders beside the processes that serve; fences nobody."""
     if any(isinstance(write, Change) for write in writes):
         raise LeaseLost("only a process that is registered may change transactions")
-    batch = Batch(connection, Seat(region=0, writer=0, journal=0, token=0, lease=0))
+    batch = Batch(connection, Seat(region=region, writer=0, journal=0, token=0, lease=0))
     with connection.transaction():
         batch._write_others(writes)  # noqa: SLF001 - the same statements
 
@@ -339,7 +375,7 @@ def _bodies(change: Change) -> Iterator[tuple[Any, ...]]:
     id_ = change.after.id.bytes
     for body in change.bodies:
         outbox = int(body.kind is BodyKind.OUTBOX)
-        yield id_, outbox, body.definition, body.digest, mapping.compress(body.content)
+        yield id_, outbox, change.after.version, body.definition, body.digest, mapping.compress(body.content)
 
 
 def _paid(change: Change) -> Iterator[tuple[Any, ...]]:
@@ -396,7 +432,8 @@ class _Wave:
         #: With their numbers in the batch.
         self.changes: list[tuple[int, Change]] = []
         self.others: list[Write] = []
-        self.born: list[Change] = []
+        #: Ids of which there must be no row.
+        self.born: set[bytes] = set()
         #: Versions that were read, by id.
         self.read: dict[bytes, int] = {}
         #: Client, key, digest, id.
@@ -419,8 +456,8 @@ class _Wave:
         for change in (write, write.original):
             if change is not None and change.read:
                 self.read[change.after.id.bytes] = change.read
-        if not write.read:
-            self.born.append(write)
+            elif change is not None:
+                self.born.add(change.after.id.bytes)
         if write.idempotency is not None:
             claim = write.idempotency
             self.idempotency.append((write.after.client, claim.key, claim.digest, write.after.id.bytes))

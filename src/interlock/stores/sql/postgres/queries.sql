@@ -10,7 +10,7 @@
 -- name: transaction
 uuid_send(t.id), t.client, t.region, t.epoch, t.version, t.route, t.state, t.status, t."end", t.created_at, t.updated_at,
 t.due_clock, t.due_at, t.sla_left, t.announced, t.definition, t.message_id, t.reference, t.reason, t.code, t.note,
-t.payments, t.digest, t.answer, t.answer_due, t.attempt, uuid_send(t.redrive_of), uuid_send(t.redriven_as),
+t.payments, t.digest, t.answer, t.answer_digest, t.answer_due, t.attempt, uuid_send(t.redrive_of), uuid_send(t.redriven_as),
 t.approved_by, t.flagged
 
 -- -- a process and its journal ---------------------------------------------------------------------------------------
@@ -59,7 +59,8 @@ WHERE j.token IS NOT NULL AND j.token <> $1 AND {over};
 
 -- name: claim
 WITH taken AS MATERIALIZED (
-    SELECT id, region FROM transactions WHERE claim = ANY ($2) AND state IN ('ACTC', 'ACSP') AND id >= $4
+    SELECT id, region FROM transactions
+    WHERE claim = ANY ($2) AND state IN ('ACTC', 'ACSP', 'ending', 'handing') AND id >= $4 AND region = $5
     ORDER BY id LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE transactions t SET claim = $1 FROM taken WHERE t.id = taken.id AND t.region = taken.region AND t.id >= $4
@@ -68,7 +69,8 @@ RETURNING {transaction};
 -- An orphan whose transactions are all taken over (those being taken over are still under its token).
 -- name: forget_orphans
 DELETE FROM orphans o WHERE token = ANY ($1) AND NOT EXISTS (
-    SELECT 1 FROM transactions WHERE claim = o.token AND state IN ('ACTC', 'ACSP') AND id >= $2
+    SELECT 1 FROM transactions
+    WHERE claim = o.token AND state IN ('ACTC', 'ACSP', 'ending', 'handing') AND id >= $2 AND region = $3
 );
 
 -- name: release
@@ -86,25 +88,42 @@ DELETE FROM leads WHERE token = $1;
 
 -- Locks the journal until the commit: nobody can take it over, nor its transactions, while a commit is under way.
 -- name: fence
-SELECT chain_seq, chain_hash FROM journals
-WHERE writer = $1 AND journal = $2 AND token = $3 AND lease_until > clock_timestamp() FOR NO KEY UPDATE;
+SELECT j.chain_seq, j.chain_hash, r.epoch, r.guards, r.fenced FROM journals j, region r
+WHERE j.writer = $1 AND j.journal = $2 AND j.token = $3 AND j.lease_until > clock_timestamp() FOR NO KEY UPDATE OF j;
+
+-- Whoever changes the region's epoch waits for all who hold this; asked for before anything is read, so that what is read
+-- is what stands until the commit. (A lock on the row itself would be written to the log with every commit.)
+-- name: under_epoch
+SELECT pg_advisory_xact_lock_shared({post_lock});
+
+-- name: change_epoch
+SELECT pg_advisory_xact_lock({post_lock});
+
+-- name: post_lock
+5865306410
+
+-- name: change_post
+UPDATE region SET epoch = $2, guards = $3::integer[], fenced = $4 WHERE epoch = $1;
+
+-- name: post
+SELECT epoch, guards, fenced FROM region;
 
 -- In the order of ids, as everybody does, so that two batches never wait for each other. Of what is to be born there
 -- must be none.
 -- name: versions
-SELECT uuid_send(id), version FROM transactions WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE;
+SELECT uuid_send(id), version FROM transactions WHERE id = ANY ($1) AND region = $2 ORDER BY id FOR NO KEY UPDATE;
 
 -- name: insert_transactions
 INSERT INTO transactions (
     id, client, region, epoch, version, route, state, status, "end", created_at, updated_at, due_clock, due_at,
-    sla_left, announced, definition, message_id, reference, reason, code, note, payments, digest, answer, answer_due,
-    attempt, redrive_of, redriven_as, approved_by, flagged, claim
+    sla_left, announced, definition, message_id, reference, reason, code, note, payments, digest, answer,
+    answer_digest, answer_due, attempt, redrive_of, redriven_as, approved_by, flagged, claim
 )
-SELECT *, $31::bigint FROM unnest(
+SELECT *, $32::bigint FROM unnest(
     $1::uuid[], $2::text[], $3::integer[], $4::integer[], $5::integer[], $6::text[], $7::text[], $8::text[], $9::text[],
     $10::bigint[], $11::bigint[], $12::text[], $13::bigint[], $14::double precision[], $15::text[], $16::text[],
     $17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::integer[], $23::bytea[], $24::text[],
-    $25::boolean[], $26::integer[], $27::uuid[], $28::uuid[], $29::text[], $30::boolean[]
+    $25::bytea[], $26::boolean[], $27::integer[], $28::uuid[], $29::uuid[], $30::text[], $31::boolean[]
 );
 
 -- What is fixed at birth (client, region, created_at, announced, reference, attempt, redrive_of) is not written again.
@@ -113,17 +132,19 @@ UPDATE transactions t SET
     epoch = u.epoch, version = u.version, route = u.route, state = u.state, status = u.status, "end" = u."end",
     updated_at = u.updated_at, due_clock = u.due_clock, due_at = u.due_at, sla_left = u.sla_left,
     definition = u.definition, message_id = u.message_id, reason = u.reason, code = u.code, note = u.note,
-    payments = u.payments, digest = u.digest, answer = u.answer, answer_due = u.answer_due,
-    redriven_as = u.redriven_as, approved_by = u.approved_by, flagged = u.flagged, claim = $24
+    payments = u.payments, digest = u.digest, answer = u.answer, answer_digest = u.answer_digest,
+    answer_due = u.answer_due, redriven_as = u.redriven_as, approved_by = u.approved_by, flagged = u.flagged,
+    claim = $25
 FROM unnest(
     $1::integer[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[],
     $9::bigint[], $10::double precision[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
-    $16::integer[], $17::bytea[], $18::text[], $19::boolean[], $20::uuid[], $21::text[], $22::boolean[], $23::uuid[]
+    $16::integer[], $17::bytea[], $18::text[], $19::bytea[], $20::boolean[], $21::uuid[], $22::text[], $23::boolean[],
+    $24::uuid[]
 ) AS u (
     epoch, version, route, state, status, "end", updated_at, due_clock, due_at, sla_left, definition, message_id,
-    reason, code, note, payments, digest, answer, answer_due, redriven_as, approved_by, flagged, id
+    reason, code, note, payments, digest, answer, answer_digest, answer_due, redriven_as, approved_by, flagged, id
 )
-WHERE t.id = u.id AND t.id = ANY ($23);
+WHERE t.id = u.id AND t.id = ANY ($24) AND t.region = $26;
 
 -- name: insert_idempotency
 INSERT INTO idempotency (client, key, region, digest, tx)
@@ -160,6 +181,16 @@ SELECT k.* FROM unnest($1::text[], $2::text[], $3::text[]) AS u (client, kind, v
     SELECT client, kind, value, uuid_send(tx), payment FROM keys
     WHERE client = u.client AND kind = u.kind AND value = u.value
         AND freed = '00000000-0000-0000-0000-000000000000' AND region = $4 OFFSET 0
+) k;
+
+-- What other regions hold and have not let go: a payment that came to nothing anywhere did so for good.
+-- name: held_abroad
+SELECT k.* FROM unnest($1::text[], $2::text[], $3::text[]) AS u (client, kind, value) CROSS JOIN LATERAL (
+    SELECT client, kind, value, uuid_send(tx), payment FROM keys h
+    WHERE client = u.client AND kind = u.kind AND value = u.value
+        AND freed = '00000000-0000-0000-0000-000000000000' AND region <> $4 AND NOT EXISTS (
+            SELECT 1 FROM payments p WHERE p.tx = h.tx AND p.ordinal = h.payment AND p.status IN ('RJCT', 'CANC')
+        ) OFFSET 0
 ) k;
 
 -- name: failed_payments
@@ -202,9 +233,10 @@ FROM unnest($1::uuid[], $2::integer[], $3::bytea[], $4::bytea[], $5::bytea[]) WI
     AS u (tx, seq, content, previous, hash, number);
 
 -- name: insert_bodies
-INSERT INTO bodies (tx, kind, writer, definition, digest, content)
-SELECT tx, kind, $6::integer, definition, digest, content
-FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::bytea[], $5::bytea[]) AS u (tx, kind, definition, digest, content);
+INSERT INTO bodies (tx, kind, writer, seq, definition, digest, content)
+SELECT tx, kind, $7::integer, seq, definition, digest, content
+FROM unnest($1::uuid[], $2::smallint[], $3::integer[], $4::text[], $5::bytea[], $6::bytea[])
+    AS u (tx, kind, seq, definition, digest, content);
 
 -- name: insert_payments
 INSERT INTO payments (
@@ -221,12 +253,12 @@ FROM unnest(
 -- name: end_payments
 UPDATE payments p SET status = u.status, reason = u.reason
 FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[]) AS u (tx, ordinal, status, reason)
-WHERE p.tx = u.tx AND p.tx = ANY ($1) AND p.ordinal = u.ordinal AND p.status NOT IN ('ACSC', 'RJCT', 'CANC');
+WHERE p.tx = u.tx AND p.tx = ANY ($1) AND p.ordinal = u.ordinal AND p.region = $5 AND p.status NOT IN ('ACSC', 'RJCT', 'CANC');
 
 -- name: end_all_payments
 UPDATE payments p SET status = u.status, reason = u.reason
 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS u (tx, status, reason)
-WHERE p.tx = u.tx AND p.tx = ANY ($1) AND p.status NOT IN ('ACSC', 'RJCT', 'CANC');
+WHERE p.tx = u.tx AND p.tx = ANY ($1) AND p.region = $4 AND p.status NOT IN ('ACSC', 'RJCT', 'CANC');
 
 -- name: insert_deliveries
 INSERT INTO deliveries (tx, channel, region, state, at)
@@ -237,25 +269,34 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[]) AS u (tx, channel,
 -- name: update_deliveries
 UPDATE deliveries d SET state = u.state, at = u.at
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[]) AS u (tx, channel, state, at)
-WHERE d.tx = u.tx AND d.tx = ANY ($1) AND d.channel = u.channel AND d.state NOT IN ('confirmed', u.state);
+WHERE d.tx = u.tx AND d.tx = ANY ($1) AND d.channel = u.channel AND d.region = $5
+    AND d.state NOT IN ('confirmed', u.state);
 
 -- name: put_client
-INSERT INTO clients (id, name, secret_mac, scopes, created_at, disabled_at) VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (id) DO UPDATE SET
-    name = excluded.name, secret_mac = excluded.secret_mac, scopes = excluded.scopes, disabled_at = excluded.disabled_at;
+INSERT INTO clients (id, name, secret_mac, scopes, created_at, disabled_at, region, changed_at)
+SELECT $1, $2, $3, $4, $5, $6, number, {now} FROM region
+ON CONFLICT (id, region) DO UPDATE SET
+    name = excluded.name, secret_mac = excluded.secret_mac, scopes = excluded.scopes,
+    disabled_at = excluded.disabled_at, changed_at = excluded.changed_at;
 
 -- name: put_signing_key
-INSERT INTO signing_keys (id, private_pem, created_at, retired_at) VALUES ($1, $2, $3, $4)
-ON CONFLICT (id) DO UPDATE SET retired_at = excluded.retired_at;
+INSERT INTO signing_keys (id, private_pem, created_at, retired_at, region, changed_at)
+SELECT $1, $2, $3, $4, number, {now} FROM region
+ON CONFLICT (id, region) DO UPDATE SET retired_at = excluded.retired_at, changed_at = excluded.changed_at;
 
 -- name: put_control
-INSERT INTO controls (scope, name, stopped, actor, note, at) VALUES ($1, $2, $3, $4, $5, $6);
+INSERT INTO controls (scope, name, stopped, actor, note, at, region, seq)
+SELECT $1, $2, $3, $4, $5, $6, number, (SELECT coalesce(max(seq), 0) + 1 FROM controls) FROM region;
 
 -- name: seal
 UPDATE journals SET
     batch = $4, outcomes = $5, chain_seq = $6, chain_hash = $7, latest = greatest(latest, $8),
     lease_until = clock_timestamp() + $9 * interval '1 second'
 WHERE writer = $1 AND journal = $2 AND token = $3;
+
+-- The end of what the server has written to its log; whoever has flushed up to here has every commit before.
+-- name: position
+SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint;
 
 -- Waits for whatever commit of ours the server may still be at.
 -- name: committed
@@ -264,27 +305,32 @@ SELECT batch, outcomes, token FROM journals WHERE writer = $1 AND journal = $2 F
 -- -- reading ---------------------------------------------------------------------------------------------------------
 
 -- name: get
-SELECT {transaction} FROM transactions t WHERE t.id = $1;
+SELECT {transaction} FROM transactions t WHERE t.id = $1 ORDER BY t.epoch DESC LIMIT 1;
 
 -- name: history
 SELECT content FROM events WHERE tx = $1 ORDER BY seq;
 
 -- name: payments
 SELECT ordinal, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason
-FROM payments WHERE tx = $1 ORDER BY ordinal;
+FROM payments WHERE tx = $1 AND region = (SELECT region FROM transactions WHERE id = $1 ORDER BY epoch DESC LIMIT 1)
+ORDER BY ordinal;
 
 -- name: message
-SELECT definition, digest, content FROM bodies WHERE tx = $1 AND kind = $2;
+SELECT definition, digest, content FROM bodies WHERE tx = $1 AND kind = $2 AND ($2 = 0 OR digest = (
+    SELECT answer_digest FROM transactions WHERE id = $1 ORDER BY epoch DESC LIMIT 1
+)) LIMIT 1;
 
 -- name: delivery
-SELECT state FROM deliveries WHERE tx = $1 AND channel = $2;
+SELECT state FROM deliveries WHERE tx = $1 AND channel = $2 ORDER BY state = 'confirmed' DESC, at DESC LIMIT 1;
 
 -- name: archived
 SELECT name FROM archives WHERE lower <= $1 AND $1 < upper AND restored_at IS NULL ORDER BY archived_at DESC LIMIT 1;
 
 -- By the small index of what has no end, not by that of all ids.
 -- name: in_flight
-WITH open AS MATERIALIZED (SELECT id FROM transactions WHERE due_at IS NOT NULL AND id >= $1 AND id > $2)
+WITH open AS MATERIALIZED (
+    SELECT id FROM transactions WHERE due_at IS NOT NULL AND id >= $1 AND id > $2 AND region = $4
+)
 SELECT id FROM open ORDER BY id LIMIT $3;
 
 -- name: ended
@@ -292,13 +338,14 @@ SELECT uuid_send(id) FROM transactions WHERE id = ANY ($1) AND state = 'end';
 
 -- Asked many times a second, and as good as never is there one: so the bounds leave few partitions to plan for.
 -- name: overdue
-SELECT id FROM transactions WHERE due_at <= $1 AND id >= $2 AND id < $3 ORDER BY due_at LIMIT $4;
+SELECT id FROM transactions WHERE due_at <= $1 AND id >= $2 AND id < $3 AND region = $5 ORDER BY due_at LIMIT $4;
 
 -- name: several
-SELECT {transaction} FROM transactions t WHERE t.id = ANY ($1);
+SELECT {transaction} FROM transactions t WHERE t.id = ANY ($1) AND t.region = $2;
 
 -- name: next_deadline
-SELECT due_clock, due_at FROM transactions WHERE due_at IS NOT NULL AND id >= $1 ORDER BY due_at LIMIT 1;
+SELECT due_clock, due_at FROM transactions WHERE due_at IS NOT NULL AND id >= $1 AND region = $2
+ORDER BY due_at LIMIT 1;
 
 -- No transaction older than this one is without an end, nor will be again.
 -- name: floor
@@ -308,29 +355,37 @@ SELECT min(id::text)::uuid FROM transactions WHERE due_at IS NOT NULL;
 SELECT uuid_send(tx), digest FROM idempotency WHERE client = $1 AND key = $2;
 
 -- name: client
-SELECT id, name, secret_mac, scopes, created_at, disabled_at FROM clients WHERE id = $1;
+SELECT id, name, secret_mac, scopes, created_at, disabled_at FROM clients WHERE id = $1 ORDER BY changed_at DESC LIMIT 1;
 
 -- name: clients
-SELECT id, name, secret_mac, scopes, created_at, disabled_at FROM clients ORDER BY created_at, id;
+SELECT * FROM (
+    SELECT DISTINCT ON (id) id, name, secret_mac, scopes, created_at, disabled_at FROM clients ORDER BY id, changed_at DESC
+) c ORDER BY created_at, id;
 
 -- name: signing_keys
-SELECT id, private_pem, created_at, retired_at FROM signing_keys ORDER BY created_at, id;
+SELECT * FROM (
+    SELECT DISTINCT ON (id) id, private_pem, created_at, retired_at FROM signing_keys ORDER BY id, changed_at DESC
+) k ORDER BY created_at, id;
 
 -- name: controls
-SELECT DISTINCT ON (scope, name) scope, name, stopped, actor, note, at FROM controls ORDER BY scope, name, seq DESC;
+SELECT DISTINCT ON (scope, name) scope, name, stopped, actor, note, at FROM controls
+ORDER BY scope, name, seq DESC, at DESC;
 
 -- name: open_by_client
-SELECT client, count(*) FROM transactions WHERE due_at IS NOT NULL AND id >= $1 GROUP BY client;
+SELECT client, count(*) FROM transactions WHERE due_at IS NOT NULL AND id >= $1 AND region = $2 GROUP BY client;
 
 -- name: open_by_status
-SELECT state, status, count(*), min(created_at) FROM transactions WHERE due_at IS NOT NULL AND id >= $1
+SELECT state, status, count(*), min(created_at) FROM transactions WHERE due_at IS NOT NULL AND id >= $1 AND region = $2
 GROUP BY state, status;
 
 -- name: parked_deliveries
 SELECT count(*) FROM deliveries WHERE state = 'parked';
 
+-- name: now
+(extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+
 -- name: clock
-SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
+SELECT {now};
 
 -- name: latest
 SELECT max(latest) FROM journals;

@@ -14,7 +14,26 @@ CREATE TABLE region (
     -- Identifier and timeline of the server when this was noted.
     server      text NOT NULL,
     -- Proof of the key that client secrets are kept under.
-    key_proof   bytea
+    key_proof   bytea,
+    -- Since when several regions are connected, everything is committed under this epoch: whoever changes it waits for
+    -- all who commit. The peers whose word an end waits for; whether the region was taken over and does not know all yet.
+    epoch       integer NOT NULL DEFAULT 1,
+    guards      integer[] NOT NULL DEFAULT '{}',
+    fenced      boolean NOT NULL DEFAULT false
+);
+
+-- What a region has taken over from a peer that was lost; written by the taker, seen by all.
+CREATE TABLE takeovers (
+    home         integer NOT NULL,
+    generation   integer NOT NULL,
+    region       integer NOT NULL,
+    begun_at     bigint NOT NULL,
+    -- The home's changes come in no more.
+    cut_at       bigint,
+    -- Everything is decided: whoever reads this has all decisions before it.
+    completed_at bigint,
+    transactions integer NOT NULL DEFAULT 0,
+    PRIMARY KEY (home, generation, region)
 );
 
 -- Fencing tokens: a later process has a higher one.
@@ -49,7 +68,8 @@ CREATE TABLE leads (
     lease_until timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
--- The present state of each transaction: its home's cache of the fold over its events.
+-- The present state of each transaction: its home's cache of the fold over its events. A region that has taken a
+-- transaction over writes a row of its own: the row of the highest epoch is the transaction.
 CREATE TABLE transactions (
     id          uuid NOT NULL,
     client      text COLLATE "C" NOT NULL,
@@ -75,6 +95,8 @@ CREATE TABLE transactions (
     payments    integer NOT NULL,
     digest      bytea,
     answer      text,
+    -- SHA-256 of the answer, from the intent to end on.
+    answer_digest bytea,
     answer_due  boolean NOT NULL,
     attempt     integer NOT NULL,
     redrive_of  uuid,
@@ -92,7 +114,7 @@ CREATE INDEX transactions_due ON transactions (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX transactions_failed ON transactions (client, status, id) WHERE status IN ('RJCT', 'CANC');
 CREATE INDEX transactions_failed_all ON transactions (status, id) WHERE status IN ('RJCT', 'CANC');
 -- What somebody has in hand this moment; after a death, what must be taken over.
-CREATE INDEX transactions_claim ON transactions (claim) WHERE state IN ('ACTC', 'ACSP');
+CREATE INDEX transactions_claim ON transactions (claim) WHERE state IN ('ACTC', 'ACSP', 'ending', 'handing');
 
 -- Append-only. `content` is the event as canonical JSON; hash = SHA-256(previous || content).
 CREATE TABLE events (
@@ -108,15 +130,17 @@ CREATE TABLE events (
 ) PARTITION BY RANGE (tx);
 CREATE INDEX events_chain ON events (writer, journal, chain_seq);
 
--- Immutable. kind: 0 inbox, 1 outbox; content is zstd (so not compressed again), digest is of the bytes received.
+-- Immutable. kind: 0 inbox, 1 outbox; content is zstd (so not compressed again), digest is of the bytes received. seq is
+-- of the event that it came with: an answer may be replaced until its end is a fact, and `answer_digest` says which counts.
 CREATE TABLE bodies (
     tx         uuid NOT NULL,
     kind       smallint NOT NULL,
     writer     integer NOT NULL,
+    seq        integer NOT NULL,
     definition text,
     digest     bytea NOT NULL,
     content    bytea NOT NULL,
-    PRIMARY KEY (tx, kind, writer)
+    PRIMARY KEY (tx, kind, writer, seq)
 ) PARTITION BY RANGE (tx);
 ALTER TABLE bodies ALTER COLUMN content SET STORAGE EXTERNAL;
 
@@ -172,31 +196,41 @@ CREATE TABLE idempotency (
 );
 CREATE INDEX idempotency_tx ON idempotency (tx);
 
+-- Of each client and key one row a region that has written it; the one that was changed last counts.
 CREATE TABLE clients (
-    id          text PRIMARY KEY,
+    id          text NOT NULL,
+    region      integer NOT NULL,
     name        text NOT NULL,
     secret_mac  bytea NOT NULL,
     scopes      text NOT NULL,
     created_at  bigint NOT NULL,
-    disabled_at bigint
+    disabled_at bigint,
+    changed_at  bigint NOT NULL,
+    PRIMARY KEY (id, region)
 );
 
 CREATE TABLE signing_keys (
-    id          text PRIMARY KEY,
+    id          text NOT NULL,
+    region      integer NOT NULL,
     private_pem bytea NOT NULL,
     created_at  bigint NOT NULL,
-    retired_at  bigint
+    retired_at  bigint,
+    changed_at  bigint NOT NULL,
+    PRIMARY KEY (id, region)
 );
 
 -- Append-only; the newest order for a scope and name stands.
 CREATE TABLE controls (
-    seq     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    -- Higher than that of any order that its region had seen.
+    seq     bigint NOT NULL,
+    region  integer NOT NULL,
     scope   text NOT NULL,
     name    text NOT NULL,
     stopped boolean NOT NULL,
     actor   text NOT NULL,
     note    text,
-    at      bigint NOT NULL
+    at      bigint NOT NULL,
+    PRIMARY KEY (seq, region)
 );
 
 -- Periods whose rows were written to an archive and dropped: ids from `lower` to before `upper`.

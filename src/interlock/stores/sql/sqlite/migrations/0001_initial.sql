@@ -44,6 +44,8 @@ CREATE TABLE transactions (
     payments    INTEGER NOT NULL,
     digest      BLOB,
     answer      TEXT,
+    -- SHA-256 of the answer, from the intent to end on.
+    answer_digest BLOB,
     answer_due  INTEGER NOT NULL,
     attempt     INTEGER NOT NULL,
     redrive_of  BLOB,
