@@ -20,6 +20,7 @@ from uuid import UUID
 import structlog
 import uuid_utils
 
+from interlock.acks import Acks
 from interlock.auth import Authority
 from interlock.clock import CommonTime, Now, SteadyClock
 from interlock.config import Config, Role
@@ -27,8 +28,12 @@ from interlock.errors import ConfigError
 from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.schemas import Catalogue
 from interlock.journal import Journal
-from interlock.ports import Store
+from interlock.keeper import Keeper
+from interlock.keeper import Settings as KeeperSettings
+from interlock.ports import Replication, Store
+from interlock.regions.rules import may_conclude_by_lease
 from interlock.retention import Policy, Retention, target_of
+from interlock.routes import Fencing, Route
 from interlock.stores.files import sync_folder
 from interlock.stores.sqlite import SqliteStore
 from interlock.worker import Again, Deadlines
@@ -48,6 +53,10 @@ _TAKE_OVER_SECONDS = 0.05
 _ARCHIVE_SECONDS, _ARCHIVE_SHARE = 600.0, 0.25
 #: How often partitions and the like are seen to.
 _UPKEEP_SECONDS = 600.0
+#: How often the regions' keeper looks around, and how long it waits for a peer's API.
+_KEEP_SECONDS, _PROBE_SECONDS = 0.25, 1.0
+#: How often a process asks for its region's lease, where a route goes by that.
+_LEASE_SECONDS = 1.0
 
 
 def open_store(config: Config) -> Store:
@@ -57,7 +66,7 @@ def open_store(config: Config) -> Store:
 
         return PostgresStore(
             config.store, region=config.region_number, lease=config.lease_seconds,
-            partition_days=config.partition_days, migrate=config.migrate == "auto",
+            partition_days=config.partition_days, migrate=config.migrate == "auto", regional=config.is_regional,
         )  # fmt: skip
     try:
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -77,6 +86,25 @@ def open_retention(config: Config, now: Now) -> Retention | None:
     return Retention(
         PostgresPeriods(config.store), target_of(config, now), Policy.of(config), now, share=_ARCHIVE_SHARE
     )
+
+
+def open_replication(config: Config, region: int) -> Replication:
+    """The database of a region, this one's or a peer's, as the regions see it. Raises ConfigError."""
+    from interlock.stores.postgres.replication import Replication as PostgresReplication
+
+    if region == config.region_number:
+        return PostgresReplication(config.store, region)
+    return PostgresReplication(next(p.database for p in config.regions.values() if p.number == region), region)
+
+
+def answers(endpoint: str) -> bool:
+    """Whether the API at an endpoint does, and can store what it is sent."""
+    import httpx
+
+    try:
+        return httpx.get(f"{endpoint}/readyz", timeout=_PROBE_SECONDS).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def open_catalogue(config: Config) -> Catalogue:
@@ -185,9 +213,46 @@ class Interlock:
             self.store, self.journal, self.workflow, self.clock, self.clock.slew, lease=config.lease_seconds
         )
         self._retention = open_retention(config, self.clock)
+        self.acks = Acks(self.store, self.journal, self.clock, position=self.workflow.memory.position)
+        self.acks.conclude = self.workflow.conclude
+        self.workflow.on_intent = self.acks.intend
+        self.keeper: Keeper | None = None
+        #: Until when this region's lease may be trusted, in seconds on the clock that runs while the machine sleeps.
+        self._leased_until = 0.0
+        if config.is_regional:
+            self._connect_regions()
         self._tasks: list[asyncio.Task[None]] = []
         #: Set when this process must stop: another one writes to its store.
         self.fenced = asyncio.Event()
+
+    def _connect_regions(self) -> None:
+        from interlock.stores.postgres.witness import WitnessStore
+
+        config = self.config
+        self.workflow.alone = self._is_alone
+        self._witness = WitnessStore(config.witness)
+        if config.role is not Role.API:
+            settings = KeeperSettings(
+                config.region_number, config.regions, config.region_lease_seconds,
+                config.takeover == "automatic", config.choice_of_routes(),
+            )  # fmt: skip
+            self.keeper = Keeper(
+                settings, self.store, self.journal, self.workflow, WitnessStore(config.witness),
+                partial(open_replication, config), answers, self.clock,
+            )  # fmt: skip
+
+    def _is_alone(self, route: Route) -> bool:
+        """Whether an end on this route is a fact at once: nobody may take over, or the route trusts the lease."""
+        post = self.store.post
+        if not post.guards:
+            return True
+        return route.fencing is Fencing.LEASE and may_conclude_by_lease(post, _boottime(), self._leased_until)
+
+    async def _look_at_lease(self) -> None:
+        asked = _boottime()
+        entry, left = (await asyncio.to_thread(self._witness.entries))[self.config.region_number]
+        mine = entry.taker is None and entry.generation <= self.store.post.generation
+        self._leased_until = asked + left if mine else 0.0
 
     def _make_journal(self) -> Journal:
         def register() -> int:
@@ -217,6 +282,12 @@ class Interlock:
             ]
         again.append(("go on", workflow.go_on, _TAKE_OVER_SECONDS))
         again.append(("upkeep", self._upkeep, _UPKEEP_SECONDS))
+        if self.config.is_regional:
+            yield "acks", self.acks.run()
+            if any(route.fencing is Fencing.LEASE for route in self.config.choice_of_routes()):
+                again.append(("lease at the witness", self._look_at_lease, _LEASE_SECONDS))
+        if self.keeper is not None:
+            again.append(("regions", self.keeper.turn, _KEEP_SECONDS))
         if self.config.role is not Role.API:
             yield "deadlines", self.deadlines.run()
             again.append(("take over", self._take_over, _TAKE_OVER_SECONDS if shared else _REFRESH_SECONDS))
@@ -251,3 +322,7 @@ class Interlock:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.journal.stop()
         self.store.close()
+
+
+def _boottime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from interlock.errors import ConfigError
 from interlock.iso20022 import reasons
-from interlock.routes import DecisionRule, Route, Routes, WhenStopped
+from interlock.routes import Consistency, DecisionRule, Fencing, OnTakeover, Route, Routes, WhenStopped
 
 ENVIRONMENT_PREFIX = "INTERLOCK_"
 DEFAULT_FILE = "interlock.toml"
@@ -67,6 +67,21 @@ class RouteConfig(_Frozen):
     when_stopped: WhenStopped = Field(
         WhenStopped.REFUSE, description="While stopped by an operator: `refuse` (503) or `hold` new messages."
     )
+    consistency: Consistency = Field(
+        Consistency.AVAILABLE,
+        description="A message counts as taken once its region has it (`available`) or another one too (`consistent`); "
+        "a call may say otherwise.",
+    )
+    fencing: Fencing = Field(
+        Fencing.STRICT,
+        description="An end waits for every peer that may take over (`strict`), or for a lease that trusts clocks "
+        "(`lease`); see regions.",
+    )
+    on_takeover: OnTakeover = Field(
+        OnTakeover.CANCEL,
+        description="When its region is lost, what has no end is cancelled (`cancel`), cancelled and driven again "
+        "(`redrive`), or held for a decision (`hold`).",
+    )
     retention_days: int | None = Field(
         None,
         ge=1,
@@ -105,8 +120,36 @@ class RouteConfig(_Frozen):
             four_eyes=self.four_eyes,
             timeout_reason=self.timeout_reason,
             when_stopped=self.when_stopped,
+            consistency=self.consistency,
+            fencing=self.fencing,
+            on_takeover=self.on_takeover,
             retention=None if self.retention_days is None else timedelta(days=self.retention_days),
         )
+
+
+class PeerConfig(_Frozen):
+    """A `[regions.NAME]` table: another region that this one exchanges transactions with."""
+
+    number: int = Field(ge=0, le=255, description="Its `region_number`.")
+    database: str = Field(
+        description="URL of its PostgreSQL database, by which our database's server and our processes reach it."
+    )
+    endpoint: str = Field(description="URL of its API, for probes, and for calls that are forwarded to it.")
+    guard: bool = Field(default=True, description="Whether it may take this region over, and so confirms each end.")
+
+    @field_validator("database")
+    @classmethod
+    def _is_postgres(cls, value: str) -> str:
+        if not value.startswith(_POSTGRES):
+            raise ValueError("must be a URL that begins with postgresql://")
+        return value
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must be a URL that begins with http:// or https://")
+        return value.rstrip("/")
 
 
 class Config(_Frozen):
@@ -200,6 +243,23 @@ class Config(_Frozen):
         description="URL of an OpenTelemetry collector that traces are sent to over OTLP/HTTP, such as "
         "`http://127.0.0.1:4318`; empty: none are made. Needs the extra `otel`.",
     )
+    witness: str = Field(
+        "",
+        description="URL of the small PostgreSQL database, apart from all regions, that says who may take over whom; "
+        "needed with `regions`.",
+    )
+    region_lease_seconds: float = Field(
+        5, ge=1, le=300, description="Silence at the witness after which a peer may take this region over, in seconds."
+    )
+    takeover: Literal["automatic", "manual"] = Field(
+        "automatic",
+        description="Whether this region takes a peer over by itself once that is silent, or `interlock regions "
+        "takeover` says so.",
+    )
+    replicated_within_seconds: float = Field(
+        2, gt=0, le=60, description="How long a `consistent` call waits for another region, in seconds; then 503."
+    )
+    regions: dict[str, PeerConfig] = Field({}, description="Tables `[regions.NAME]`, one a peer; see regions.")
     routes: dict[str, RouteConfig] = Field({}, description="Tables `[routes.NAME]`; see routes.")
 
     @field_validator("host")
@@ -237,6 +297,23 @@ class Config(_Frozen):
         return self
 
     @model_validator(mode="after")
+    def _knows_its_peers(self) -> "Config":
+        if not self.regions:
+            if self.witness:
+                raise ValueError("witness says nothing without [regions.NAME], the peers")
+            return self
+        if not self.is_shared:
+            raise ValueError("regions need PostgreSQL, whose replication connects them")
+        if not self.witness:
+            raise ValueError("regions need `witness`, the URL of a small PostgreSQL database apart from all regions")
+        if self.region in self.regions:
+            raise ValueError(f"regions.{self.region} is this region itself; name its peers")
+        numbers = [self.region_number, *(peer.number for peer in self.regions.values())]
+        if len(set(numbers)) < len(numbers):
+            raise ValueError("regions: each region needs a region_number of its own")
+        return self
+
+    @model_validator(mode="after")
     def _can_archive(self) -> "Config":
         kept = {f"routes.{name}.retention_days": route.retention_days for name, route in self.routes.items()}
         limited = [name for name, days in kept.items() if days is not None]
@@ -257,6 +334,11 @@ class Config(_Frozen):
     def store_shown(self) -> str:
         """The store without a password, for people and logs."""
         return _PASSWORD.sub(r"\1\3***\2", self.store)
+
+    @property
+    def is_regional(self) -> bool:
+        """Whether other regions are connected."""
+        return bool(self.regions)
 
     @property
     def is_shared(self) -> bool:

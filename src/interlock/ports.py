@@ -19,7 +19,7 @@ from uuid import UUID
 
 from interlock.chain import Gap, Head, Link
 from interlock.iso20022.codes import HeldCause, Status
-from interlock.regions.rules import Post
+from interlock.regions.rules import Entry, Post
 from interlock.transaction import (
     Body,
     BodyKind,
@@ -291,6 +291,12 @@ class Store(Protocol):
     def clock(self) -> datetime | None:
         """The store's own time, by which all its processes go; None where there is one process, which has its own."""
 
+    def flushed(self) -> tuple[int, Mapping[int, int]]:
+        """The end of the store's log, and how far each connected peer has it on its disk, by region number."""
+
+    def taken(self) -> frozenset[int]:
+        """Regions that this one has taken over and that have not come back."""
+
     def latest(self) -> datetime | None:
         """Time of the newest event: a clock that is started must not stand before it."""
 
@@ -316,6 +322,96 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Give files and connections back."""
+
+
+# -- regions ----------------------------------------------------------------------------------------------------------
+
+
+class Takeover(NamedTuple):
+    """What a region tells of having taken over another."""
+
+    home: int
+    generation: int
+    #: The taker.
+    region: int
+    begun_at: datetime
+    #: Since when nothing of the home's comes in any more.
+    cut_at: datetime | None
+    #: Everything is decided, and stands before this record.
+    completed_at: datetime | None
+    #: The home is back, and nothing more is decided for it.
+    returned_at: datetime | None
+    transactions: int
+
+
+class Witness(Protocol):
+    """The third party that says who may take over whom. Synchronous; raises StoreUnavailable within seconds."""
+
+    def entries(self) -> Mapping[int, tuple[Entry, float]]:
+        """Every region's entry, and what is left of its lease in seconds; negative: it is over."""
+
+    def change(self, region: int, before: Entry, after: Entry) -> bool:
+        """Write an entry, if it is still as it was read."""
+
+    def renew(self, region: int, generation: int, seconds: float) -> bool:
+        """Prolong a region's lease, unless another one has taken it over since that generation."""
+
+    def grant(self, taker: int, home: int, *, lease_must_be_over: bool) -> Entry | None:
+        """Let one region take another over, by the rules; the new entry. None: it may not."""
+
+
+class Replication(Protocol):
+    """One region's database as the regions see it. Synchronous; raises StoreUnavailable."""
+
+    def read_post(self) -> Post:
+        """The epoch row."""
+
+    def change_post(self, before: Post, after: Post) -> bool:
+        """Write it, once all commits under it are done; False where it is not as it was read."""
+
+    def take_post(self, post: Post) -> bool:
+        """Write it where the present one has a lower epoch."""
+
+    def flushed(self) -> tuple[int, Mapping[int, int]]:
+        """The end of the log, and how far each peer has it on disk."""
+
+    def ready(self, peer: int) -> bool:
+        """Whether this database has all tables of a peer and follows it."""
+
+    def cut(self, peer: int) -> None:
+        """Take in no more from a peer; on return nothing of it comes in any more."""
+
+    def open(self, peer: int) -> None:
+        """Take in from a peer again."""
+
+    def is_cut(self, peer: int) -> bool:
+        """Whether a peer's changes are cut off."""
+
+    def takeovers(self) -> Sequence[Takeover]:
+        """Every record of a takeover that has come here, by whichever taker."""
+
+    def begin_takeover(self, home: int, generation: int, at: datetime) -> None:
+        """Note that a takeover has begun; no harm where that is noted."""
+
+    def note_cut(self, home: int, generation: int, at: datetime) -> None:
+        """Note that the home's changes are cut off."""
+
+    def in_flight_of(self, home: int, epoch_below: int, after: UUID | None, limit: int) -> Sequence[UUID]:
+        """Ids of a home's transactions without an end that were last written under an epoch below, and by no other."""
+
+    def complete_takeover(
+        self, home: int, generation: int, at: datetime, transactions: int, post: tuple[Post, Post]
+    ) -> bool:
+        """Note that all is decided, and change the post from one to the other in the same commit; False: not done."""
+
+    def note_returned(self, home: int, generation: int, at: datetime, post: tuple[Post, Post]) -> bool:
+        """Note that the home is back, likewise."""
+
+    def informed(self, home: int, generation: int) -> bool:
+        """Whether this database has a taker's word that all is decided and that the home may go on."""
+
+    def leave_superseded(self) -> int:
+        """Let go of own transactions that a taker has; how many."""
 
 
 # -- periods ----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Routes: which rules of the operator a transaction follows. Pure data and the choice among it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -26,6 +26,34 @@ class WhenStopped(StrEnum):
     HOLD = "hold"
 
 
+class Consistency(StrEnum):
+    """When a message counts as taken."""
+
+    #: Once it is durable in its region.
+    AVAILABLE = "available"
+    #: Once another region has it too.
+    CONSISTENT = "consistent"
+
+
+class Fencing(StrEnum):
+    """What an end waits for where a peer may take the region over."""
+
+    #: Every such peer has it, whatever the clocks say.
+    STRICT = "strict"
+    #: The region's lease has not run out, by clocks that go at about the same rate.
+    LEASE = "lease"
+
+
+class OnTakeover(StrEnum):
+    """What becomes of a transaction without an end when its region is lost."""
+
+    CANCEL = "cancel"
+    #: Cancelled, and driven again at once in the region that takes over.
+    REDRIVE = "redrive"
+    #: Held for a consumer's decision.
+    HOLD = "hold"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """The operator's rules for some messages."""
@@ -47,6 +75,9 @@ class Route:
     #: ISO reason of a time-out: AB05 (creditor agent), AB06 (instructed agent), ...
     timeout_reason: str = "AB06"
     when_stopped: WhenStopped = WhenStopped.REFUSE
+    consistency: Consistency = Consistency.AVAILABLE
+    fencing: Fencing = Fencing.STRICT
+    on_takeover: OnTakeover = OnTakeover.CANCEL
     #: How long its transactions stay in the store; None: as long as the default route's.
     retention: timedelta | None = None
 
@@ -84,6 +115,10 @@ class Routes:
 
     listed: Sequence[Route]
     default: Route
+
+    def __iter__(self) -> Iterator[Route]:
+        """All of them."""
+        yield from (*self.listed, self.default)
 
     def choose(self, client: str, definition: str | None) -> Route:
         """The first that serves."""

@@ -110,7 +110,7 @@ class Deadlines:
         """Until cancelled."""
         while True:
             try:
-                if not await self._lead():
+                if self._store.post.fenced or not await self._lead():
                     await asyncio.sleep(self._pause)
                 elif not await self._fire_due():
                     self._failing = False

@@ -186,8 +186,10 @@ class Workflow:
         self.on_deadline: Callable[[Deadline], None] = lambda _: None
         #: Called with each transaction whose end is intended, and where that was committed; None: some time before.
         self.on_intent: Callable[[Transaction, int | None], None] = lambda *_: None
-        #: Regions that this one has taken over: what they had begun is ours to go on with.
-        self.taken: frozenset[int] = frozenset()
+        #: Regions that this one has taken over: what they had begun is ours to go on with. And the epoch under which
+        #: that was so.
+        self._taken: frozenset[int] = frozenset()
+        self._taken_under = 0
         #: Whether an end on this route is a fact at once.
         self.alone: Callable[[Route], bool] = lambda _: not store.post.guards
 
@@ -205,6 +207,15 @@ class Workflow:
             for order in orders:
                 self._obey(order)
         self.memory.in_flight = Counter(await self._journal.look(self._store.open_by_client))
+        await self.look_abroad()
+
+    async def look_abroad(self) -> None:
+        """Read again which regions this one has taken over; under another epoch that may have changed."""
+        epoch = self._store.post.epoch  # before it is read: what changes later makes another epoch
+        if epoch != self._taken_under:
+            self.memory.clear()  # what was ours may be another region's
+        self._taken = await self._journal.look(self._store.taken)
+        self._taken_under = epoch
 
     def _obey(self, order: Control) -> None:
         before = self._controls.get((order.scope, order.name))
@@ -549,9 +560,7 @@ class Workflow:
             route=route,
             stopped=self._stop(original.client, route),
             root=root,
-            original=await self._whole(
-                original, Change(after=told.transaction, events=told.events, read=told.read)
-            ),
+            original=await self._whole(original, Change(after=told.transaction, events=told.events, read=told.read)),
         )
         outcome = await self._bear(newborn, arrival)
         assert isinstance(outcome, Transaction)  # a redrive has no idempotency key to lose
@@ -607,8 +616,11 @@ class Workflow:
         post, region = self._store.post, self._settings.region
         if post.fenced:
             raise RegionFenced("this region was taken over and does not know yet what was decided for it")
-        if present.region != region and present.region not in self.taken:
-            raise OwnedElsewhere(present.region)
+        if present.region != region:
+            if present.region not in self._taken:
+                raise OwnedElsewhere(present.region)
+            if self._taken_under != post.epoch:
+                raise StoreUnavailable("who goes on with this is being looked up; try again")
         alone = self.alone(self._routes.named(present.route))
         return Steps(present, self.now(), alone=alone, epoch=post.epoch, region=region)
 
@@ -625,16 +637,21 @@ class Workflow:
             return change
         return structs.replace(change, payments=await self._journal.read(self._store.payments, before.id))
 
-    async def conclude(self, transaction: Transaction) -> Transaction:
-        """An end was intended, and whoever could take this region over has it: make it a fact, if it is in time."""
+    async def conclude(self, transaction: Transaction, position: int, epoch: int) -> Transaction:
+        """An end was intended, and whoever could take this region over has it: make it a fact, if it is in time.
+
+        transaction: as it was intended, at this position. epoch: the region's, under whose guards that was found.
+        """
 
         async def apply(present: Transaction, _: _Taken) -> Change | None:
             if present.standing.state is not State.ENDING:
                 return None
+            if present.version != transaction.version:
+                self.on_intent(present, None)  # another end is intended by now: that one has its own wait
+                return None
             steps = self._steps(present)
-            if not self.alone(self._routes.named(present.route)) and present.epoch != steps.transaction.epoch:
-                # The guards were others when it was committed: what they have said counts no more.
-                self.on_intent(present, None)
+            if steps.transaction.epoch != epoch:
+                self.on_intent(present, position)  # the guards may be others now
                 return None
             if present.standing.end is Status.ACSC and release.is_late(present.deadline, steps.now):
                 inspection, payments = await self._facts(present)
@@ -655,12 +672,18 @@ class Workflow:
         assert body is not None  # it was committed with the intent
         return body
 
-    async def take_over_from(self, transaction: Transaction, verdict: OnTakeover) -> Transaction:
-        """Decide what a lost region has left behind, as its taker."""
+    async def take_over_from(self, transaction: Transaction, verdict: OnTakeover, epoch: int) -> Transaction:
+        """Decide what a lost region has left behind, as its taker.
+
+        epoch: this region's, as it was before it was seen that the takeover is under way. Raises StoreUnavailable where
+        it is another one by now.
+        """
 
         async def apply(present: Transaction, _: _Taken) -> Change | None:
             if present.region != transaction.region or present.standing.is_final:
                 return None  # it was decided already
+            if self._store.post.epoch != epoch:
+                raise StoreUnavailable("the region's epoch has changed; look again whether the takeover goes on")
             steps, route = self._steps(present), self._routes.named(present.route)
             way.taken_over(steps, verdict.event, route)
             if present.standing.state is State.ENDING:
@@ -768,6 +791,16 @@ class Workflow:
     async def get(self, client: str | None, transaction_id: UUID) -> Transaction:
         """The present state. Raises UnknownTransaction."""
         return await self._own(client, transaction_id)
+
+    async def owner(self, transaction_id: UUID) -> int:
+        """Number of the region that goes on with a transaction. Raises UnknownTransaction."""
+        transaction = await self._own(None, transaction_id, _Recall.ANYTHING)
+        return self._settings.region if transaction.region in self._taken else transaction.region
+
+    @property
+    def taken(self) -> frozenset[int]:
+        """Regions that this one has taken over, as last looked."""
+        return self._taken
 
     async def find(self, query: Query) -> Page:
         """A page of transactions."""

@@ -12,6 +12,7 @@ import msgspec
 from interlock import __version__
 from interlock.api import openapi, problems, reference, tokens
 from interlock.api.access import Access
+from interlock.api.dials import Dials
 from interlock.api.exchange import (
     JSON,
     ClientGone,
@@ -23,6 +24,7 @@ from interlock.api.exchange import (
     Scope,
     Send,
 )
+from interlock.api.forwarding import Peers
 from interlock.api.health import Health
 from interlock.api.messages import Messages, Patience
 from interlock.api.metrics import Metrics
@@ -83,8 +85,13 @@ class Faces:
         self.intake = Intake(config)
         self.patience = Patience(workflow, config.wait_seconds_max)
         access = Access(interlock.authority)
-        views = Views(config.region, config.region_number)
+        routes = config.choice_of_routes()
+        dials = Dials(interlock.acks, routes, seconds=config.replicated_within_seconds, regional=config.is_regional)
+        names = {config.region_number: config.region} | {peer.number: name for name, peer in config.regions.items()}
+        views = Views(names, dials.distance)
+        self.peers = Peers(config, workflow)
         health = Health(interlock.journal)
+        health.is_fenced = lambda: interlock.store.post.fenced
         health.is_stopping = self.patience.stopping.is_set
         throttle = Throttle(config.token_calls_per_minute, interlock.clock)
         self.metrics = Metrics(
@@ -93,9 +100,9 @@ class Faces:
         face = Reference(
             workflow, access, self.intake, health,
             region=config.region, endpoint=endpoint, doubly_encoded=config.outbox_format == "reference",
-            now=interlock.clock,
+            now=interlock.clock, dials=dials, regional=config.is_regional,
         )  # fmt: skip
-        messages = Messages(workflow, access, self.intake, self.patience, views)
+        messages = Messages(workflow, access, self.intake, self.patience, views, dials)
         self._authority = interlock.authority
         self._hot: Mapping[tuple[str, str], Endpoint] = {
             ("GET", "/uuid"): Endpoint(face.issue, face.refuse),
@@ -113,7 +120,7 @@ class Faces:
             ("GET", "/docs"): Endpoint(self._docs),
         }
         self._hot_paths = frozenset(path for _, path in self._hot)
-        self._wide = make_v1(interlock, access, self.patience, views)
+        self._wide = make_v1(interlock, access, self.patience, views, peers=self.peers, endpoint=endpoint)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -149,6 +156,10 @@ class Faces:
         except InterlockError as exc:
             return endpoint.refuse(request, exc)
         try:
+            region = await self.peers.elsewhere(request)
+            if region is not None:
+                body = await self.intake.read(request) if request.has_body else b""
+                return await self.peers.forward(request, body, region)
             return await endpoint.answer(request)
         except InterlockError as exc:
             return endpoint.refuse(request, exc)

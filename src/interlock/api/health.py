@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from interlock.api.exchange import JSON, NO_STORE, Request, Response
 from interlock.api.problems import refuse
-from interlock.errors import InterlockError, Stopped, StoreUnavailable
+from interlock.errors import InterlockError, RegionFenced, Stopped, StoreUnavailable
 from interlock.journal import Journal
 
 _ALIVE = Response(200, (JSON, NO_STORE), b'{"status":"ok"}')
@@ -24,11 +24,15 @@ class Health:
         self._asking: asyncio.Task[InterlockError | None] | None = None
         #: Set once the server is to stop: no new work should be sent here.
         self.is_stopping: Callable[[], bool] = lambda: False
+        #: Another region has taken this one over.
+        self.is_fenced: Callable[[], bool] = lambda: False
 
     async def fault(self) -> InterlockError | None:
         """Why the job cannot be done now, if so."""
         if self.is_stopping():
             return Stopped("the server is shutting down")
+        if self.is_fenced():
+            return RegionFenced("another region has taken this one over, and has not told it everything yet")
         now = asyncio.get_running_loop().time()
         if self._asking is None or (self._asking.done() and now - self._asked_at > _FRESH_SECONDS):
             self._asked_at = now

@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from interlock.api.access import Access
+from interlock.api.dials import Dials
 from interlock.api.exchange import JSON, XML, Headers, Intake, Request, Response, refuse_unless_message
 from interlock.api.problems import InvalidRequest
 from interlock.api.views import Views, as_json
@@ -61,16 +62,20 @@ class Patience:
 class Messages:
     """The call."""
 
-    def __init__(self, workflow: Workflow, access: Access, intake: Intake, patience: Patience, views: Views) -> None:
+    def __init__(
+        self, workflow: Workflow, access: Access, intake: Intake, patience: Patience, views: Views, dials: Dials
+    ) -> None:
         self._workflow = workflow
         self._access = access
         self._intake = intake
         self._patience = patience
         self._views = views
+        self._dials = dials
 
     async def submit(self, request: Request) -> Response:
         """200 with the transaction once it has ended, 202 while it has not; refused messages are RJCT, not errors."""
         identity = await self._access.require(request, Scope.WRITE)
+        consistency = self._dials.asked(request)
         content = await self._intake.read(request)
         refuse_unless_message(content)
         transaction = await self._workflow.submit(
@@ -79,6 +84,7 @@ class Messages:
             idempotency_key=_text(request, b"idempotency-key", IDEMPOTENCY_KEY_CHARS_MAX),
             reference=_text(request, b"x-client-reference", REFERENCE_CHARS_MAX),
         )
+        await self._dials.confirm(transaction, consistency)
         preference = self._patience.preference(request.header(b"prefer"))
         transaction = await self._patience.until_end(transaction, preference)
         location = (b"location", f"/v1/transactions/{transaction.id}".encode())

@@ -91,6 +91,10 @@ TABLE: Mapping[type[errors.InterlockError], Kind] = MappingProxyType(
         errors.Overloaded: Kind(503, "Overloaded"),
         errors.Stopped: Kind(503, "Stopped by an operator"),
         errors.OutcomeUnknown: Kind(503, "Outcome unknown"),
+        errors.RegionFenced: Kind(503, "Region taken over"),
+        errors.HomeRegionLost: Kind(503, "Home region lost"),
+        errors.NotReplicated: Kind(503, "Not replicated in time"),
+        errors.OwnedElsewhere: Kind(409, "Another region's"),
         errors.LeaseLost: Kind(503, "Another process serves this store"),
     }
 )

@@ -12,6 +12,7 @@ import msgspec
 import uuid_utils
 
 from interlock.api.access import Access
+from interlock.api.dials import Dials
 from interlock.api.documents import as_object
 from interlock.api.exchange import JSON, XML, Intake, Request, Response, refuse_unless_message
 from interlock.api.health import Health
@@ -19,6 +20,7 @@ from interlock.api.problems import InvalidRequest, extra_headers, kind_of
 from interlock.auth import Scope
 from interlock.clock import Now
 from interlock.errors import Forbidden, InterlockError, RequestError, Unauthorised, UnknownTransaction
+from interlock.transaction import Transaction
 from interlock.workflow import Workflow
 
 PATHS = frozenset({"/", "/uuid", "/inbox", "/outbox"})
@@ -52,6 +54,8 @@ class Reference:
         endpoint: str,
         doubly_encoded: bool,
         now: Now,
+        dials: Dials,
+        regional: bool,
     ) -> None:
         """endpoint: host name of this region. doubly_encoded: answers as the sample's JSON string of JSON."""
         self._workflow = workflow
@@ -60,6 +64,8 @@ class Reference:
         self._health = health
         self._doubly_encoded = doubly_encoded
         self._now = now
+        self._dials = dials
+        self._regional = regional
         self._place = b'"region_id": %s, "api_endpoint": %s' % (_encode(region), _encode(endpoint))
         self._inbox_place = b'    "region_id": %s,\n    "api_endpoint": %s' % (
             _encode(region),
@@ -71,25 +77,34 @@ class Reference:
     async def issue(self, request: Request) -> Response:
         """Give an id."""
         identity = await self._access.require(request, Scope.READ, Scope.WRITE)
-        announced = request.header(b"x-message-type")
+        announced, consistency = request.header(b"x-message-type"), self._dials.asked(request)
         transaction = await self._workflow.issue(identity.client_id, announced=_announced(announced))
-        body = b'{"message": "transaction initialized successfully", %s, "transaction_id": "%s", %s, %s}' % (
+        await self._dials.confirm(transaction, consistency)
+        body = b'{"message": "transaction initialized successfully", %s, "transaction_id": "%s", %s, %s%s}' % (
             self._stamp(request),
             str(transaction.id).encode(),
             self._place,
+            self._replicated(transaction),
             _duration(request),
         )
         return self._json(request, 200, body)
+
+    def _replicated(self, transaction: Transaction) -> bytes:
+        """Whether the other region has the id already; nothing is said where there is no other."""
+        if not self._regional:
+            return b""
+        return b'"dynamodb_replicated": "%s", ' % str(self._dials.distance(transaction).replicated).encode()
 
     # -- POST /inbox --
 
     async def receive(self, request: Request) -> Response:
         """Take the message for an id."""
         identity = await self._access.require(request, Scope.WRITE)
-        content = await self._intake.read(request)
+        content, consistency = await self._intake.read(request), self._dials.asked(request)
         refuse_unless_message(content)
         transaction_id = _transaction_id(request)
-        await self._workflow.receive(identity.client_id, transaction_id, content)
+        transaction = await self._workflow.receive(identity.client_id, transaction_id, content)
+        await self._dials.confirm(transaction, consistency)
         return self._json(request, 200, self._inbox_body(request, b"transaction received successfully"))
 
     def refuse_inbox(self, request: Request, error: InterlockError) -> Response:

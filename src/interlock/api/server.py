@@ -217,7 +217,11 @@ async def serve(interlock: Interlock, config: Config, on_ready: Callable[[str], 
             url = url_of(listener)
             await interlock.start()
             faces = Faces(interlock, endpoint=config.api_endpoint or url.removeprefix("http://"))
-            await _run(interlock, faces, listener, lambda: on_ready(url))
+            faces.peers.watch()
+            try:
+                await _run(interlock, faces, listener, lambda: on_ready(url))
+            finally:
+                await faces.peers.close()
     finally:
         await interlock.stop()
     if interlock.fenced.is_set():

@@ -11,9 +11,10 @@ from fastapi.responses import Response as FastResponse
 from starlette.exceptions import HTTPException
 
 from interlock import __version__
-from interlock.api import administration, problems, redrives, transactions
+from interlock.api import administration, problems, redrives, regions, transactions
 from interlock.api.access import Access
 from interlock.api.exchange import Request, Response
+from interlock.api.forwarding import Peers
 from interlock.api.messages import Patience
 from interlock.api.openapi import document_of
 from interlock.api.views import Views
@@ -24,7 +25,9 @@ from interlock.errors import InterlockError
 REQUEST = "interlock.request"
 
 
-def make_v1(interlock: Interlock, access: Access, patience: Patience, views: Views) -> FastAPI:
+def make_v1(
+    interlock: Interlock, access: Access, patience: Patience, views: Views, *, peers: Peers, endpoint: str
+) -> FastAPI:
     """The application; its documents are served by `openapi`."""
     app = FastAPI(
         title="Interlock",
@@ -36,6 +39,7 @@ def make_v1(interlock: Interlock, access: Access, patience: Patience, views: Vie
     app.include_router(transactions.router(interlock, access, patience, views))
     app.include_router(redrives.router(interlock, access))
     app.include_router(administration.router(interlock, access))
+    app.include_router(regions.router(interlock, access, peers, endpoint))
     app.include_router(_problem_pages())
     app.add_exception_handler(InterlockError, _told)
     app.add_exception_handler(RequestValidationError, _invalid)

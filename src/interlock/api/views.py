@@ -1,6 +1,6 @@
 """What v1 shows: transactions, payments, events, clients, as they appear in JSON and in the OpenAPI document."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
+from interlock.api.dials import Distance
 from interlock.iso20022 import reasons
 from interlock.iso20022.codes import HeldCause, Status
 from interlock.iso20022.findings import Finding, Severity
@@ -90,7 +91,9 @@ class TransactionView(View):
     region: str
     replicated: bool = Field(description="Whether another region has it durably.")
     fencing: Literal["strict", "lease"]
-    consistency: Literal["local"] = Field(description="What its durability means: on disk in this region.")
+    consistency: Literal["local", "replicated"] = Field(
+        description="Where it is on disk by now: in its region alone, or in another one too."
+    )
     approved: bool = Field(description="The first of four eyes has accepted; another must.")
     flagged: bool = Field(description="Something late or contradictory was recorded.")
 
@@ -276,9 +279,10 @@ class ProblemView(View):
 class Views:
     """Makes views of what the workflow gives; knows the region's name."""
 
-    def __init__(self, region: str, number: int) -> None:
-        self._region = region
-        self._number = number
+    def __init__(self, names: Mapping[int, str], distance: Callable[[Transaction], Distance]) -> None:
+        """names: of the regions, by number."""
+        self._names = names
+        self._distance = distance
 
     def transaction(self, t: Transaction) -> TransactionView:
         """A transaction."""
@@ -294,6 +298,9 @@ class Views:
     def _fields(self, t: Transaction) -> dict[str, Any]:
         standing = t.standing
         deadline = t.deadline
+        distance = self._distance(t)
+        # Of an end nothing is shown before it is a fact.
+        ending = standing.state is State.ENDING
         return {
             "transaction_id": t.id,
             "client_id": t.client,
@@ -301,9 +308,9 @@ class Views:
             "final": standing.is_final,
             "held": standing.cause,
             "facet": standing.state.value if standing.state in _FACETS else None,
-            "reason": reason_view(t.reason),
-            "transaction_code": t.code,
-            "note": t.note,
+            "reason": None if ending else reason_view(t.reason),
+            "transaction_code": None if ending else t.code,
+            "note": None if ending else t.note,
             "route": t.route,
             "definition": t.definition,
             "message_id": t.message_id,
@@ -316,10 +323,10 @@ class Views:
             "redrive_of": t.redrive_of,
             "redriven_as": t.redriven_as,
             "answer": AnswerView.model_construct(definition=t.answer, due=t.answer_due),
-            "region": self._region if t.region == self._number else str(t.region),
-            "replicated": False,
-            "fencing": "strict",
-            "consistency": "local",
+            "region": self._names.get(t.region, str(t.region)),
+            "replicated": distance.replicated,
+            "fencing": distance.fencing,
+            "consistency": "replicated" if distance.replicated else "local",
             "approved": t.approved_by is not None and not standing.is_final,
             "flagged": t.flagged,
         }

@@ -30,7 +30,7 @@ class Post(NamedTuple):
 
     @property
     def generation(self) -> int:
-        """How often the home had been taken over."""
+        """Number of the last takeover that this region was part of, as home or taker; there is one counter for all."""
         return self.epoch // CHANGES
 
     def change(self, guards: frozenset[int]) -> "Post":
@@ -39,8 +39,10 @@ class Post(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What the witness knows of a home. Every change of it makes a new version, and names the one that it was read at."""
+    """What the witness knows of a home. Every change of it makes a new version, and names the one that was read."""
 
+    #: Number of its last takeover. One counter for all homes: whatever is written after a takeover, by whomever,
+    #: outranks all that was written before it.
     generation: int = 0
     #: Peers that may take over.
     members: frozenset[int] = frozenset()
@@ -71,11 +73,17 @@ def added(entry: Entry, peer: int) -> Entry | None:
     return entry._replace(members=entry.members | {peer}, version=entry.version + 1)
 
 
-def granted(entry: Entry, taker: int) -> Entry | None:
-    """The entry after a takeover was granted; only a member is, and only one."""
-    if entry.taker is not None or taker not in entry.members:
+def granted(entry: Entry, own: Entry, taker: int, generation: int) -> Entry | None:
+    """The entry after a takeover was granted; only a member is, only one, and none that was taken over itself.
+
+    own: the taker's own entry, held against changes together with the home's. generation: the next number of the one
+    counter.
+    """
+    if entry.taker is not None or taker not in entry.members or own.taker is not None:
         return None
-    return entry._replace(generation=entry.generation + 1, taker=taker, version=entry.version + 1)
+    if generation <= max(entry.generation, own.generation):
+        return None
+    return entry._replace(generation=generation, taker=taker, version=entry.version + 1)
 
 
 def returned(entry: Entry, generation: int) -> Entry | None:
@@ -97,7 +105,7 @@ def may_conclude(post: Post, flushed: Mapping[int, int], position: int) -> bool:
 
 
 def may_conclude_by_lease(post: Post, now: float, until: float) -> bool:
-    """The same where a route trusts clocks. until: when the lease ends, counted from before it was asked for; seconds."""
+    """The same where a route trusts clocks. until: the lease's end, counted from before it was asked for; seconds."""
     return not post.fenced and now < until - MARGIN_SECONDS
 
 
@@ -164,14 +172,12 @@ def next_step(
     post_behind = fenced(post, entry)
     if post_behind is not None:
         return Fence(post_behind)
-    if post.fenced:
-        return Resume() if informed and not entry.retired else None
-    if entry.taker is not None:
-        # Back, but the witness was not told yet (or a taker's record came before the answer).
+    if post.fenced or entry.taker is not None:
+        # In the latter case it is back, and only the witness was not told yet.
         return Resume() if informed and not entry.retired else None
     for guard in sorted(post.guards):
         seen = peers.get(guard)
-        if guard not in wanted or seen is None or not seen.healthy or not seen.ready:
+        if guard not in wanted or seen is None or not seen.healthy:
             return Drop(guard)
     for peer in sorted(wanted):
         seen = peers.get(peer)
@@ -182,6 +188,19 @@ def next_step(
 
 
 # -- at the taker -----------------------------------------------------------------------------------------------------
+
+
+def taking(post: Post, generation: int) -> Post:
+    """The taker's own post, before it decides anything: what it writes from here on outranks the home's."""
+    return post._replace(epoch=max(post.epoch + 1, generation * CHANGES))
+
+
+def taken(post: Post) -> Post:
+    """Its post in the commit that says that all is decided, or that the home is back.
+
+    A new epoch, so that a process that slept since it last looked decides nothing more.
+    """
+    return post._replace(epoch=post.epoch + 1)
 
 
 class OnTakeover(NamedTuple):

@@ -28,7 +28,9 @@ class Steps:
         epoch: int | None = None,
         region: int | None = None,
     ) -> None:
-        """epoch: of the region now; None: the transaction's. region: the one that takes the steps; another than the
+        """Nothing has happened yet.
+
+        epoch: of the region now; None: the transaction's. region: the one that takes the steps; another than the
         transaction's own writes a row of its own, as born.
         """
         self._read = transaction.version

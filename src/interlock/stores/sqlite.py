@@ -314,6 +314,12 @@ class SqliteStore:
     def clock(self) -> datetime | None:
         return None
 
+    def flushed(self) -> tuple[int, Mapping[int, int]]:
+        return 0, {}
+
+    def taken(self) -> frozenset[int]:
+        return frozenset()
+
     def latest(self) -> datetime | None:
         return self._first("latest", (), lambda content: decode(content)[1].at)
 

@@ -213,8 +213,6 @@ class PostgresStore:
         committing = False
         try:
             outcomes = work.prepare(writes)
-            if self._regional:
-                self.post = work.post
             committing = True
             self._warnings.clear()
             work.finish(batch, outcomes)
@@ -236,12 +234,18 @@ class PostgresStore:
         except BaseException:
             self._roll_back(connection)
             raise
+        finally:
+            if work.post is not None:
+                self.post = work.post
+        self._finished(work)
+        return outcomes
+
+    def _finished(self, work: Batch) -> None:
         if self._warnings:
             # Somebody has cancelled the wait for the standby: it is committed here, and maybe nowhere else. To read it
             # back is to wait again.
             raise OutcomeUnknown(f"the server was not sure of its commit: {self._warnings[-1]}")
         self.position = work.position
-        return outcomes
 
     def _roll_back(self, connection: Connection) -> None:
         """Leave nothing open; a connection that cannot even do that is given up."""
@@ -462,6 +466,13 @@ class PostgresStore:
 
     def clock(self) -> datetime | None:
         return moment(self._rows("clock")[0][0])
+
+    def flushed(self) -> tuple[int, Mapping[int, int]]:
+        rows = self._rows("flushed", rf"interlock\_{self.region}\_to\_%")
+        return rows[0][0], {int(name.rsplit("_", 1)[1]): reached for _, name, reached in rows if name is not None}
+
+    def taken(self) -> frozenset[int]:
+        return frozenset(home for (home,) in self._rows("taken", self.region))
 
     def latest(self) -> datetime | None:
         at = self._rows("latest")[0][0]

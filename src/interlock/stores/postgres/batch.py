@@ -87,8 +87,8 @@ class Batch:
         self._chain_seq = 0
         self._chain_hash = b""
         self._latest: int | None = None
-        #: Under which this batch is committed; known once it is prepared.
-        self.post = Post()
+        #: Under which this batch is committed, where regions are connected; known once it is prepared.
+        self.post: Post | None = None
         #: Where in the server's log the commit ends; 0 where nobody asks.
         self.position = 0
 
@@ -114,7 +114,8 @@ class Batch:
             if not rows:
                 raise LeaseLost("this process's lease has run out, or another has its journal")
             self._chain_seq, self._chain_hash, epoch, guards, fenced = rows[0]
-            self.post = Post(epoch, frozenset(guards), fenced)
+            if seat.regional:
+                self.post = Post(epoch, frozenset(guards), fenced)
         outcomes.update(self._judge(first, tried))
         for before, wave in pairwise(waves):
             with self._connection.pipeline() as pipeline:
@@ -163,18 +164,28 @@ class Batch:
             tried.idempotency = self._do("insert_idempotency", *claims)
         if wave.keys:
             tried.keys = self._do("reserve", *columns(_KEYS, wave.keys.values()), self._seat.region)
+        if self._seat.regional:
+            self._try_abroad(wave, tried)
         return tried
+
+    def _try_abroad(self, wave: "_Wave", tried: "_Tried") -> None:
+        """Which of these keys other regions have, as far as that has come here."""
+        if wave.idempotency:
+            asked = columns((Texts, Texts), [claim[:2] for claim in wave.idempotency])
+            tried.used_abroad = self._do("used_abroad", *asked, self._seat.region)
+        if wave.keys:
+            names = columns((Texts, Texts, Texts), list(wave.keys))
+            tried.held_abroad = self._do("held_abroad", *names, self._seat.region)
 
     def _judge(self, wave: "_Wave", tried: "_Tried") -> dict[int, Outcome]:
         """What the changes of a wave came to, as far as they did not win; what losers did is undone."""
-        if tried.all_won(wave) and not self._others_hold(wave) and self._is_of(wave):
+        abroad = tried.abroad(wave)
+        if tried.all_won(wave) and not abroad and self._is_of(wave):
             return {}
         claimed = {id_ for (id_,) in tried.idempotency.fetchall()} if tried.idempotency else set()
-        used = self._used([row for row in wave.idempotency if row[3] not in claimed])
+        used = {**self._used([row for row in wave.idempotency if row[3] not in claimed]), **abroad.used}
         got = set(tried.keys.fetchall()) if tried.keys else set()
-        holders = self._holders([name for name in wave.keys if name not in got])
-        if self._seat.regional and wave.keys:
-            holders = {**holders, **self._abroad(wave)}
+        holders = {**self._holders([name for name in wave.keys if name not in got]), **abroad.holders}
         lost: dict[int, Outcome] = {}
         for number, change in wave.changes:
             outcome = self._lost(change, tried.present, used, holders)
@@ -191,7 +202,7 @@ class Batch:
         holders: "dict[Name, _Holder]",
     ) -> Outcome | None:
         after, id_ = change.after, change.after.id.bytes
-        if change.after.epoch != self.post.epoch and self._seat.regional:
+        if not self._stands(change):
             return mapping.REFENCED
         original = change.original
         if original is not None and versions.get(original.after.id.bytes, 0) != original.read:
@@ -235,20 +246,10 @@ class Batch:
 
     def _is_of(self, wave: "_Wave") -> bool:
         """Whether all was decided under the epoch that stands."""
-        return not self._seat.regional or all(change.after.epoch == self.post.epoch for _, change in wave.changes)
+        return self.post is None or all(self._stands(change) for _, change in wave.changes)
 
-    def _others_hold(self, wave: "_Wave") -> bool:
-        """Whether another region has one of the keys, as far as that has come here."""
-        return bool(self._seat.regional and wave.keys and self._abroad(wave))
-
-    def _abroad(self, wave: "_Wave") -> "dict[Name, _Holder]":
-        """Keys that another region's transactions hold and that are not free."""
-        rows = self._do("held_abroad", *columns((Texts, Texts, Texts), list(wave.keys)), self._seat.region).fetchall()
-        return {
-            (client, kind, value): _Holder(tx, payment, free=False)
-            for client, kind, value, tx, payment in rows
-            if tx != wave.keys[client, kind, value][3]
-        }
+    def _stands(self, change: Change) -> bool:
+        return self.post is None or (change.after.epoch == self.post.epoch and not self.post.fenced)
 
     def _undo(
         self,
@@ -403,6 +404,17 @@ class _Holder:
         self.free = free
 
 
+class _Abroad:
+    """What other regions have of the keys that a wave wants."""
+
+    def __init__(self) -> None:
+        self.holders: dict[Name, _Holder] = {}
+        self.used: dict[tuple[str, str], IdempotencyTaken] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.holders or self.used)
+
+
 class _Tried:
     """The results of a wave's first trip."""
 
@@ -410,6 +422,20 @@ class _Tried:
         self.versions: Cursor | None = None
         self.idempotency: Cursor | None = None
         self.keys: Cursor | None = None
+        self.used_abroad: Cursor | None = None
+        self.held_abroad: Cursor | None = None
+
+    def abroad(self, wave: "_Wave") -> _Abroad:
+        """What other regions have of the keys that the wave wants."""
+        found = _Abroad()
+        if self.held_abroad is not None:
+            for client, kind, value, tx, payment in self.held_abroad.fetchall():
+                if tx != wave.keys[client, kind, value][3]:
+                    found.holders[client, kind, value] = _Holder(tx, payment, free=False)
+        if self.used_abroad is not None:
+            for client, key, tx, digest in self.used_abroad.fetchall():
+                found.used[client, key] = IdempotencyTaken(UUID(bytes=tx), digest)
+        return found
 
     def all_won(self, wave: "_Wave") -> bool:
         """Whether nobody lost: as good as always."""

@@ -159,6 +159,12 @@ SELECT i.* FROM unnest($1::text[], $2::text[]) AS u (client, key) CROSS JOIN LAT
     WHERE client = u.client AND key = u.key AND region = $3 OFFSET 0
 ) i;
 
+-- name: used_abroad
+SELECT i.* FROM unnest($1::text[], $2::text[]) AS u (client, key) CROSS JOIN LATERAL (
+    SELECT client, key, uuid_send(tx), digest FROM idempotency
+    WHERE client = u.client AND key = u.key AND region <> $3 LIMIT 1 OFFSET 0
+) i;
+
 -- name: delete_idempotency
 DELETE FROM idempotency WHERE ctid = ANY (ARRAY (
     SELECT i.place FROM unnest($1::text[], $2::text[]) AS u (client, key) CROSS JOIN LATERAL (
@@ -386,6 +392,18 @@ SELECT count(*) FROM deliveries WHERE state = 'parked';
 
 -- name: clock
 SELECT {now};
+
+-- How far our peers have what we wrote, by their slots; one row at least, for the end of the log.
+-- name: flushed
+SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, s.slot_name::text,
+    (s.confirmed_flush_lsn - '0/0'::pg_lsn)::bigint
+FROM (SELECT) one LEFT JOIN pg_replication_slots s
+    ON s.slot_type = 'logical' AND s.database = current_database() AND s.slot_name LIKE $1
+    AND s.confirmed_flush_lsn IS NOT NULL;
+
+-- What we have cut off from its former home, until that is back.
+-- name: taken
+SELECT home FROM takeovers WHERE region = $1 AND cut_at IS NOT NULL AND returned_at IS NULL;
 
 -- name: latest
 SELECT max(latest) FROM journals;

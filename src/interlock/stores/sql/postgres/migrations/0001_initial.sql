@@ -32,6 +32,8 @@ CREATE TABLE takeovers (
     cut_at       bigint,
     -- Everything is decided: whoever reads this has all decisions before it.
     completed_at bigint,
+    -- The home is back and was told everything: it goes on with what is its own.
+    returned_at  bigint,
     transactions integer NOT NULL DEFAULT 0,
     PRIMARY KEY (home, generation, region)
 );

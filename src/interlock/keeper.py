@@ -1,0 +1,367 @@
+"""Keeps a region: who may take it over, and whom it takes over. One process a region does this at a time.
+
+Each turn looks at the witness and at the databases, asks `regions/rules.py` what may be done, and does it. A turn may
+be broken off anywhere, and two processes may be at it at once for a moment: every write is a compare-and-set.
+
+Owns: the order of looking and doing. Must not know: SQL, or why a rule is as it is.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import NamedTuple
+from uuid import UUID
+
+import structlog
+
+from interlock.clock import Now
+from interlock.config import PeerConfig
+from interlock.errors import DependencyError, IllegalDecision, InterlockError, StoreUnavailable
+from interlock.journal import Journal
+from interlock.ports import Replication, Store, Takeover, Witness
+from interlock.regions import rules
+from interlock.regions.rules import Admit, Drop, Entry, Fence, Peer, Post, Resume
+from interlock.routes import Routes
+from interlock.transaction import Transaction
+from interlock.workflow import Workflow
+
+_log = structlog.get_logger()
+
+#: The job that one process does for all.
+_JOB = "regions"
+#: A guard that lacks what it could have had for so long is dropped, lest ends wait for it.
+_PATIENCE_SECONDS = 1.5
+#: Transactions decided together in a takeover.
+_PAGE = 500
+_ACTOR = "interlock"
+
+
+class Settings(NamedTuple):
+    """What the operator has configured for regions."""
+
+    region: int
+    peers: Mapping[str, PeerConfig]
+    lease_seconds: float
+    automatic: bool
+    routes: Routes
+
+
+@dataclass(slots=True)
+class _Seen:
+    """The world as one turn has found it."""
+
+    post: Post
+    #: Of this region; None while the witness cannot be reached.
+    entry: Entry | None
+    #: Of the peers, with what is left of their leases in seconds.
+    entries: Mapping[int, tuple[Entry, float]]
+    position: int
+    flushed: Mapping[int, int]
+
+
+class _Admission(NamedTuple):
+    """A guard on its way into the witness's entry."""
+
+    #: As it was read before the post was changed.
+    entry: Entry
+    epoch: int
+    #: What it must have flushed.
+    position: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the keeper has done, for metrics."""
+
+    takeovers: int = 0
+    #: Transactions decided in takeovers.
+    decided: int = 0
+    fenced: int = 0
+    resumed: int = 0
+    dropped: int = 0
+    admitted: int = 0
+    #: Conditions of the peers as last seen, by name.
+    conditions: dict[str, str] = field(default_factory=dict)
+
+
+class Keeper:
+    """One region's, over its own database, its peers' and the witness's."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        journal: Journal,
+        workflow: Workflow,
+        witness: Witness,
+        connect: Callable[[int], Replication],
+        answers: Callable[[str], bool],
+        now: Now,
+    ) -> None:
+        """connect: the database of a region, by its number. answers: whether the API at an endpoint does."""
+        self._settings = settings
+        self._store = store
+        self._journal = journal
+        self._workflow = workflow
+        self._witness = witness
+        self._own = connect(settings.region)
+        self._peers = {peer.number: connect(peer.number) for peer in settings.peers.values()}
+        self._answers = answers
+        self._now = now
+        self._names = {peer.number: name for name, peer in settings.peers.items()}
+        #: Positions of our log, and when we saw them: what a peer could have by now.
+        self._marks: deque[tuple[float, int]] = deque(maxlen=64)
+        self._admitting: dict[int, _Admission] = {}
+        self._silent: dict[int, rules.Health] = {}
+        self.tally = Tally()
+        self.leads = False
+
+    # -- a turn --
+
+    async def turn(self) -> None:
+        """Look, and do what is due."""
+        self.leads = await self._journal.lead(_JOB)
+        if not self.leads:
+            return
+        seen = await asyncio.to_thread(self._look)
+        await asyncio.to_thread(self._keep, seen)
+        for number, (entry, left) in seen.entries.items():
+            await self._watch(number, entry, left)
+
+    def _look(self) -> _Seen:
+        post = self._own.read_post()
+        entries: dict[int, tuple[Entry, float]] = {}
+        entry: Entry | None = None
+        try:
+            self._witness.renew(self._settings.region, post.generation, self._settings.lease_seconds)
+            found = self._witness.entries()
+            entry = found[self._settings.region][0] if self._settings.region in found else None
+            entries = {number: found[number] for number in self._peers if number in found}
+        except DependencyError as exc:
+            self._say("witness", str(exc))
+        position, flushed = self._own.flushed()
+        self._marks.append((monotonic(), position))
+        return _Seen(post, entry, entries, position, flushed)
+
+    def _say(self, what: str, said: str) -> None:
+        if self.tally.conditions.get(what) != said:
+            self.tally.conditions[what] = said
+            _log.warning("regions", what=what, said=said)
+
+    # -- the region itself --
+
+    def _keep(self, seen: _Seen) -> None:
+        wanted = [peer.number for peer in self._settings.peers.values() if peer.guard]
+        peers = {number: self._peer(number, seen) for number in self._peers}
+        informed = seen.entry is not None and self._informed(seen.post, seen.entry)
+        self._admit_further(seen)
+        step = rules.next_step(seen.post, seen.entry, peers, wanted, informed=informed)
+        match step:
+            case Fence(post):
+                if self._own.take_post(post):
+                    self.tally.fenced += 1
+                    _log.error("fenced: another region has taken this one over", epoch=post.epoch)
+            case Resume():
+                self._resume(seen)
+            case Drop(peer):
+                self._drop(seen, peer)
+            case Admit(peer):
+                self._admit(seen, peer)
+            case None:
+                return
+
+    def _peer(self, number: int, seen: _Seen) -> Peer:
+        """Whether a peer keeps up with us, and has all tables."""
+        reached = seen.flushed.get(number)
+        due = next((place for at, place in reversed(self._marks) if monotonic() - at >= _PATIENCE_SECONDS), None)
+        healthy = reached is not None and (due is None or reached >= due)
+        return Peer(healthy=healthy, ready=healthy and self._ready(number, seen))
+
+    def _ready(self, number: int, seen: _Seen) -> bool:
+        if number in seen.post.guards and (seen.entry is None or number in seen.entry.members):
+            return True  # nothing is to be decided by it
+        try:
+            there = self._peers[number]
+            if not there.ready(self._settings.region):
+                return False
+            # Whatever a former taker has decided of ours must have come there too.
+            generation = 0 if seen.entry is None else seen.entry.generation
+            return not generation or there.informed(self._settings.region, generation)
+        except DependencyError:
+            return False
+
+    def _informed(self, post: Post, entry: Entry) -> bool:
+        if not post.fenced and entry.taker is None:
+            return False
+        return self._own.informed(self._settings.region, entry.generation)
+
+    def _resume(self, seen: _Seen) -> None:
+        assert seen.entry is not None  # the rules ask for it
+        if seen.post.fenced:
+            self._own.leave_superseded()
+            if not self._own.change_post(seen.post, rules.resumed(seen.post)):
+                return
+            self.tally.resumed += 1
+            _log.warning("back: everything that was decided for this region is known", epoch=seen.post.epoch + 1)
+        after = rules.returned(seen.entry, seen.entry.generation)
+        if after is not None:
+            self._witness.change(self._settings.region, seen.entry, after)
+
+    def _drop(self, seen: _Seen, peer: int) -> None:
+        assert seen.entry is not None  # the rules ask for it
+        after = rules.removed(seen.entry, peer)
+        if after is None or not self._witness.change(self._settings.region, seen.entry, after):
+            return
+        self._admitting.pop(peer, None)
+        if self._own.change_post(seen.post, seen.post.change(seen.post.guards - {peer})):
+            self.tally.dropped += 1
+            _log.warning("a peer does not keep up: ends wait for it no more", peer=self._names[peer])
+
+    def _admit(self, seen: _Seen, peer: int) -> None:
+        assert seen.entry is not None  # the rules ask for it
+        under_way = self._admitting.get(peer)
+        if under_way is not None and (under_way.epoch, under_way.entry) == (seen.post.epoch, seen.entry):
+            return
+        post = seen.post.change(seen.post.guards | {peer})
+        if self._own.change_post(seen.post, post):
+            position, _ = self._own.flushed()
+            self._admitting[peer] = _Admission(seen.entry, post.epoch, position)
+
+    def _admit_further(self, seen: _Seen) -> None:
+        """Tell the witness of guards that have flushed all that they must have."""
+        for peer, (entry, epoch, position) in list(self._admitting.items()):
+            if seen.entry != entry or seen.post.epoch != epoch:
+                del self._admitting[peer]
+            elif seen.flushed.get(peer, -1) >= position:
+                del self._admitting[peer]
+                after = rules.added(entry, peer)
+                if after is not None and self._witness.change(self._settings.region, entry, after):
+                    seen.entry = after
+                    self.tally.admitted += 1
+                    _log.info("a peer has everything, and may take this region over", peer=self._names[peer])
+
+    # -- the peers --
+
+    async def _watch(self, number: int, entry: Entry, left: float) -> None:
+        if entry.taker == self._settings.region:
+            await self._taken(number, entry)
+            return
+        if entry.taker is None:
+            await asyncio.to_thread(self._reopen, number)
+        if self._settings.automatic and await asyncio.to_thread(self._is_lost, number, entry, left):
+            granted = await asyncio.to_thread(
+                self._witness.grant, self._settings.region, number, lease_must_be_over=True
+            )
+            if granted is not None:
+                self.tally.takeovers += 1
+                _log.error("taking over", region=self._names[number], generation=granted.generation)
+                await self._taken(number, granted)
+
+    def _is_lost(self, number: int, entry: Entry, left: float) -> bool:
+        """Whether a peer that this region may take over has gone, as far as the witness and we can see."""
+        if self._settings.region not in entry.members or entry.taker is not None or left > 0:
+            return False
+        return not self._answers(self._settings.peers[self._names[number]].endpoint)
+
+    def _reopen(self, number: int) -> None:
+        """A cut that no takeover stands for any more: somebody stopped before opening it again."""
+        if any(t.home == number and t.returned_at is None for t in self._takeovers()):
+            return
+        if self._own.is_cut(number):
+            self._own.open(number)
+
+    async def _taken(self, number: int, entry: Entry) -> None:
+        """Go on with a takeover, wherever it stands."""
+        record = await asyncio.to_thread(self._begin, number, entry.generation)
+        if record is None:
+            return
+        if record.completed_at is None:
+            await self._decide(number, entry.generation)
+        elif record.returned_at is None:
+            await asyncio.to_thread(self._see_home, number, entry.generation)
+        else:
+            await asyncio.to_thread(self._reopen, number)
+
+    def _begin(self, number: int, generation: int) -> Takeover | None:
+        """Raise our own epoch above all of the home's, and cut what still comes from it."""
+        post = self._own.read_post()
+        if post.fenced:
+            return None
+        if post.generation < generation:
+            self._own.change_post(post, rules.taking(post, generation))
+            return None  # the next turn sees what came of it
+        found = self._record(number, generation)
+        if found is None or found.cut_at is None:
+            self._own.begin_takeover(number, generation, self._now())
+            self._own.cut(number)
+            self._own.note_cut(number, generation, self._now())
+            found = self._record(number, generation)
+        return found
+
+    def _record(self, number: int, generation: int) -> Takeover | None:
+        found = (t for t in self._takeovers() if (t.home, t.generation) == (number, generation))
+        return next(found, None)
+
+    def _takeovers(self) -> list[Takeover]:
+        return [record for record in self._own.takeovers() if record.region == self._settings.region]
+
+    async def _decide(self, number: int, generation: int) -> None:
+        # The epoch first: whoever completes the takeover meanwhile makes another one, and we decide nothing more.
+        await self._journal.renew()
+        epoch = self._store.post.epoch
+        record = await asyncio.to_thread(self._record, number, generation)
+        if record is None or record.completed_at is not None or self._store.post.generation < generation:
+            return
+        await self._workflow.look_abroad()
+        decided = 0
+        after: UUID | None = None
+        below = generation * rules.CHANGES
+        while page := await asyncio.to_thread(self._own.in_flight_of, number, below, after, _PAGE):
+            after = page[-1]
+            decided += sum(await asyncio.gather(*(self._settle(id_, number, below, epoch) for id_ in page)))
+        self.tally.decided += decided
+        if after is not None:
+            return  # the next turn looks again, until nothing is left
+        post = self._store.post
+        if post.epoch != epoch:
+            return
+        completed = await asyncio.to_thread(
+            self._own.complete_takeover, number, generation, self._now(), self.tally.decided, (post, rules.taken(post))
+        )
+        if completed:
+            _log.warning("taken over: everything is decided", region=self._names[number])
+
+    async def _settle(self, id_: UUID, home: int, below: int, epoch: int) -> int:
+        """Decide one transaction of a lost region."""
+        present = await self._journal.read(self._store.get, id_)
+        if present is None or present.region != home:
+            return 0
+        rule = self._settings.routes.named(present.route).on_takeover
+        verdict = rules.verdict(present.standing.state, present.epoch, below, rule)
+        if verdict is None:
+            return 0
+        decided = await self._workflow.take_over_from(present, verdict, epoch)
+        if verdict.redrive and decided.standing.is_final:
+            await self._redrive(decided)
+        return 1
+
+    async def _redrive(self, transaction: Transaction) -> None:
+        try:
+            await self._workflow.redrive(None, transaction.id, _ACTOR)
+        except IllegalDecision as exc:
+            _log.info("not driven again", transaction=str(transaction.id), why=str(exc))
+        except InterlockError as exc:
+            _log.warning("not driven again", transaction=str(transaction.id), error=str(exc))
+
+    def _see_home(self, number: int, generation: int) -> None:
+        """Let a home come back that has taken in that it was taken over: tell it so, and listen to it again."""
+        with suppress(StoreUnavailable):
+            if self._peers[number].read_post().generation < generation:
+                return
+            post = self._own.read_post()
+            if self._own.note_returned(number, generation, self._now(), (post, rules.taken(post))):
+                _log.warning("a region is back", region=self._names[number])
+                self._own.open(number)
