@@ -19,7 +19,7 @@ from interlock.clock import Now
 from interlock.errors import DependencyError, InterlockError
 from interlock.journal import Journal
 from interlock.ports import Store
-from interlock.regions.rules import may_conclude
+from interlock.regions.rules import CHANGES, may_conclude
 from interlock.transaction import Transaction
 
 _log = structlog.get_logger()
@@ -102,6 +102,10 @@ class Acks:
         # Another process wrote it, or it is long ago: it lies before the end of the log.
         end, _ = await self._journal.look(self._store.flushed)
         return await self.wait(end, seconds)
+
+    def stands(self, transaction: Transaction) -> bool:
+        """Whether no takeover came since it was written: what a peer has got after one may be another's by now."""
+        return transaction.epoch // CHANGES == self._store.post.generation
 
     def has(self, transaction: Transaction) -> bool:
         """Whether a peer has all of it, as of the last look."""

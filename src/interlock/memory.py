@@ -67,7 +67,7 @@ class Memory:
         if born and not ends:
             self.in_flight[after.client] += 1
         # A note on what has ended before is no second end.
-        ended = ends and any(event.kind is EventKind.ENDED for event in change.events)
+        ended = ends and any(e.kind is EventKind.ENDED for e in change.events if e.epoch == after.epoch)
         if ended:
             self.ends[after.standing.status or "", after.reason or ""] += 1
             if not born:

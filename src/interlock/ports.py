@@ -240,6 +240,9 @@ class Store(Protocol):
     def history(self, transaction: UUID) -> tuple[Event, ...]:
         """Its events, oldest first."""
 
+    def inherited(self, transaction: UUID) -> tuple[Event, ...]:
+        """Its events that only other regions have written so far, oldest first."""
+
     def payments(self, transaction: UUID) -> tuple[Payment, ...]:
         """Its payments, by ordinal."""
 
@@ -293,6 +296,9 @@ class Store(Protocol):
 
     def flushed(self) -> tuple[int, Mapping[int, int]]:
         """The end of the store's log, and how far each connected peer has it on its disk, by region number."""
+
+    def rivals(self, transaction: UUID) -> tuple[UUID, ...]:
+        """Transactions of other regions that hold what this one of ours has reserved, and that are not over."""
 
     def taken(self) -> frozenset[int]:
         """Regions that this one has taken over and that have not come back."""

@@ -176,6 +176,8 @@ class Transaction(Struct, frozen=True, kw_only=True):
     approved_by: str | None = None
     #: Something late or contradictory was recorded; the operations desk looks.
     flagged: bool = False
+    #: Version of the present region's own former row, where another region's row is the transaction; not stored.
+    own_version: int = 0
 
 
 class DeliveryState(StrEnum):

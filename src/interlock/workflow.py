@@ -59,7 +59,7 @@ from interlock.ports import (
     Store,
     Won,
 )
-from interlock.regions.rules import OnTakeover
+from interlock.regions.rules import CHANGES, OnTakeover
 from interlock.routes import Route, Routes, WhenStopped
 from interlock.stages import deliver, release, way
 from interlock.stages.facts import Inspection
@@ -633,9 +633,17 @@ class Workflow:
 
     async def _whole(self, before: Transaction, change: Change) -> Change:
         """The change with what else must be written where the transaction becomes ours with it."""
-        if change.read or before.version == 0 or change.payments:
+        if before.version == 0 or before.region == change.after.region:
             return change
-        return structs.replace(change, payments=await self._journal.read(self._store.payments, before.id))
+        read = self._journal.read
+        inbox = await read(self._store.message, before.id, BodyKind.INBOX)
+        answer = await self._answer(before) if before.answer_digest == change.after.answer_digest else None
+        return structs.replace(
+            change,
+            payments=await read(self._store.payments, before.id),
+            events=(*await read(self._store.inherited, before.id), *change.events),
+            bodies=(*(body for body in (inbox, answer) if body is not None), *change.bodies),
+        )
 
     async def conclude(self, transaction: Transaction, position: int, epoch: int) -> Transaction:
         """An end was intended, and whoever could take this region over has it: make it a fact, if it is in time.
@@ -657,6 +665,13 @@ class Workflow:
                 inspection, payments = await self._facts(present)
                 way.expire(steps, self._routes.named(present.route))
                 return way.finish(steps, inspection, payments)
+            if present.standing.end is Status.ACSC:
+                # Whoever has taken the same payments in another region has ours by now, and looks likewise: at most one
+                # of the two goes on.
+                rivals = await self._journal.read(self._store.rivals, present.id)
+                if rivals and way.yield_to(steps, rivals):
+                    inspection, payments = await self._facts(present)
+                    return way.finish(steps, inspection, payments)
             body = await self._answer(present)
             return way.conclude(steps, None if body is None else body.definition)
 
@@ -671,6 +686,20 @@ class Workflow:
             body = await self._journal.read(self._store.message, transaction.id, BodyKind.OUTBOX)
         assert body is not None  # it was committed with the intent
         return body
+
+    async def _yield(self, present: Transaction) -> Change | None:
+        """What began before this region was lost gives way to whatever took the same payments elsewhere meanwhile."""
+        generation = self._store.post.generation
+        if present.standing.is_final or present.version == 0 or present.epoch // CHANGES >= generation:
+            return None
+        if present.region != self._settings.region:
+            return None
+        rivals = await self._journal.read(self._store.rivals, present.id)
+        steps = self._steps(present)
+        if not rivals or not way.yield_to(steps, rivals):
+            return None
+        inspection, payments = await self._facts(present)
+        return way.finish(steps, inspection, payments)
 
     async def take_over_from(self, transaction: Transaction, verdict: OnTakeover, epoch: int) -> Transaction:
         """Decide what a lost region has left behind, as its taker.
@@ -707,7 +736,7 @@ class Workflow:
         """Decide and commit, until it is won or there is nothing left to decide."""
         taken: _Taken = {}
         for _ in range(_TRIES):
-            change = await decide(transaction, taken)
+            change = await self._yield(transaction) or await decide(transaction, taken)
             if change is None:
                 return transaction
             change = await self._whole(transaction, change)

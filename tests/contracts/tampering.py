@@ -89,7 +89,7 @@ class SqliteTarget:
 class PostgresTarget:
     """A database."""
 
-    heads, more = "journals", ", journal"
+    heads, more = "journals", ", journal, epoch"
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -115,8 +115,8 @@ class PostgresTarget:
         return {
             "id": id_, "tx": id_, "it": f"id = {id_}", "inbox": f"tx = {id_} AND kind = 0",
             "outbox": f"tx = {id_} AND kind = 1", "other_id": f"'{OTHER}'", "other_tx": f"'{OTHER}'", "yes": "true",
-            "no": "false", "zero": "'\\x00'", "region": ", region", "body": "tx, kind, writer, ",
-            "answer": f"{id_}, 1, writer, ",
+            "no": "false", "zero": "'\\x00'", "region": ", region", "body": "tx, kind, writer, seq, ",
+            "answer": f"{id_}, 1, writer, 99, ",
         }  # fmt: skip
 
 

@@ -47,7 +47,7 @@ class Dials:
             return
         if not self._regional:
             raise NotReplicated(f"{transaction.id} is stored, but there is no other region that could confirm it")
-        if not await self._acks.wait_for(transaction, self._seconds):
+        if not (await self._acks.wait_for(transaction, self._seconds) and self._acks.stands(transaction)):
             raise NotReplicated(
                 f"{transaction.id} is stored in its region, and no other one has confirmed it in {self._seconds:g} s; "
                 "it goes its way: ask for it by its id"

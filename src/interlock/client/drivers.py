@@ -4,7 +4,7 @@ import asyncio
 import functools
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 from uuid import uuid4  # noqa: TID251 - the client makes its own idempotency keys
@@ -48,6 +48,10 @@ def _flows(settings: Settings) -> Flows:
     return Flows(settings, clock=time.monotonic, dice=random.SystemRandom(), new_key=new_key)
 
 
+def _bases(url: str | Sequence[str]) -> Sequence[str]:
+    return (url,) if isinstance(url, str) else url
+
+
 def _arguments(request: Request) -> dict[str, Any]:
     return {
         "method": request.method,
@@ -70,12 +74,13 @@ def _lost(exc: httpx.TransportError) -> Lost:
 class Client:
     """Talks to an Interlock server; every method blocks until there is a result. Use it as a context manager.
 
-    Threads may share one. Arguments: see `Settings`; transport is httpx's, for tests.
+    Threads may share one. Arguments: see `Settings`; url: of the server, or of several, one a region, of which another
+    is called where one does not answer; transport is httpx's, for tests.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         client_id: str,
         client_secret: str,
         *,
@@ -85,7 +90,7 @@ class Client:
     ) -> None:
         settings = Settings(client_id=client_id, client_secret=client_secret, patience=patience, timeout=timeout)
         self._flows = _flows(settings)
-        self._http = httpx.Client(base_url=url, transport=transport)
+        self._https = [httpx.Client(base_url=base, transport=transport) for base in _bases(url)]
 
     submit = _blocking(Flows.submit)
     wait = _blocking(Flows.wait)
@@ -113,7 +118,8 @@ class Client:
 
     def close(self) -> None:
         """Give the connections back."""
-        self._http.close()
+        for http in self._https:
+            http.close()
 
     def __enter__(self) -> Self:
         """Nothing to be opened: connections are made when needed."""
@@ -141,7 +147,8 @@ class Client:
 
     def _send(self, request: Request) -> Reply:
         try:
-            return _response(self._http.request(**_arguments(request)))
+            http = self._https[request.server % len(self._https)]
+            return _response(http.request(**_arguments(request)))
         except httpx.TransportError as exc:
             return _lost(exc)
 
@@ -151,7 +158,7 @@ class AsyncClient:
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         client_id: str,
         client_secret: str,
         *,
@@ -161,7 +168,7 @@ class AsyncClient:
     ) -> None:
         settings = Settings(client_id=client_id, client_secret=client_secret, patience=patience, timeout=timeout)
         self._flows = _flows(settings)
-        self._http = httpx.AsyncClient(base_url=url, transport=transport)
+        self._https = [httpx.AsyncClient(base_url=base, transport=transport) for base in _bases(url)]
 
     submit = _awaiting(Flows.submit)
     wait = _awaiting(Flows.wait)
@@ -190,7 +197,8 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Give the connections back."""
-        await self._http.aclose()
+        for http in self._https:
+            await http.aclose()
 
     async def __aenter__(self) -> Self:
         """Nothing to be opened: connections are made when needed."""
@@ -218,6 +226,7 @@ class AsyncClient:
 
     async def _send(self, request: Request) -> Reply:
         try:
-            return _response(await self._http.request(**_arguments(request)))
+            http = self._https[request.server % len(self._https)]
+            return _response(await http.request(**_arguments(request)))
         except httpx.TransportError as exc:
             return _lost(exc)

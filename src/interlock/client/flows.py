@@ -48,6 +48,8 @@ _XML = {"Content-Type": "application/xml"}
 _LATER = frozenset({429, 502, 503, 504})
 #: Gateways: the server may have got the request, or not.
 _GATEWAY = frozenset({502, 504})
+#: What the server says beside a cancellation when it took the transaction over from a region that was lost.
+RECOVERED = "RCVR"
 #: Longest wait that is asked of the server at once; gateways cut longer ones.
 _WAIT_SECONDS_MAX = 20
 #: A token is renewed this long before its end, so that it does not run out on its way.
@@ -84,6 +86,8 @@ class Request:
     timeout: float
     #: The same again does no harm, so it may be sent again although its answer was lost.
     repeatable: bool = True
+    #: Which of the servers is to have it, counted on and on.
+    server: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,8 @@ class Flows:
         self._new_key = new_key
         self._token: str | None = None
         self._token_until = 0.0
+        #: The server that answered last, or the one after it where it did not.
+        self._server = 0
 
     # -- the calls --
 
@@ -171,14 +177,20 @@ class Flows:
         request = Request(method="POST", path="/v1/messages", headers=headers, content=message, timeout=timeout)
         return (yield from self._read(request, Transaction, patience=self._settings.patience + wait))
 
-    def wait(self, transaction_id: UUID | str, *, seconds: float = 30) -> Flow[Transaction]:
-        """The transaction once it has ended, or as it stands when the time is up; see `final`."""
+    def wait(self, transaction_id: UUID | str, *, seconds: float = 30, redrive: bool = False) -> Flow[Transaction]:
+        """The transaction once it has ended, or as it stands when the time is up; see `final`.
+
+        redrive: what was cancelled because its region was lost is driven again, and that one waited for.
+        """
         end = self._clock() + seconds
         pause = 0.02
         while True:
             left = end - self._clock()
             transaction = yield from self._look(transaction_id, wait=int(min(max(left, 0), _WAIT_SECONDS_MAX)))
             left = end - self._clock()
+            if redrive and left > 0 and transaction.transaction_code == RECOVERED:
+                newest = transaction.redriven_as or (yield from self.redrive(transaction_id)).transaction_id
+                return (yield from self.wait(newest, seconds=left, redrive=True))
             if transaction.final or left <= 0:
                 return transaction
             # The server answers early when it stops, or waits less than asked for: do not hammer at it.
@@ -336,9 +348,12 @@ class Flows:
         backoff = self._settings.backoff
         while True:
             left = until - self._clock()
-            reply: Reply = yield replace(request, timeout=max(0.001, min(request.timeout, left)))
+            server = self._server
+            reply: Reply = yield replace(request, timeout=max(0.001, min(request.timeout, left)), server=server)
             if isinstance(reply, Response) and reply.status not in _LATER:
                 return reply
+            if _elsewhere(reply) and self._server == server:
+                self._server += 1
             if not request.repeatable and _may_have_arrived(reply):
                 raise OutcomeUnknown(f"the answer to {request.method} {request.path} was lost; look before you repeat")
             pause = max(_retry_after(reply), backoff * self._dice.uniform(0.5, 1.0))
@@ -346,6 +361,11 @@ class Flows:
                 return _given_up(reply, request)
             yield Pause(pause)
             backoff = min(backoff * 2, self._settings.backoff_max)
+
+
+def _elsewhere(reply: Reply) -> bool:
+    """Whether another server may do better; one that has too much to do is not left for that."""
+    return isinstance(reply, Lost) or reply.status != 429
 
 
 def _may_have_arrived(reply: Reply) -> bool:

@@ -31,11 +31,11 @@ class Steps:
         """Nothing has happened yet.
 
         epoch: of the region now; None: the transaction's. region: the one that takes the steps; another than the
-        transaction's own writes a row of its own, as born.
+        transaction's own writes a row of its own.
         """
         self._read = transaction.version
         if region is not None and region != transaction.region:
-            transaction, self._read = replace(transaction, region=region), 0
+            transaction, self._read = replace(transaction, region=region, own_version=0), transaction.own_version
         if epoch is not None and epoch != transaction.epoch:
             transaction = replace(transaction, epoch=epoch)
         self._events: list[Event] = []

@@ -18,7 +18,7 @@ from interlock.iso20022 import reasons
 from interlock.iso20022.answers import Answer
 from interlock.iso20022.codes import Status
 from interlock.iso20022.findings import Finding
-from interlock.lifecycle import EventKind, Standing, State
+from interlock.lifecycle import EventKind, Standing, State, judge
 from interlock.routes import Route
 from interlock.stages import deliver, process, receive, release
 from interlock.stages.facts import Inspection
@@ -68,8 +68,11 @@ UNBORN = Standing()
 #: Ours, for what a takeover has cancelled.
 RECOVERED = "RCVR"
 _RECOVERY_REASON = reasons.reason_for("cancelled_by_recovery")
+_DUPLICATE_REASON = reasons.reason_for("duplicate_payment")
 #: Handed over, or about to be, for all that is known.
 _UNKNOWN = (State.HANDING, State.HANDED, State.HELD_UNKNOWN)
+#: Somebody else has said that it is settled: no clock of ours says otherwise.
+_BY_WORD = (EventKind.DOWNSTREAM_YES, EventKind.RESOLVED_SETTLED)
 #: How long a rejection or cancellation waits for a peer before that is recorded.
 _PEER_WITHIN = timedelta(seconds=30)
 #: And how long until it is looked at again.
@@ -208,7 +211,7 @@ def finish(steps: Steps, inspection: Inspection | None, payments: tuple[Payment,
         return Change(after=transaction, events=steps.events, read=steps.read)
     refused = {p.ordinal: (p.reason or "NARR", None) for p in payments if p.status is Status.RJCT}
     answer = release.answer(transaction, inspection, refused, transaction.updated_at)
-    transaction, bodies = _answered(transaction, answer)
+    transaction, bodies = _answered(steps, transaction, answer)
     is_final = transaction.standing.is_final
     return Change(
         after=transaction,
@@ -248,6 +251,20 @@ def taken_over(steps: Steps, event: EventKind, route: Route) -> None:
         steps.take(event, reason=_RECOVERY_REASON, code=RECOVERED, note=note)
 
 
+def yield_to(steps: Steps, rivals: tuple[UUID, ...]) -> bool:
+    """Give way to transactions of other regions that have taken the same payments; False where it is too late."""
+    note = f"the same payment was taken in another region, as {', '.join(map(str, rivals))}"
+    standing = steps.transaction.standing
+    if standing.state is State.ENDING and standing.end is not Status.ACSC:
+        return False
+    kinds = (EventKind.REFUSED, EventKind.CANCELLED, EventKind.DEADLINE)
+    kind = next((kind for kind in kinds if judge(standing, kind) is not None), None)
+    if kind is None or standing.state in (*_UNKNOWN, State.END):
+        return False
+    steps.take(kind, reason=_DUPLICATE_REASON, note=note)
+    return True
+
+
 def ended_as_intended(steps: Steps, answer: str | None) -> Change:
     """The change of a taker that makes the lost region's last intent a fact: the same end, the same bytes."""
     transaction = replace(steps.transaction, answer=answer)
@@ -260,7 +277,7 @@ def ended_as_intended(steps: Steps, answer: str | None) -> Change:
     )
 
 
-def _answered(transaction: Transaction, answer: Answer | None) -> tuple[Transaction, tuple[Body, ...]]:
+def _answered(steps: Steps, transaction: Transaction, answer: Answer | None) -> tuple[Transaction, tuple[Body, ...]]:
     """An end with its answer, and what of it is told already: nothing, as long as it is only intended."""
     body = None if answer is None else outbox(answer)
     digest = None if body is None else body.digest
@@ -269,7 +286,7 @@ def _answered(transaction: Transaction, answer: Answer | None) -> tuple[Transact
         answered = replace(transaction, answer=None if body is None else body.definition, answer_digest=digest)
         return answered, bodies
     deadline = transaction.deadline
-    if transaction.standing.end is not Status.ACSC:
+    if transaction.standing.end is not Status.ACSC or steps.events[-1].kind in _BY_WORD:
         # Nothing replaces it any more, so its clock has nothing left to do.
         deadline = Deadline(clock=Clock.PEER, at=transaction.updated_at + _PEER_WITHIN)
     return replace(transaction, answer_digest=digest, deadline=deadline), bodies
@@ -324,7 +341,7 @@ def _change(
     if steps.ends:
         narrated = {ordinal: (refusal.reason, refusal.note) for ordinal, refusal in refused.items()}
         answer = release.answer(transaction, inspection, narrated, transaction.updated_at, untreatable=untreatable)
-        transaction, answers = _answered(transaction, answer)
+        transaction, answers = _answered(steps, transaction, answer)
         bodies += answers
     reserves, names = _keys(transaction, arrival, refused, entered=entered)
     change = Change(

@@ -317,6 +317,12 @@ class SqliteStore:
     def flushed(self) -> tuple[int, Mapping[int, int]]:
         return 0, {}
 
+    def rivals(self, transaction: UUID) -> tuple[UUID, ...]:  # noqa: ARG002 - there are no other regions
+        return ()
+
+    def inherited(self, transaction: UUID) -> tuple[Event, ...]:  # noqa: ARG002 - there are no other regions
+        return ()
+
     def taken(self) -> frozenset[int]:
         return frozenset()
 

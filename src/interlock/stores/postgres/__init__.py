@@ -17,6 +17,7 @@ from uuid import UUID
 
 import psycopg
 import structlog
+from msgspec.structs import replace
 from psycopg.rows import TupleRow
 
 from interlock.chain import GENESIS, Gap, Head, Link, micros, moment
@@ -351,7 +352,11 @@ class PostgresStore:
         return make(*rows[0]) if rows else None
 
     def get(self, transaction: UUID) -> Transaction | None:
-        return self._first(mapping.transaction, "get", transaction)
+        rows = self._rows("get", transaction, self.region)
+        if not rows:
+            return None
+        found, own = mapping.transaction(*rows[0][:-1]), rows[0][-1]
+        return replace(found, own_version=own) if own else found
 
     def find(self, query: Query) -> Page:
         """By windows of time, newest first, so that old partitions are left alone; or by key, which knows the ids."""
@@ -396,8 +401,10 @@ class PostgresStore:
         yield from ((lower, upper) for upper, lower in pairwise([*edges, _NULL_ID]))
 
     def history(self, transaction: UUID) -> tuple[Event, ...]:
-        events = (decode_event(row[0])[1] for row in self._rows("history", transaction))
-        return tuple(sorted(events, key=lambda event: (event.epoch, event.seq)))
+        return tuple(decode_event(row[0])[1] for row in self._rows("history", transaction))
+
+    def inherited(self, transaction: UUID) -> tuple[Event, ...]:
+        return tuple(decode_event(row[0])[1] for row in self._rows("inherited", transaction, self.region))
 
     def payments(self, transaction: UUID) -> tuple[Payment, ...]:
         return tuple(mapping.payment(*row) for row in self._rows("payments", transaction))
@@ -470,6 +477,9 @@ class PostgresStore:
     def flushed(self) -> tuple[int, Mapping[int, int]]:
         rows = self._rows("flushed", rf"interlock\_{self.region}\_to\_%")
         return rows[0][0], {int(name.rsplit("_", 1)[1]): reached for _, name, reached in rows if name is not None}
+
+    def rivals(self, transaction: UUID) -> tuple[UUID, ...]:
+        return tuple(id_ for (id_,) in self._rows("rivals", transaction, self.region))
 
     def taken(self) -> frozenset[int]:
         return frozenset(home for (home,) in self._rows("taken", self.region))

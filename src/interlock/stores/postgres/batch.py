@@ -49,7 +49,7 @@ _GROWN = (
     Integers, Integers, Texts, Texts, Texts, Texts, Bigs, Texts, Bigs, Floats, Texts, Texts, Texts, Texts, Texts,
     Integers, Bytes, Texts, Bytes, Truths, Ids, Texts, Truths, Ids,
 )  # fmt: skip
-_EVENTS = (Ids, Integers, Bytes, Bytes, Bytes)
+_EVENTS = (Ids, Integers, Integers, Bytes, Bytes, Bytes)
 _BODIES = (Ids, Smalls, Integers, Texts, Bytes, Bytes)
 _PAYMENTS = (Ids, Integers, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts)
 _KEYS = (Texts, Texts, Texts, Ids, Integers)
@@ -327,7 +327,7 @@ class Batch:
             digests = []  # the first event of the step is the one that the bodies came with
             previous, self._chain_hash = self._chain_hash, link(self._chain_hash, content)
             self._chain_seq += 1
-            yield id_.bytes, event.seq, content, previous, self._chain_hash
+            yield id_.bytes, event.seq, event.epoch, content, previous, self._chain_hash
 
     def _end_payments(self, won: Sequence[Change]) -> None:
         # What is new with the step was written as it ends.

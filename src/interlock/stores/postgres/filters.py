@@ -77,7 +77,7 @@ def named(query: Query, upper: UUID, limit: int) -> tuple[str, list[Any]]:
 
 
 def _select(values: _Values, query: Query, where: str) -> Limited:
-    columns = queries("postgres")["get"].split("FROM", maxsplit=1)[0]
+    columns = f"SELECT {queries('postgres')['transaction']}"
     conditions = " AND ".join([where, *_fields(values, query)])
 
     def limited(limit: int) -> tuple[str, list[Any]]:

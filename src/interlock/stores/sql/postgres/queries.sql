@@ -199,6 +199,13 @@ SELECT k.* FROM unnest($1::text[], $2::text[], $3::text[]) AS u (client, kind, v
         ) OFFSET 0
 ) k;
 
+-- name: rivals
+SELECT DISTINCT h.tx FROM keys k JOIN keys h USING (client, kind, value, freed)
+WHERE k.tx = $1 AND k.region = $2 AND k.freed = '00000000-0000-0000-0000-000000000000'
+    AND h.region <> $2 AND h.tx <> $1 AND h.payment > 0 AND NOT EXISTS (
+        SELECT 1 FROM payments p WHERE p.tx = h.tx AND p.ordinal = h.payment AND p.status IN ('RJCT', 'CANC')
+    );
+
 -- name: failed_payments
 SELECT uuid_send(tx), ordinal FROM payments WHERE tx = ANY ($1) AND status IN ('RJCT', 'CANC');
 
@@ -233,10 +240,10 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::integer[]) AS u 
 ON CONFLICT DO NOTHING;
 
 -- name: insert_events
-INSERT INTO events (tx, seq, writer, journal, chain_seq, content, previous, hash)
-SELECT tx, seq, $6::integer, $7::integer, $8::bigint + number, content, previous, hash
-FROM unnest($1::uuid[], $2::integer[], $3::bytea[], $4::bytea[], $5::bytea[]) WITH ORDINALITY
-    AS u (tx, seq, content, previous, hash, number);
+INSERT INTO events (tx, seq, epoch, writer, journal, chain_seq, content, previous, hash)
+SELECT tx, seq, epoch, $7::integer, $8::integer, $9::bigint + number, content, previous, hash
+FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::bytea[], $5::bytea[], $6::bytea[]) WITH ORDINALITY
+    AS u (tx, seq, epoch, content, previous, hash, number);
 
 -- name: insert_bodies
 INSERT INTO bodies (tx, kind, writer, seq, definition, digest, content)
@@ -253,7 +260,9 @@ SELECT
 FROM unnest(
     $1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
     $10::text[]
-) AS u (tx, ordinal, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason);
+) AS u (tx, ordinal, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason)
+-- Only where a region has back what another had taken over: its own rows of before stand for nothing any more.
+ON CONFLICT (tx, ordinal, region) DO UPDATE SET status = excluded.status, reason = excluded.reason;
 
 -- One end a payment: what is final stays as it is.
 -- name: end_payments
@@ -311,10 +320,21 @@ SELECT batch, outcomes, token FROM journals WHERE writer = $1 AND journal = $2 F
 -- -- reading ---------------------------------------------------------------------------------------------------------
 
 -- name: get
-SELECT {transaction} FROM transactions t WHERE t.id = $1 ORDER BY t.epoch DESC LIMIT 1;
+SELECT {transaction}, CASE WHEN t.region = $2 THEN 0 ELSE coalesce((
+    SELECT o.version FROM transactions o WHERE o.id = $1 AND o.region = $2
+), 0) END
+FROM transactions t WHERE t.id = $1 ORDER BY t.epoch DESC LIMIT 1;
 
+-- Each once, though several regions may have written it.
 -- name: history
-SELECT content FROM events WHERE tx = $1 ORDER BY seq;
+SELECT DISTINCT ON (epoch, seq) content FROM events WHERE tx = $1 ORDER BY epoch, seq, writer;
+
+-- What has happened to a transaction before it became this region's, and is not written by this region yet.
+-- name: inherited
+SELECT DISTINCT ON (epoch, seq) content FROM events e
+WHERE tx = $1 AND NOT EXISTS (
+    SELECT 1 FROM events o WHERE o.tx = $1 AND o.seq = e.seq AND o.epoch = e.epoch AND o.writer / 1000000 = $2
+) ORDER BY epoch, seq, writer;
 
 -- name: payments
 SELECT ordinal, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason

@@ -118,17 +118,19 @@ CREATE INDEX transactions_failed_all ON transactions (status, id) WHERE status I
 -- What somebody has in hand this moment; after a death, what must be taken over.
 CREATE INDEX transactions_claim ON transactions (claim) WHERE state IN ('ACTC', 'ACSP', 'ending', 'handing');
 
--- Append-only. `content` is the event as canonical JSON; hash = SHA-256(previous || content).
+-- Append-only. `content` is the event as canonical JSON; hash = SHA-256(previous || content). A region that takes a
+-- transaction over writes its events so far again as its own, so that whoever has its rows has all of them.
 CREATE TABLE events (
     tx        uuid NOT NULL,
     seq       integer NOT NULL,
+    epoch     integer NOT NULL,
     writer    integer NOT NULL,
     journal   integer NOT NULL,
     chain_seq bigint NOT NULL,
     content   bytea NOT NULL,
     previous  bytea NOT NULL,
     hash      bytea NOT NULL,
-    PRIMARY KEY (tx, seq, writer)
+    PRIMARY KEY (tx, seq, epoch, writer)
 ) PARTITION BY RANGE (tx);
 CREATE INDEX events_chain ON events (writer, journal, chain_seq);
 
