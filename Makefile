@@ -8,6 +8,7 @@ PYTEST := $(BIN)/pytest
 ROUNDS ?= 300
 STORE ?= sqlite
 SEED ?=
+SEEDS ?= 10000
 
 .PHONY: help
 help: ## list the targets
@@ -25,16 +26,27 @@ demo: $(STAMP) ## do the main job once; STORE=postgres: on two processes and a P
 	@$(if $(filter postgres,$(STORE)),scripts/postgres.sh &&) $(BIN)/interlock demo --store $(STORE) $(if $(KEEP),--keep)
 
 .PHONY: check
-check: $(STAMP) ## format, lint, types, import rules, unit tests
+check: lint ## format, lint, types, import rules, unit tests
+	$(PYTEST) -q tests/unit
+
+.PHONY: lint
+lint: $(STAMP) ## format, lint, types, import rules
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(PYTEST) -q tests/unit
 
 .PHONY: test
 test: $(STAMP) ## all tests, under ten minutes on two cores
 	$(PYTEST) -q -n 2 --dist loadgroup tests
+
+.PHONY: model
+model: $(STAMP) ## every interleaving of the regions' rules, and every planted mistake
+	$(BIN)/python -m models --all
+
+.PHONY: simulate
+simulate: $(STAMP) ## SEEDS=10000 seeded worlds of regions; SEED=N replays one
+	$(BIN)/python -m simulation $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
 
 .PHONY: contracts
 contracts: $(STAMP) ## the store's contract on every back end

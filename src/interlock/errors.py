@@ -165,7 +165,7 @@ class HomeRegionLost(DependencyError):
     """The region that issued this id is gone, and its message had not come here before."""
 
     code = "home_region_lost"
-    retry_after = 30
+    retry_after = 2
 
 
 class NotReplicated(DependencyError):

@@ -115,8 +115,8 @@ class PostgresTarget:
         return {
             "id": id_, "tx": id_, "it": f"id = {id_}", "inbox": f"tx = {id_} AND kind = 0",
             "outbox": f"tx = {id_} AND kind = 1", "other_id": f"'{OTHER}'", "other_tx": f"'{OTHER}'", "yes": "true",
-            "no": "false", "zero": "'\\x00'", "region": ", region", "body": "tx, kind, writer, seq, ",
-            "answer": f"{id_}, 1, writer, 99, ",
+            "no": "false", "zero": "'\\x00'", "region": ", region", "body": "tx, kind, writer, seq, epoch, ",
+            "answer": f"{id_}, 1, writer, 99, 1, ",
         }  # fmt: skip
 
 

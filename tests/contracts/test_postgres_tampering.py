@@ -109,10 +109,8 @@ _PAYMENT = (
     "INSERT INTO payments SELECT tx, ordinal, 7, instruction_id, end_to_end_id, transaction_id, uetr, amount, "
     "currency, status, reason FROM payments WHERE tx = {tx}"
 )
-_BODY = "INSERT INTO bodies SELECT tx, kind, 7, seq, definition, digest, content FROM bodies WHERE {inbox}"
-_EVENT = (
-    "INSERT INTO events SELECT tx, seq, epoch, 7, journal, chain_seq, content, previous, hash FROM events WHERE tx = {tx}"
-)
+_BODY = "INSERT INTO bodies SELECT tx, kind, 7, seq, epoch, definition, digest, content FROM bodies WHERE {inbox}"
+_EVENT = "INSERT INTO events SELECT tx, seq, epoch, 7, journal, chain_seq, content, previous, hash FROM events WHERE tx = {tx}"
 DOUBLED = [
     (_TRANSACTION, "it is there more than once"),
     (_PAYMENT, "it holds 2 payments"),

@@ -99,8 +99,7 @@ class Faces:
         )
         face = Reference(
             workflow, access, self.intake, health,
-            region=config.region, endpoint=endpoint, doubly_encoded=config.outbox_format == "reference",
-            now=interlock.clock, dials=dials, regional=config.is_regional,
+            region=config.region, endpoint=endpoint, doubly_encoded=config.outbox_format == "reference", dials=dials,
         )  # fmt: skip
         messages = Messages(workflow, access, self.intake, self.patience, views, dials)
         self._authority = interlock.authority

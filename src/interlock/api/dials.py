@@ -28,7 +28,8 @@ class Dials:
         self._acks = acks
         self._routes = routes
         self._seconds = seconds
-        self._regional = regional
+        #: Whether there are other regions at all.
+        self.regional = regional
 
     def asked(self, request: Request) -> Consistency | None:
         """What the call itself asks for. Raises InvalidRequest."""
@@ -45,7 +46,7 @@ class Dials:
         wanted = asked or self._routes.named(transaction.route).consistency
         if wanted is Consistency.AVAILABLE or self._acks.has(transaction):
             return
-        if not self._regional:
+        if not self.regional:
             raise NotReplicated(f"{transaction.id} is stored, but there is no other region that could confirm it")
         if not (await self._acks.wait_for(transaction, self._seconds) and self._acks.stands(transaction)):
             raise NotReplicated(

@@ -18,7 +18,6 @@ from interlock.api.exchange import JSON, XML, Intake, Request, Response, refuse_
 from interlock.api.health import Health
 from interlock.api.problems import InvalidRequest, extra_headers, kind_of
 from interlock.auth import Scope
-from interlock.clock import Now
 from interlock.errors import Forbidden, InterlockError, RequestError, Unauthorised, UnknownTransaction
 from interlock.transaction import Transaction
 from interlock.workflow import Workflow
@@ -53,9 +52,7 @@ class Reference:
         region: str,
         endpoint: str,
         doubly_encoded: bool,
-        now: Now,
         dials: Dials,
-        regional: bool,
     ) -> None:
         """endpoint: host name of this region. doubly_encoded: answers as the sample's JSON string of JSON."""
         self._workflow = workflow
@@ -63,9 +60,8 @@ class Reference:
         self._intake = intake
         self._health = health
         self._doubly_encoded = doubly_encoded
-        self._now = now
+        self._now = workflow.now
         self._dials = dials
-        self._regional = regional
         self._place = b'"region_id": %s, "api_endpoint": %s' % (_encode(region), _encode(endpoint))
         self._inbox_place = b'    "region_id": %s,\n    "api_endpoint": %s' % (
             _encode(region),
@@ -91,7 +87,7 @@ class Reference:
 
     def _replicated(self, transaction: Transaction) -> bytes:
         """Whether the other region has the id already; nothing is said where there is no other."""
-        if not self._regional:
+        if not self._dials.regional:
             return b""
         return b'"dynamodb_replicated": "%s", ' % str(self._dials.distance(transaction).replicated).encode()
 

@@ -282,7 +282,7 @@ class _Postgres(Reader):
     _SQL: Mapping[str, str] = {
         "transactions": (
             # The columns are those of the store.
-            f"SELECT t.id, {queries('postgres')['transaction']} FROM transactions t "
+            f"SELECT t.id, {queries('postgres')['transaction']} FROM transactions t "  # noqa: S608 - columns
             "WHERE t.id BETWEEN $1 AND $2 {present} ORDER BY t.id LIMIT $3"
         ),
         "sizes": "SELECT tx, sum(octet_length(content)) FROM bodies WHERE tx BETWEEN $1 AND $2 GROUP BY tx",
@@ -328,8 +328,8 @@ class _Postgres(Reader):
         for way in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin"):
             self._connection.execute(f"SET enable_{way} = off".encode())
         self._connection.execute("SET plan_cache_mode = force_custom_plan")
-        # What one region has taken over from another is there twice: the taker's rows count. Where nobody ever has, there
-        # is nothing to be left out, and no time to be lost with looking for it.
+        # What one region has taken over from another is there twice: the taker's rows count. Where nobody ever has,
+        # there is nothing to be left out, and no time to be lost with looking for it.
         taken_over = self._fetch(self._connection, "SELECT 1 FROM takeovers LIMIT 1")
         left_out = _LEFT_OUT if taken_over else dict.fromkeys(_LEFT_OUT, "")
         self._statements = {name: _filled(statement, left_out) for name, statement in self._SQL.items()}

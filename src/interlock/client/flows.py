@@ -35,6 +35,7 @@ from interlock.errors import (
     DependencyError,
     Forbidden,
     InterlockError,
+    NotReplicated,
     OutcomeUnknown,
     RequestError,
     Unauthorised,
@@ -346,13 +347,15 @@ class Flows:
     def _tried(self, request: Request, until: float) -> Flow[Response]:
         """The answer to a request, tried again while that may help and time is left."""
         backoff = self._settings.backoff
+        silences = 0
         while True:
             left = until - self._clock()
             server = self._server
             reply: Reply = yield replace(request, timeout=max(0.001, min(request.timeout, left)), server=server)
             if isinstance(reply, Response) and reply.status not in _LATER:
                 return reply
-            if _elsewhere(reply) and self._server == server:
+            silences += isinstance(reply, Lost) and reply.sent
+            if _elsewhere(reply, silences) and self._server == server:
                 self._server += 1
             if not request.repeatable and _may_have_arrived(reply):
                 raise OutcomeUnknown(f"the answer to {request.method} {request.path} was lost; look before you repeat")
@@ -363,9 +366,18 @@ class Flows:
             backoff = min(backoff * 2, self._settings.backoff_max)
 
 
-def _elsewhere(reply: Reply) -> bool:
-    """Whether another server may do better; one that has too much to do is not left for that."""
-    return isinstance(reply, Lost) or reply.status != 429
+#: What the server says of a message that it may have, or has: another server has perhaps neither it nor its key.
+_KEPT = frozenset({OutcomeUnknown.code, NotReplicated.code})
+
+
+def _elsewhere(reply: Reply, silences: int) -> bool:
+    """Whether another server may do better, and nothing is kept at this one as far as can be known.
+
+    One that was silent once is asked again, for it may just have begun anew.
+    """
+    if isinstance(reply, Lost):
+        return not reply.sent or silences > 1
+    return reply.status != 429 and problem_in(reply).code not in _KEPT
 
 
 def _may_have_arrived(reply: Reply) -> bool:

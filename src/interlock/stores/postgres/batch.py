@@ -50,7 +50,7 @@ _GROWN = (
     Integers, Bytes, Texts, Bytes, Truths, Ids, Texts, Truths, Ids,
 )  # fmt: skip
 _EVENTS = (Ids, Integers, Integers, Bytes, Bytes, Bytes)
-_BODIES = (Ids, Smalls, Integers, Texts, Bytes, Bytes)
+_BODIES = (Ids, Smalls, Integers, Integers, Texts, Bytes, Bytes)
 _PAYMENTS = (Ids, Integers, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts)
 _KEYS = (Texts, Texts, Texts, Ids, Integers)
 _DELIVERIES = (Ids, Texts, Texts, Bigs)
@@ -373,10 +373,10 @@ def administer(connection: Connection, region: int, writes: Sequence[Write]) -> 
 
 
 def _bodies(change: Change) -> Iterator[tuple[Any, ...]]:
-    id_ = change.after.id.bytes
+    id_, version, epoch = change.after.id.bytes, change.after.version, change.after.epoch
     for body in change.bodies:
         outbox = int(body.kind is BodyKind.OUTBOX)
-        yield id_, outbox, change.after.version, body.definition, body.digest, mapping.compress(body.content)
+        yield id_, outbox, version, epoch, body.definition, body.digest, mapping.compress(body.content)
 
 
 def _paid(change: Change) -> Iterator[tuple[Any, ...]]:

@@ -246,10 +246,10 @@ FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::bytea[], $5::bytea[], 
     AS u (tx, seq, epoch, content, previous, hash, number);
 
 -- name: insert_bodies
-INSERT INTO bodies (tx, kind, writer, seq, definition, digest, content)
-SELECT tx, kind, $7::integer, seq, definition, digest, content
-FROM unnest($1::uuid[], $2::smallint[], $3::integer[], $4::text[], $5::bytea[], $6::bytea[])
-    AS u (tx, kind, seq, definition, digest, content);
+INSERT INTO bodies (tx, kind, writer, seq, epoch, definition, digest, content)
+SELECT tx, kind, $8::integer, seq, epoch, definition, digest, content
+FROM unnest($1::uuid[], $2::smallint[], $3::integer[], $4::integer[], $5::text[], $6::bytea[], $7::bytea[])
+    AS u (tx, kind, seq, epoch, definition, digest, content);
 
 -- name: insert_payments
 INSERT INTO payments (

@@ -134,17 +134,19 @@ CREATE TABLE events (
 ) PARTITION BY RANGE (tx);
 CREATE INDEX events_chain ON events (writer, journal, chain_seq);
 
--- Immutable. kind: 0 inbox, 1 outbox; content is zstd (so not compressed again), digest is of the bytes received. seq is
--- of the event that it came with: an answer may be replaced until its end is a fact, and `answer_digest` says which counts.
+-- Immutable. kind: 0 inbox, 1 outbox; content is zstd (so not compressed again), digest is of the bytes received. seq and
+-- epoch are of the event that it came with: an answer may be replaced until its end is a fact, and `answer_digest` says
+-- which counts.
 CREATE TABLE bodies (
     tx         uuid NOT NULL,
     kind       smallint NOT NULL,
     writer     integer NOT NULL,
     seq        integer NOT NULL,
+    epoch      integer NOT NULL,
     definition text,
     digest     bytea NOT NULL,
     content    bytea NOT NULL,
-    PRIMARY KEY (tx, kind, writer, seq)
+    PRIMARY KEY (tx, kind, writer, seq, epoch)
 ) PARTITION BY RANGE (tx);
 ALTER TABLE bodies ALTER COLUMN content SET STORAGE EXTERNAL;
 
