@@ -9,6 +9,7 @@ ROUNDS ?= 300
 STORE ?= sqlite
 SEED ?=
 SEEDS ?= 10000
+ONLY ?=
 
 .PHONY: help
 help: ## list the targets
@@ -39,6 +40,14 @@ lint: $(STAMP) ## format, lint, types, import rules
 .PHONY: test
 test: $(STAMP) ## all tests, under ten minutes on two cores
 	$(PYTEST) -q -n 2 --dist loadgroup tests
+
+.PHONY: demo-regions
+demo-regions: $(STAMP) ## two regions and a witness: one is killed under load, taken over, and returns; a checker counts
+	@scripts/postgres.sh && $(BIN)/python -m chaos.demo
+
+.PHONY: chaos
+chaos: $(STAMP) ## faults x moments x dials over real regions; ONLY= some of them
+	$(BIN)/python -m chaos.run $(if $(ONLY),--only $(ONLY))
 
 .PHONY: model
 model: $(STAMP) ## every interleaving of the regions' rules, and every planted mistake

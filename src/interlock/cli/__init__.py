@@ -16,6 +16,7 @@ from interlock.cli import (
     benchmark,
     demonstration,
     reconcile,
+    regions,
     service,
     transactions,
     upkeep,
@@ -85,6 +86,7 @@ app.add_typer(administration.keys, name="keys")
 app.add_typer(upkeep.db, name="db")
 app.add_typer(upkeep.audit, name="audit")
 app.add_typer(archive.archive, name="archive")
+app.add_typer(regions.regions, name="regions")
 
 
 def main() -> None:

@@ -1,0 +1,418 @@
+"""Two real regions and a witness, and what really happens to them: killed, stopped, cut off, one way and both.
+
+One world serves all tests; each leaves it whole again, and then the checker, which knows nothing of Interlock, finds
+nothing lost, nothing doubled and the same in both databases.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from chaos.consumers import ROUTES
+from chaos.world import WITNESS, World
+from checker import databases, log, report
+from checker.evidence import Evidence
+from checker.log import ClientLog
+from interlock.demo.messages import Author, Message
+from tests.postgres import installation
+
+pytestmark = [pytest.mark.xdist_group("regions"), pytest.mark.timeout(180)]
+
+HOME, PEER = "east", "west"
+#: How long ends and the like may take on a busy machine.
+SECONDS = 20
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_author = Author(datetime.now(UTC))
+
+
+@dataclass
+class Desk:
+    """A consumer that notes what it sends and is told."""
+
+    world: World
+    credentials: tuple[str, str]
+    log: ClientLog
+    tokens: dict[str, str] = field(default_factory=dict)
+
+    def token(self, region: str) -> str:
+        """From that region; fetched once."""
+        if region not in self.tokens:
+            url = f"{self.world.regions[region].url}/oauth2/token"
+            told = httpx.post(url, data={"grant_type": "client_credentials"}, auth=self.credentials, timeout=SECONDS)
+            assert told.status_code == 200, told.text
+            self.tokens[region] = told.json()["access_token"]
+        return self.tokens[region]
+
+    def call(self, region: str, method: str, path: str, *, token: str | None = None, **more: Any) -> httpx.Response:
+        """A call; the token is any region's."""
+        headers = {"Authorization": f"Bearer {token or self.token(HOME)}", **more.pop("headers", {})}
+        return httpx.request(method, self.world.regions[region].url + path, headers=headers, timeout=SECONDS, **more)
+
+    def submit(
+        self, region: str, message: Message, *, wait: int = 0, consistency: str | None = None, key: str | None = None
+    ) -> httpx.Response:
+        """Send a message."""
+        names: Any = {"message": message.message_id, "uetr": message.transfers[0].uetr}
+        headers = {"Prefer": f"wait={wait}", "Content-Type": "application/xml"}
+        headers |= {"X-Consistency": consistency} if consistency else {}
+        headers |= {"Idempotency-Key": key} if key else {}
+        self.log.sent(region, content=message.content, consistency=consistency, **names)
+        told = self.call(region, "POST", "/v1/messages", content=message.content, headers=headers)
+        if told.status_code in (200, 202):
+            one = told.json()
+            self.log.acknowledged(
+                region, transaction=one["transaction_id"], status=one["status"], replicated=one["replicated"],
+                fencing=one["fencing"], consistency=consistency, **names,
+            )  # fmt: skip
+        else:
+            self.log.unknown(region, note=told.text, **names)
+        return told
+
+    def taken(self, region: str, message: Message, **more: Any) -> dict[str, Any]:
+        """Send a message that must be taken; the transaction."""
+        told = self.submit(region, message, **more)
+        assert told.status_code in (200, 202), told.text
+        one: dict[str, Any] = told.json()
+        return one
+
+    def get(self, region: str, id_: str, *, wait: int = 0) -> httpx.Response:
+        """How it stands there."""
+        told = self.call(region, "GET", f"/v1/transactions/{id_}", headers={"Prefer": f"wait={wait}"})
+        if told.status_code == 200:
+            self.log.answered(region, transaction=id_, status=told.json()["status"])
+        return told
+
+    def end(self, region: str, id_: str) -> dict[str, Any]:
+        """Once it has one there; asked for again while a region is being lost or found."""
+        found: dict[str, Any] = {}
+
+        def ended() -> bool:
+            told = self.get(region, id_, wait=2)
+            if told.status_code == 200:
+                found.update(told.json())
+            return bool(found.get("final"))
+
+        self.world.until(ended, f"{id_} ends", seconds=SECONDS)
+        return found
+
+    def decide(self, region: str, id_: str, decision: str) -> httpx.Response:
+        """Decide, and note it where it was taken."""
+        told = self.call(region, "POST", f"/v1/transactions/{id_}/decisions", json={"decision": decision})
+        if told.status_code == 200:
+            self.log.decided(region, transaction=id_, decision=decision)
+        if told.status_code == 201:
+            one = told.json()
+            self.log.redriven(region, transaction=one["transaction_id"], redrive_of=id_, attempt=one["attempt"])
+        return told
+
+    def issue(self, region: str) -> str:
+        """An id from `GET /uuid`."""
+        told = self.call(region, "GET", "/uuid")
+        assert told.status_code == 200, told.text
+        return str(told.json()["transaction_id"])
+
+
+def small() -> Message:
+    """Settles at once."""
+    return _author.pacs008()
+
+
+def large() -> Message:
+    """Held for a decision; cancelled where its region is lost."""
+    return _author.pacs008(_author.transfer(amount="25000.00"))
+
+
+def treasury() -> Message:
+    """Held for a decision; still held where its region is lost."""
+    return _author.pacs009()
+
+
+# -- the world --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("regions")
+
+
+@pytest.fixture(scope="module")
+def _world(_folder: Path) -> Iterator[World]:
+    installation()
+    with World(
+        (HOME, PEER), routes=ROUTES, settings="replicated_within_seconds = 1", lease_seconds=2, durable=False,
+        folder=_folder / "world",
+    ) as world:  # fmt: skip
+        world.await_whole()
+        yield world
+        for region in world.regions.values():
+            assert "Traceback" not in region.server.said()
+
+
+@pytest.fixture(scope="module")
+def _desk(_world: World, _folder: Path) -> Iterator[Desk]:
+    credentials = _world.add_client("shop", "rp2/read", "rp2/write")
+    with ClientLog(_folder / "logs" / "shop.jsonl", credentials[0]) as lines:
+        yield Desk(_world, credentials, lines)
+
+
+@pytest.fixture
+def desk(_world: World, _desk: Desk, _folder: Path) -> Iterator[Desk]:
+    """The consumer, in a world that is whole before and after; and the checker's word for that."""
+    yield _desk
+    _world.mend()
+    _world.await_whole()
+    _verdict(_world, _folder)
+
+
+@pytest.fixture
+def world(_world: World, desk: Desk) -> World:
+    """The regions."""
+    return _world
+
+
+def _verdict(world: World, folder: Path) -> None:
+    """No fault, once the last rows have come from one region to the other."""
+    until = time.monotonic() + SECONDS
+    while True:
+        urls = {name: region.database for name, region in world.regions.items()}
+        calls = log.calls(folder / "logs")
+        found = report.judge(Evidence(databases=databases.read(urls), calls=calls, now=time.time()))
+        if found.holds or time.monotonic() >= until or not calls:
+            break
+        time.sleep(0.2)
+    assert not found.faults, "\n".join(map(str, found.faults))
+
+
+def _await_there(world: World, *ids: str) -> None:
+    """Wait until the peer has them too."""
+
+    def there() -> bool:
+        ((number,),) = world.query(PEER, "SELECT count(*) FROM transactions WHERE id = ANY (%s)", list(map(UUID, ids)))
+        return number == len(ids)
+
+    world.until(there, f"{PEER} has {ids}", seconds=SECONDS)
+
+
+def _await_taken(world: World) -> None:
+    world.until(lambda: world.is_decided(HOME), "everything in flight is decided by the taker")
+
+
+def _hold_back_acks(world: World) -> None:
+    """What the home commits reaches the peer; that it did is not known at home, and the peer cannot be dropped."""
+    world.links.cut(HOME, WITNESS)
+    world.links.cut(PEER, HOME, both=False)
+
+
+def _standing(world: World, id_: str) -> set[tuple[Any, ...]]:
+    """State, end and answer in each region's eyes."""
+    rows = 'SELECT DISTINCT ON (id) state, "end", answer_digest, region FROM transactions WHERE id = %s ORDER BY id, '
+    return {
+        tuple(row) for name in world.regions for row in world.query(name, f"{rows} epoch DESC, version DESC", UUID(id_))
+    }
+
+
+# -- a region is lost -------------------------------------------------------------------------------------------------
+
+
+def test_a_region_killed_with_intents_in_flight_is_taken_over_and_comes_back(world: World, desk: Desk) -> None:
+    """Intended ends end as intended; held ones as their route says; what the peer never had waits for the home."""
+    _hold_back_acks(world)
+    available = desk.taken(HOME, small())
+    assert (available["facet"], available["replicated"]) == ("ending", False)
+    refused = desk.submit(HOME, small(), consistency="consistent")
+    assert (refused.status_code, refused.json()["code"]) == (503, "not_replicated")
+    (consistent,) = _ID.findall(refused.json()["detail"])
+    cancelled, kept, empty = desk.taken(HOME, large()), desk.taken(HOME, treasury()), desk.issue(HOME)
+    ids = [available["transaction_id"], consistent, cancelled["transaction_id"], kept["transaction_id"]]
+    _await_there(world, *ids, empty)
+    world.links.cut(HOME, PEER)
+    unseen = desk.taken(HOME, small())["transaction_id"]
+    began = time.monotonic()
+    world.lose(HOME)
+    _await_taken(world)
+    assert time.monotonic() - began < 10
+    assert [desk.end(PEER, id_)["status"] for id_ in ids[:2]] == ["ACSC", "ACSC"]
+    ended = desk.end(PEER, ids[2])
+    assert (ended["status"], ended["transaction_code"], ended["region"]) == ("CANC", "RCVR", PEER)
+    redriven = desk.decide(PEER, ids[2], "redrive").json()["transaction_id"]
+    assert desk.decide(PEER, redriven, "accept").status_code == 200
+    assert desk.end(PEER, redriven)["status"] == "ACSC"
+    assert desk.get(PEER, ids[3]).json()["held"] == "decision"
+    assert desk.decide(PEER, ids[3], "accept").status_code == 200
+    assert desk.end(PEER, empty)["status"] == "CANC"
+    lost = desk.get(PEER, unseen)
+    assert (lost.status_code, lost.json()["code"]) == (503, "home_region_lost")
+    world.links.heal_all()
+    world.bring_back(HOME)
+    world.await_whole()
+    assert desk.end(HOME, unseen)["status"] == "ACSC"
+    assert [desk.end(HOME, id_)["status"] for id_ in ids] == ["ACSC", "ACSC", "CANC", "ACSC"]
+
+
+def test_a_server_stopped_through_its_takeover_commits_nothing_of_before(world: World, desk: Desk) -> None:
+    """It wakes with intents whose acks have come meanwhile, and with a decision in its hands: one end, the taker's."""
+    _hold_back_acks(world)
+    intended = desk.taken(HOME, small())["transaction_id"]
+    held = desk.taken(HOME, large())["transaction_id"]
+    _await_there(world, intended, held)
+    token = desk.token(HOME)
+    world.regions[HOME].server.pause()
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(
+            desk.call, HOME, "POST", f"/v1/transactions/{held}/decisions", token=token, json={"decision": "accept"}
+        )
+        world.links.heal_all()
+        _await_taken(world)
+        world.regions[HOME].server.resume()
+        with suppress(httpx.HTTPError):
+            assert late.result().json().get("final") is not True
+    world.await_whole()
+    assert desk.end(PEER, intended)["status"] == "ACSC"
+    assert desk.end(HOME, held)["transaction_code"] == "RCVR"
+    for id_, end in ((intended, "ACSC"), (held, "CANC")):
+        ((state, ended, _, region),) = _standing(world, id_)
+        assert (state, ended, region) == ("end", end, world.regions[PEER].number)
+
+
+def test_a_region_whose_database_has_stopped_is_taken_over(world: World, desk: Desk) -> None:
+    """Its server still runs, and can do nothing; once the database goes on it learns that it was taken over."""
+    held = desk.taken(HOME, large())["transaction_id"]
+    _await_there(world, held)
+    world.regions[HOME].cluster.pause()
+    _await_taken(world)
+    assert desk.end(PEER, held)["transaction_code"] == "RCVR"
+    world.regions[HOME].cluster.resume()
+    world.await_whole()
+    assert desk.end(HOME, held)["transaction_code"] == "RCVR"
+
+
+def test_a_keeper_killed_in_the_midst_of_a_takeover_leaves_it_to_the_next(world: World, desk: Desk) -> None:
+    """The witness has granted it, and nothing is decided yet; whoever is started there goes on."""
+    held = [desk.taken(HOME, large())["transaction_id"] for _ in range(10)]
+    _await_there(world, *held)
+    world.lose(HOME)
+    world.until(lambda: world.entry(HOME).taker is not None, "the takeover is granted")
+    world.regions[PEER].server.kill()
+    assert not world.is_decided(HOME)
+    world.regions[PEER].server.start()
+    _await_taken(world)
+    assert {desk.end(PEER, id_)["transaction_code"] for id_ in held} == {"RCVR"}
+
+
+def test_a_peer_that_was_cut_off_may_not_take_over(world: World, desk: Desk) -> None:
+    """The home went on alone; when it dies the peer does not know all, and says so."""
+    world.links.cut(HOME, PEER)
+    alone = desk.taken(HOME, small(), wait=SECONDS)
+    assert (alone["status"], alone["replicated"]) == ("ACSC", False)
+    world.lose(HOME)
+    world.until(lambda: world.leases()[HOME][1] <= 0, "its lease is over")
+    # Whatever the peer's keeper does, it does within a turn or two; its probes of the home have failed by then.
+    world.until(
+        lambda: desk.get(PEER, alone["transaction_id"]).json().get("code") == "home_region_lost",
+        "the peer says that the home is lost",
+    )
+    entry = world.entry(HOME)
+    assert (entry.taker, entry.members) == (None, frozenset())
+    assert desk.taken(PEER, small(), wait=SECONDS)["status"] == "ACSC"
+    world.mend()
+    world.await_whole()
+    assert world.entry(HOME).generation == entry.generation
+    assert desk.end(PEER, alone["transaction_id"])["status"] == "ACSC"
+
+
+# -- links are cut ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sender", "receiver", "both"),
+    [(HOME, PEER, True), (HOME, PEER, False), (PEER, HOME, False)],
+    ids=["both-ways", "there", "back"],
+)
+def test_a_cut_between_the_regions_stops_neither(
+    world: World, desk: Desk, sender: str, receiver: str, *, both: bool
+) -> None:
+    """Ends go on once the guard is dropped, and say that they are nowhere else; `consistent` is refused in time."""
+    world.links.cut(sender, receiver, both=both)
+    # Both begin at once: each region drops the other one meanwhile.
+    with ThreadPoolExecutor(2) as pool:
+        told = list(pool.map(lambda name: desk.taken(name, small(), wait=SECONDS), world.regions))
+    assert [one["status"] for one in told] == ["ACSC", "ACSC"]
+    assert told[0]["replicated"] is False or not both
+    began = time.monotonic()
+    refused = desk.submit(HOME, small(), consistency="consistent")
+    assert (refused.status_code, refused.json()["code"]) == (503, "not_replicated")
+    assert time.monotonic() - began < 5
+    (id_,) = _ID.findall(refused.json()["detail"])
+    assert desk.end(HOME, id_)["status"] == "ACSC"
+    assert {world.entry(name).taker for name in world.regions} == {None}
+    world.links.heal_all()
+    world.await_whole()
+    again = desk.taken(HOME, small(), wait=SECONDS, consistency="consistent")
+    assert (again["status"], again["replicated"]) == ("ACSC", True)
+
+
+def test_a_cut_from_the_witness_stops_nothing(world: World, desk: Desk) -> None:
+    """The lease runs out, and nobody takes over a region that answers."""
+    world.links.cut(HOME, WITNESS)
+    world.until(lambda: world.leases()[HOME][1] <= 0, "its lease is over")
+    for consistency in ("available", "consistent"):
+        told = desk.taken(HOME, small(), wait=SECONDS, consistency=consistency)
+        assert (told["status"], told["replicated"]) == ("ACSC", True)
+    assert world.entry(HOME).taker is None
+
+
+def test_a_region_cut_off_from_all_stops_ending_and_is_taken_over(world: World, desk: Desk) -> None:
+    """It takes messages and ends none; when it is back what the taker has is the taker's, and the rest its own."""
+    held = desk.taken(HOME, large())["transaction_id"]
+    _await_there(world, held)
+    world.links.cut(HOME, PEER)
+    world.links.cut(HOME, WITNESS)
+    before = desk.taken(HOME, small())["transaction_id"]
+    _await_taken(world)
+    after = desk.taken(HOME, small(), wait=1)
+    assert after["facet"] == "ending"
+    assert desk.get(HOME, before).json()["facet"] == "ending"
+    assert desk.end(PEER, held)["transaction_code"] == "RCVR"
+    assert desk.taken(PEER, small(), wait=SECONDS)["status"] == "ACSC"
+    world.links.heal_all()
+    world.await_whole()
+    assert {desk.end(HOME, id_)["status"] for id_ in (before, after["transaction_id"])} == {"ACSC"}
+    assert desk.end(HOME, held)["transaction_code"] == "RCVR"
+
+
+# -- all is well ------------------------------------------------------------------------------------------------------
+
+
+def test_either_region_is_good_for_a_call(world: World, desk: Desk) -> None:
+    """Each takes the other's tokens, and hands on what only the other one may decide."""
+    held = desk.taken(HOME, large())["transaction_id"]
+    _await_there(world, held)
+    tokens = {desk.token(name) for name in world.regions}
+    assert len(tokens) == 2
+    for token in tokens:
+        found = desk.call(PEER, "GET", f"/v1/transactions/{held}", token=token)
+        assert (found.status_code, found.json()["region"], found.json()["held"]) == (200, HOME, "decision")
+    decided = desk.decide(PEER, held, "accept")
+    assert (decided.status_code, decided.json()["region"]) == (200, HOME)
+    assert desk.end(PEER, held)["status"] == "ACSC"
+    assert {region for *_, region in _standing(world, held)} == {world.regions[HOME].number}
+
+
+def test_a_message_sent_again_in_the_other_region_is_the_same_one(world: World, desk: Desk) -> None:
+    """By its idempotency key; without one it is a duplicate."""
+    message = small()
+    first = desk.taken(HOME, message, wait=SECONDS, key="once", consistency="consistent")
+    again = desk.taken(PEER, message, wait=SECONDS, key="once")
+    assert again["transaction_id"] == first["transaction_id"]
+    double = desk.taken(PEER, message, wait=SECONDS)
+    assert (double["status"], double["transaction_id"] == first["transaction_id"]) == ("RJCT", False)
