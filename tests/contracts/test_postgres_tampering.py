@@ -110,7 +110,10 @@ _PAYMENT = (
     "currency, status, reason FROM payments WHERE tx = {tx}"
 )
 _BODY = "INSERT INTO bodies SELECT tx, kind, 7, seq, epoch, definition, digest, content FROM bodies WHERE {inbox}"
-_EVENT = "INSERT INTO events SELECT tx, seq, epoch, 7, journal, chain_seq, content, previous, hash FROM events WHERE tx = {tx}"
+_EVENT = (
+    "INSERT INTO events SELECT tx, seq, epoch, 7, journal, chain_seq, content, previous, hash FROM events "
+    "WHERE tx = {tx}"
+)
 DOUBLED = [
     (_TRANSACTION, "it is there more than once"),
     (_PAYMENT, "it holds 2 payments"),
@@ -190,7 +193,8 @@ def move_to_another_writer(target: Target) -> None:
 def double(target: Target) -> None:
     """A second event under the same number, linked as it should be."""
     target.change(
-        "INSERT INTO events SELECT tx, seq + 90, epoch, writer, journal, chain_seq, content, previous, hash FROM events "
+        "INSERT INTO events SELECT tx, seq + 90, epoch, writer, journal, chain_seq, content, previous, hash "
+        "FROM events "
         "WHERE chain_seq = 5"
     )
 

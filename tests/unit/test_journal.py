@@ -655,7 +655,7 @@ async def test_a_mistake_in_what_follows_a_commit_holds_nobody_up(store: Scripte
     """Whoever shared the batch hears its outcome all the same, and the journal goes on."""
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # that it is told somewhere is enough
 
-    def trip() -> None:
+    def trip(_: int) -> None:
         raise ZeroDivisionError("a mistake of ours")
 
     calls = [journal.commit(a_write("a")), journal.commit(a_write("b"), trip), journal.commit(a_write("c"))]
