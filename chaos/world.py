@@ -31,9 +31,6 @@ from chaos.links import Links
 from chaos.processes import Server, command
 from interlock.demo.postgres import OWNER, Cluster, newest
 from interlock.regions.rules import Entry
-from interlock.stores.postgres import schema
-from interlock.stores.postgres.connections import for_bulk
-from interlock.stores.postgres.replication import Replication
 from interlock.stores.postgres.witness import WitnessStore
 
 T = TypeVar("T")
@@ -97,13 +94,6 @@ class Region:
     #: Of its API.
     url: str
     #: Of its database.
-    database: str
-
-
-class _Peer(NamedTuple):
-    """A peer as replication is set up with it."""
-
-    number: int
     database: str
 
 
@@ -176,41 +166,26 @@ class World:
         return Region(name, number, cluster, server, f"http://127.0.0.1:{_free_port()}", url)
 
     def _connect(self) -> None:
-        """Schema, witness, links, publications and subscriptions: what an operator does once."""
-        for region in self.regions.values():
-            with closing(for_bulk(region.database)) as connection:
-                schema.migrate(connection)
-        with closing(WitnessStore(self.witness_url)) as witness:
-            witness.install()
-            for region in self.regions.values():
-                witness.ensure(region.number)
+        """What an operator does once: configure, migrate, set up, follow each other."""
         key = self.folder / "server.key"
         key.write_bytes(secrets.token_bytes(32))
-        peers = {region.name: self._lay(region, key) for region in self.regions.values()}
-        with ExitStack() as stack:
-            replications = {
-                region.name: stack.enter_context(closing(Replication(region.database, region.number)))
-                for region in self.regions.values()
-            }
-            for name, replication in replications.items():
-                replication.install(peers[name])
-            for name, replication in replications.items():
-                for peer in peers[name].values():
-                    replication.subscribe(peer)
+        regions = list(self.regions.values())
+        for region in regions:
+            self._lay(region, key)
+        for words in (("db", "migrate"), ("regions", "init"), ("regions", "join")):
+            _each(lambda region, words=words: command(region.server.config, *words), regions)
 
-    def _lay(self, region: Region, key: Path) -> dict[str, _Peer]:
-        """Links from a region to all else, and its configuration by them; the peers as it sees them."""
+    def _lay(self, region: Region, key: Path) -> None:
+        """Links from a region to all else, and its configuration by them."""
         witness_port = self.links.listen(region.name, WITNESS, self._witness_cluster.port)
-        peers: dict[str, _Peer] = {}
         tables = []
         for peer in self.regions.values():
             if peer.name == region.name:
                 continue
             database = self.links.listen(region.name, peer.name, peer.cluster.port)
             endpoint = self.links.listen(region.name, peer.name, _port(peer.url))
-            peers[peer.name] = _Peer(peer.number, _at(peer.database, database))
             tables.append(
-                f'[regions.{peer.name}]\nnumber = {peer.number}\ndatabase = "{peers[peer.name].database}"\n'
+                f'[regions.{peer.name}]\nnumber = {peer.number}\ndatabase = "{_at(peer.database, database)}"\n'
                 f'endpoint = "http://127.0.0.1:{endpoint}"\n'
             )
         region.server.config.write_text(
@@ -222,7 +197,6 @@ class World:
             + self._routes,
             encoding="utf-8",
         )
-        return peers
 
     def add_client(self, name: str, *scopes: str, region: str | None = None) -> tuple[str, str]:
         """Id and secret of a new client, which every region soon knows."""

@@ -55,6 +55,8 @@ _ARCHIVE_SECONDS, _ARCHIVE_SHARE = 600.0, 0.25
 _UPKEEP_SECONDS = 600.0
 #: How often the regions' keeper looks around, and how long it waits for a peer's API.
 _KEEP_SECONDS, _PROBE_SECONDS = 0.25, 1.0
+#: How long its database may take for a question.
+_PEER_SECONDS = 2.0
 #: How often a process asks for its region's lease, where a route goes by that.
 _LEASE_SECONDS = 1.0
 
@@ -94,7 +96,9 @@ def open_replication(config: Config, region: int) -> Replication:
 
     if region == config.region_number:
         return PostgresReplication(config.store, region)
-    return PostgresReplication(next(p.database for p in config.regions.values() if p.number == region), region)
+    peer = next(peer for peer in config.regions.values() if peer.number == region)
+    # One that stands still must not hold up what is done for the others.
+    return PostgresReplication(peer.database, region, patience_seconds=_PEER_SECONDS)
 
 
 def answers(endpoint: str) -> bool:

@@ -183,6 +183,9 @@ class Keeper:
     def _ready(self, number: int, seen: _Seen) -> bool:
         if number in seen.post.guards and (seen.entry is None or number in seen.entry.members):
             return True  # nothing is to be decided by it
+        return self._has_all(number, seen)
+
+    def _has_all(self, number: int, seen: _Seen) -> bool:
         try:
             there = self._peers[number]
             if not there.ready(self._settings.region):
@@ -196,7 +199,7 @@ class Keeper:
     def _informed(self, post: Post, entry: Entry) -> bool:
         if not post.fenced and entry.taker is None:
             return False
-        return self._own.informed(self._settings.region, entry.generation)
+        return self._own.informed(self._settings.region, post.generation)
 
     def _resume(self, seen: _Seen) -> None:
         assert seen.entry is not None  # the rules ask for it
@@ -206,7 +209,7 @@ class Keeper:
                 return
             self.tally.resumed += 1
             _log.warning("back: everything that was decided for this region is known", epoch=seen.post.epoch + 1)
-        after = rules.returned(seen.entry, seen.entry.generation)
+        after = rules.returned(seen.entry, seen.post.generation)
         if after is not None:
             self._witness.change(self._settings.region, seen.entry, after)
 
@@ -237,6 +240,8 @@ class Keeper:
                 del self._admitting[peer]
             elif seen.flushed.get(peer, -1) >= position:
                 del self._admitting[peer]
+                if not self._has_all(peer, seen):
+                    continue  # it makes its copy anew, under a slot that is past the mark
                 after = rules.added(entry, peer)
                 if after is not None and self._witness.change(self._settings.region, entry, after):
                     seen.entry = after
@@ -268,10 +273,11 @@ class Keeper:
 
     def _reopen(self, number: int) -> None:
         """A cut that no takeover stands for any more: somebody stopped before opening it again."""
+        post = self._own.read_post()  # first: a takeover that begins meanwhile makes another epoch
         if any(t.home == number and t.returned_at is None for t in self._takeovers()):
             return
         if self._own.is_cut(number):
-            self._own.open(number)
+            self._own.open(number, post.epoch)
 
     async def _taken(self, number: int, entry: Entry) -> None:
         """Go on with a takeover, wherever it stands."""
@@ -296,7 +302,8 @@ class Keeper:
         found = self._record(number, generation)
         if found is None or found.cut_at is None:
             self._own.begin_takeover(number, generation, self._now())
-            self._own.cut(number)
+            if not self._own.cut(number, post.epoch):
+                return None
             self._own.note_cut(number, generation, self._now())
             found = self._record(number, generation)
         return found
@@ -359,9 +366,8 @@ class Keeper:
     def _see_home(self, number: int, generation: int) -> None:
         """Let a home come back that has taken in that it was taken over: tell it so, and listen to it again."""
         with suppress(StoreUnavailable):
+            post = self._own.read_post()  # first: whatever is decided from here on would be under another one
             if self._peers[number].read_post().generation < generation:
                 return
-            post = self._own.read_post()
             if self._own.note_returned(number, generation, self._now(), (post, rules.taken(post))):
                 _log.warning("a region is back", region=self._names[number])
-                self._own.open(number)

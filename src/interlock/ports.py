@@ -384,11 +384,11 @@ class Replication(Protocol):
     def ready(self, peer: int) -> bool:
         """Whether this database has all tables of a peer and follows it."""
 
-    def cut(self, peer: int) -> None:
-        """Take in no more from a peer; on return nothing of it comes in any more."""
+    def cut(self, peer: int, epoch: int) -> bool:
+        """Take in no more from a peer; on return nothing of it comes in any more. False: the epoch is another."""
 
-    def open(self, peer: int) -> None:
-        """Take in from a peer again."""
+    def open(self, peer: int, epoch: int) -> bool:
+        """Take in from a peer again. False: the post's epoch is another."""
 
     def is_cut(self, peer: int) -> bool:
         """Whether a peer's changes are cut off."""
@@ -411,7 +411,7 @@ class Replication(Protocol):
         """Note that all is decided, and change the post from one to the other in the same commit; False: not done."""
 
     def note_returned(self, home: int, generation: int, at: datetime, post: tuple[Post, Post]) -> bool:
-        """Note that the home is back, likewise."""
+        """Note that the home is back, likewise, and take in from it again."""
 
     def informed(self, home: int, generation: int) -> bool:
         """Whether this database has a taker's word that all is decided and that the home may go on."""

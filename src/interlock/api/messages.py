@@ -87,6 +87,8 @@ class Messages:
         await self._dials.confirm(transaction, consistency)
         preference = self._patience.preference(request.header(b"prefer"))
         transaction = await self._patience.until_end(transaction, preference)
+        if transaction.standing.is_final:
+            await self._dials.confirm(transaction, consistency)
         location = (b"location", f"/v1/transactions/{transaction.id}".encode())
         headers: Headers = (location, *preference.applied)
         if transaction.standing.is_final and _wants_xml(request):

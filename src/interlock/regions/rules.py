@@ -165,7 +165,8 @@ def next_step(
     """What a home's keeper does next; None: nothing, or nothing that it may.
 
     entry: None while the witness cannot be reached: then guards are neither dropped nor taken in.
-    wanted: peers that the operator wants as guards. informed: the record of the takeover's completion has come.
+    wanted: peers that the operator wants as guards. informed: for the generation of the post, the taker's word has come
+    that this region may go on.
     """
     if entry is None:
         return None
@@ -173,8 +174,10 @@ def next_step(
     if post_behind is not None:
         return Fence(post_behind)
     if post.fenced or entry.taker is not None:
-        # In the latter case it is back, and only the witness was not told yet.
-        return Resume() if informed and not entry.retired else None
+        # In the latter case it is back, and only the witness was not told yet. An entry that was read before a later
+        # takeover tells nothing of that one.
+        this_one = entry.generation == post.generation
+        return Resume() if informed and this_one and not entry.retired else None
     for guard in sorted(post.guards):
         seen = peers.get(guard)
         if guard not in wanted or seen is None or not seen.healthy:

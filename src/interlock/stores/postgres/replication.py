@@ -533,16 +533,20 @@ class Replication:
 
     # -- cutting off and letting in --
 
-    def cut(self, peer: int) -> None:
+    def cut(self, peer: int, epoch: int | None = None) -> bool:
         """Let nothing of a peer's come in any more; returns when nobody applies anything of it.
 
-        Raises StoreUnavailable where the worker does not end: then something may still come.
+        epoch: of the post under which that was decided; False where it is over, and nothing was done: whoever slept
+        since must not do what another has gone beyond. Raises StoreUnavailable where the worker does not end: then
+        something may still come.
         """
         name = sql.Identifier(subscription(peer))
-        with self.use() as connection:
+        with self._alone_at_post() as connection:
+            if not self._stands(connection, epoch):
+                return False
             present = self._subscription(connection, peer)
             if present is None:
-                return
+                return True
             connection.execute(sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(name))
         seen: set[int] = set()
         began = time.monotonic()
@@ -551,7 +555,7 @@ class Replication:
                 seen = {pid for (pid,) in fetch(connection, self._sql["workers"], (present.oid, list(seen)))}
                 waited = time.monotonic() - began
                 if not seen:
-                    return
+                    return True
                 if waited >= _GRACE_SECONDS:
                     # It waits for a lock, or for a peer that does not answer.
                     connection.execute("SELECT pg_terminate_backend(pid) FROM unnest($1::integer[]) AS u (pid)",
@@ -560,13 +564,24 @@ class Replication:
                 raise StoreUnavailable(f"the worker that applies changes of region {peer} does not end")
             time.sleep(_POLL_SECONDS)
 
-    def open(self, peer: int) -> None:
-        """Let a peer's changes come in again. Raises ConfigError where it was not subscribed to."""
-        with self.use() as connection:
-            if self._subscription(connection, peer) is None:
-                raise ConfigError(f"region {peer} is not subscribed to: run `interlock regions join`")
-            name = sql.Identifier(subscription(peer))
-            connection.execute(sql.SQL("ALTER SUBSCRIPTION {} ENABLE").format(name))
+    def open(self, peer: int, epoch: int | None = None) -> bool:
+        """Let a peer's changes come in again; False where the epoch is over under which that was decided.
+
+        Raises ConfigError where it was not subscribed to.
+        """
+        with self._alone_at_post() as connection:
+            if not self._stands(connection, epoch):
+                return False
+            self._enable(connection, peer)
+            return True
+
+    def _enable(self, connection: Connection, peer: int) -> None:
+        if self._subscription(connection, peer) is None:
+            raise ConfigError(f"region {peer} is not subscribed to: run `interlock regions join`")
+        connection.execute(sql.SQL("ALTER SUBSCRIPTION {} ENABLE").format(sql.Identifier(subscription(peer))))
+
+    def _stands(self, connection: Connection, epoch: int | None) -> bool:
+        return epoch is None or _post(fetch(connection, queries("postgres")["post"])).epoch == epoch
 
     def is_cut(self, peer: int) -> bool:
         """Whether a peer was cut off and nothing of it comes in; one that was never followed was not cut off."""
@@ -745,8 +760,13 @@ class Replication:
         return self._note_under(post, "complete_takeover", home, generation, micros(at), transactions)
 
     def note_returned(self, home: int, generation: int, at: datetime, post: tuple[Post, Post]) -> bool:
-        """Note that the home is back and that nothing more is decided for it, likewise."""
-        return self._note_under(post, "note_returned", home, generation, micros(at))
+        """Note that the home is back and that nothing more is decided for it, likewise, and listen to it again."""
+        with self._alone_at_post() as connection:
+            if not self._change_post(connection, *post):
+                return False
+            connection.execute(self._sql["note_returned"], (home, generation, self.region, micros(at)))
+            self._enable(connection, home)
+            return True
 
     def _note_under(self, post: tuple[Post, Post], name: str, home: int, generation: int, *values: int) -> bool:
         with self._alone_at_post() as connection:

@@ -30,6 +30,7 @@ SELECT route FROM {transactions} WHERE (route = ANY ($1)) = $2 LIMIT 1;
 WITH gone AS (
     DELETE FROM keys k USING {payments} p
     WHERE k.tx >= {lower} AND k.tx < {upper} AND k.freed = '00000000-0000-0000-0000-000000000000' AND k.payment > 0
+        AND k.region = (SELECT number FROM region)
         AND p.tx = k.tx AND p.ordinal = k.payment AND p.status IN ('RJCT', 'CANC')
     RETURNING k.client, k.kind, k.value, k.region, k.tx, k.payment
 )
@@ -111,7 +112,7 @@ INSERT INTO keys (client, kind, value, freed, region, tx, payment)
 SELECT client, kind, value, tx, region, tx, payment
 FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::uuid[], $6::integer[])
     AS u (client, kind, value, region, tx, payment)
-WHERE NOT EXISTS (
+WHERE u.region = (SELECT number FROM region) AND NOT EXISTS (
     SELECT 1 FROM keys k
     WHERE k.client = u.client AND k.kind = u.kind AND k.value = u.value
         AND k.freed = '00000000-0000-0000-0000-000000000000' AND k.region = u.region AND k.tx = u.tx
@@ -122,6 +123,8 @@ ON CONFLICT DO NOTHING;
 -- name: restore_idempotency
 INSERT INTO idempotency (client, key, region, digest, tx)
 SELECT * FROM unnest($1::text[], $2::text[], $3::integer[], $4::bytea[], $5::uuid[])
+    AS u (client, key, region, digest, tx)
+WHERE region = (SELECT number FROM region)
 ON CONFLICT DO NOTHING;
 
 -- name: delete_gaps

@@ -309,9 +309,10 @@ UPDATE journals SET
     lease_until = clock_timestamp() + $9 * interval '1 second'
 WHERE writer = $1 AND journal = $2 AND token = $3;
 
--- The end of what the server has written to its log; whoever has flushed up to here has every commit before.
+-- The end of the server's log on its disk, after a commit; whoever has flushed up to here has that commit. (What was
+-- written and not flushed is sent to nobody, and so may never be confirmed.)
 -- name: position
-SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint;
+SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint;
 
 -- Waits for whatever commit of ours the server may still be at.
 -- name: committed
@@ -415,7 +416,7 @@ SELECT {now};
 
 -- How far our peers have what we wrote, by their slots; one row at least, for the end of the log.
 -- name: flushed
-SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, s.slot_name::text,
+SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint, s.slot_name::text,
     (s.confirmed_flush_lsn - '0/0'::pg_lsn)::bigint
 FROM (SELECT) one LEFT JOIN pg_replication_slots s
     ON s.slot_type = 'logical' AND s.database = current_database() AND s.slot_name LIKE $1
