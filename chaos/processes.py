@@ -1,6 +1,5 @@
 """`interlock serve` as a process of its own, started, stopped, killed and frozen as often as it takes."""
 
-import json
 import os
 import signal
 import subprocess
@@ -8,7 +7,6 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 40.0
@@ -119,16 +117,15 @@ class Server:
             process.stdout.close()
 
 
-def command(config: Path, *arguments: str) -> dict[str, Any]:
-    """What another of interlock's commands prints with --json. Raises ServerFailed."""
-    whole = [*_COMMAND, *arguments, "--config", str(config), "--json"]
+def command(config: Path, *arguments: str) -> str:
+    """What another of interlock's commands prints. Raises ServerFailed."""
+    whole = [*_COMMAND, *arguments, "--config", str(config)]
     done = subprocess.run(
         whole, env=_environment(), capture_output=True, text=True, check=False, timeout=_START_SECONDS
     )
     if done.returncode:
         raise ServerFailed(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr[-_TOLD:].strip()}")
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    return done.stdout
 
 
 _COMMAND = (sys.executable, "-m", "interlock.cli")

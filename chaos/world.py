@@ -10,6 +10,7 @@ Each region has a PostgreSQL of its own and one `interlock serve`; all that a re
 witness goes through `links`. Whoever watches from here does so directly, past all cuts.
 """
 
+import json
 import random
 import secrets
 import shutil
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
@@ -112,8 +114,9 @@ class World:
     ) -> None:
         """Nothing happens before it is entered.
 
-        routes: `[routes.NAME]` tables, for all regions; settings: more lines for all. lease_seconds: silence after which a region may be taken over.
-        durable: whether the databases write through to the disk. folder: for logs; a temporary one goes at the end.
+        routes: `[routes.NAME]` tables, for all regions; settings: more lines for all. lease_seconds: silence after
+        which a region may be taken over. durable: whether the databases write through to the disk. folder: for logs; a
+        temporary one goes at the end.
         """
         self._names = tuple(names)
         self._routes = routes
@@ -172,8 +175,11 @@ class World:
         regions = list(self.regions.values())
         for region in regions:
             self._lay(region, key)
-        for words in (("db", "migrate"), ("regions", "init"), ("regions", "join")):
-            _each(lambda region, words=words: command(region.server.config, *words), regions)
+        for words in (("db", "migrate"), ("regions", "init")):
+            _each(partial(_command, words), regions)
+        # One after the other: to be followed, a region must have ended its own transactions.
+        for region in regions:
+            _command(("regions", "join"), region)
 
     def _lay(self, region: Region, key: Path) -> None:
         """Links from a region to all else, and its configuration by them."""
@@ -190,11 +196,9 @@ class World:
             )
         region.server.config.write_text(
             f'region = "{region.name}"\nregion_number = {region.number}\nport = {_port(region.url)}\n'
-            f'data = "{region.server.config.parent / "data"}"\nstore = "{region.database}"\nserver_key = "{key}"\n'
+            f'data = "{region.server.config.parent}/data"\nstore = "{region.database}"\nserver_key = "{key}"\n'
             f'witness = "{_at(self.witness_url, witness_port)}"\nregion_lease_seconds = {self._lease_seconds}\n'
-            + f"{self._more}\n"
-            + "".join(tables)
-            + self._routes,
+            f"{self._more}\n" + "".join(tables) + self._routes,
             encoding="utf-8",
         )
 
@@ -202,7 +206,7 @@ class World:
         """Id and secret of a new client, which every region soon knows."""
         options = [part for scope in scopes for part in ("--scope", scope)]
         config = self.regions[region or self._names[0]].server.config
-        made = command(config, "clients", "add", name, *options)
+        made = json.loads(command(config, "clients", "add", name, *options, "--json"))
         id_, secret = str(made["client_id"]), str(made["client_secret"])
         self.until(lambda: all(self._knows(region, id_) for region in self.regions), f"all know client {name}")
         return id_, secret
@@ -342,6 +346,10 @@ class World:
             except psycopg.OperationalError as exc:
                 status = str(exc).strip()
             yield f"{name}: {status}, {self.entry(name)}; its server said: {region.server.said()[-1_000:]}"
+
+
+def _command(words: Sequence[str], region: Region) -> None:
+    command(region.server.config, *words)
 
 
 def _each(do: Callable[[T], object], things: Sequence[T]) -> None:

@@ -42,7 +42,7 @@ WHERE region = $1 AND version = $2;
 
 -- name: renew
 UPDATE interlock_entries SET lease_until = clock_timestamp() + $3 * interval '1 second', lease_seconds = $3
-WHERE region = $1 AND generation = $2 AND taker IS NULL AND NOT retired;
+WHERE region = $1 AND generation <= $2 AND taker IS NULL AND NOT retired;
 
 -- Takeovers go one after the other: the number of each is above all others, and who is taken over takes nobody over.
 -- name: hold
