@@ -21,6 +21,7 @@ from pathlib import Path
 from uuid import UUID
 
 from chaos.consumers import ROUTES, Application, Place
+from chaos.processes import ServerFailed
 from chaos.watching import Screen, Watch, console
 from chaos.world import NotSo, World
 from checker.log import ClientLog
@@ -50,7 +51,7 @@ def main() -> int:
     out.print("Starting two regions and a witness, each with a PostgreSQL of its own ...")
     try:
         code = _hold(folder)
-    except (ClusterFailed, NotSo) as exc:
+    except (ClusterFailed, ServerFailed, NotSo) as exc:
         out.print(str(exc), style="red")
         code = 1
     except KeyboardInterrupt:

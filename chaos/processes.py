@@ -120,9 +120,12 @@ class Server:
 def command(config: Path, *arguments: str) -> str:
     """What another of interlock's commands prints. Raises ServerFailed."""
     whole = [*_COMMAND, *arguments, "--config", str(config)]
-    done = subprocess.run(
-        whole, env=_environment(), capture_output=True, text=True, check=False, timeout=_START_SECONDS
-    )
+    try:
+        done = subprocess.run(
+            whole, env=_environment(), capture_output=True, text=True, check=False, timeout=_START_SECONDS
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise ServerFailed(f"{' '.join(arguments)} has not ended within {_START_SECONDS:g} s") from exc
     if done.returncode:
         raise ServerFailed(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr[-_TOLD:].strip()}")
     return done.stdout

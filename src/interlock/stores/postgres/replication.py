@@ -326,8 +326,10 @@ class Replication:
         self._drop_slot(peer)
         statement = sql.SQL(
             "CREATE SUBSCRIPTION {name} CONNECTION {conninfo} PUBLICATION {publications} "
-            "WITH (slot_name = {slot}, copy_data = true, {options})"
+            "WITH (slot_name = {slot}, create_slot = false, copy_data = true, {options})"
         )
+        with self._subscribing(peer):
+            self._make_slot(peer)
         self._subscribe(peer, statement)
         return True
 
@@ -341,9 +343,24 @@ class Replication:
                 sql.SQL("{} = {}").format(sql.SQL(name), sql.SQL(value)) for name, value in _OPTIONS.items()
             ),
         }
+        with self._subscribing(peer), self._long(_SLOT_TIMEOUT) as connection:
+            connection.execute(statement.format(**words))
+
+    def _make_slot(self, peer: PeerSettings) -> None:
+        """In a call of its own, for a slot waits for every transaction over there.
+
+        Made by CREATE SUBSCRIPTION it would wait within a transaction here; two regions that follow each other at the
+        same moment would wait for each other.
+        """
+        with translated(), contextlib.closing(for_bulk(peer.database)) as there:
+            there.execute("SELECT set_config('statement_timeout', $1, false)", (_SLOT_TIMEOUT,))
+            fetch(there, self._sql["make_slot"], (slot(peer.number, self.region),))
+
+    @contextlib.contextmanager
+    def _subscribing(self, peer: PeerSettings) -> Iterator[None]:
+        """Says what stands in the way of it."""
         try:
-            with self._long(_SLOT_TIMEOUT) as connection:
-                connection.execute(statement.format(**words))
+            yield
         except StoreUnavailable as exc:
             if isinstance(exc.__cause__, errors.QueryCanceled):
                 raise StoreUnavailable(

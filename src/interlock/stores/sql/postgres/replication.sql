@@ -91,6 +91,9 @@ WHERE s.slot_name = $1 AND s.slot_type = 'logical' AND s.database = current_data
 -- name: end_sender
 SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active_pid IS NOT NULL;
 
+-- name: make_slot
+SELECT pg_create_logical_replication_slot($1, 'pgoutput');
+
 -- name: drop_slot
 SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
 WHERE slot_name = $1 AND active_pid IS NULL AND database = current_database();
