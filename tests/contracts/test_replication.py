@@ -876,9 +876,11 @@ def test_from_16_on_an_ordinary_role_can_be_allowed_to_subscribe(apart: World) -
         with pytest.raises(ConfigError, match='GRANT pg_create_subscription TO "interlock"'):
             owner.subscribe(apart.b.peer)
         apart.a.query("GRANT pg_create_subscription TO interlock")
+        apart.b.query("ALTER ROLE interlock REPLICATION")
         try:
             with pytest.raises(ConfigError, match="needs a password"):
                 owner.subscribe(Peer(2, apart.b.cluster.url(apart.b.database)))
+            assert apart.b.query("SELECT slot_name FROM pg_replication_slots") == []
             apart.b.transaction(1)
             owner.subscribe(apart.b.peer)
             eventually(lambda: owner.ready(2) and apart.a.count() == 1)
@@ -888,6 +890,7 @@ def test_from_16_on_an_ordinary_role_can_be_allowed_to_subscribe(apart: World) -
             assert owner.unsubscribe(apart.b.peer)
         finally:
             apart.a.query("REVOKE pg_create_subscription FROM interlock")
+            apart.b.query("ALTER ROLE interlock NOREPLICATION")
 
 
 def test_on_15_a_superuser_subscribes() -> None:

@@ -330,7 +330,13 @@ class Replication:
         )
         with self._subscribing(peer):
             self._make_slot(peer)
-        self._subscribe(peer, statement)
+        try:
+            self._subscribe(peer, statement)
+        except InterlockError:
+            # One that nobody reads keeps the peer's log for ever.
+            with contextlib.suppress(InterlockError):
+                self._drop_slot(peer)
+            raise
         return True
 
     def _subscribe(self, peer: PeerSettings, statement: sql.SQL) -> None:
