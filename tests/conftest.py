@@ -6,6 +6,9 @@ import pytest
 import structlog
 
 from tests.postgres import (
+    emptied_databases,
+    emptied_url,
+    every_emptied_url,
     every_postgres,
     every_postgres_installation,
     every_postgres_url,
@@ -17,6 +20,9 @@ from tests.postgres import (
 )
 
 __all__ = [
+    "emptied_databases",
+    "emptied_url",
+    "every_emptied_url",
     "every_postgres",
     "every_postgres_installation",
     "every_postgres_url",
@@ -26,6 +32,17 @@ __all__ = [
     "postgres_servers",
     "postgres_url",
 ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    """Processes that tests start keep bytecode as Python does, whatever ours was told.
+
+    There are hundreds of them, and each would take a second to compile all that it imports.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        yield
 
 
 @pytest.fixture(autouse=True)

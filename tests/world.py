@@ -31,7 +31,7 @@ from interlock.stores.postgres import PostgresStore
 from interlock.stores.sqlite import SqliteStore
 from interlock.transaction import BodyKind, Deadline, Transaction
 from interlock.workflow import Settings, Workflow
-from tests.postgres import Databases, Servers, installation
+from tests.postgres import Databases, Servers, empty, installation
 
 ALICE, BOB = "c_alice", "c_bob"
 SLA, DECIDE = timedelta(seconds=30), timedelta(hours=1)
@@ -144,13 +144,7 @@ class PostgresPlace:
 
     def clear(self) -> None:
         """As good as new, in milliseconds; the schema and its partitions stay."""
-        with psycopg.connect(self.url, autocommit=True) as db:
-            tables = db.execute(
-                "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') "
-                "AND NOT relispartition AND relname NOT IN ('region', 'schema_migrations', 'archives')"
-            )
-            names = [name for (name,) in tables]
-            db.execute("; ".join(f"DELETE FROM {name}" for name in [*names, "archives"]).encode())  # noqa: S608
+        empty(self.url)
 
 
 @pytest.fixture(scope="session")

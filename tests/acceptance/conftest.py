@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.acceptance.commands import printed
 from tests.postgres import Databases, Servers, installation
 
 START_SECONDS = 30
@@ -120,9 +121,9 @@ class Server:
         return printed
 
     def add(self, name: str, *scopes: str) -> Caller:
-        """A client made by the command line beside the running server."""
+        """A client made by the command beside the running server."""
         wanted = [part for scope in scopes for part in ("--scope", scope)]
-        made = self.run("clients", "add", name, *wanted, "--json")
+        made = printed(self.settings, "clients", "add", name, *wanted)
         return Caller(made["client_id"], made["client_secret"], httpx.Client(base_url=self.url, timeout=20))
 
     def stop(self) -> int:

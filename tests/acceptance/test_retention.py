@@ -1,4 +1,4 @@
-"""Retention with real processes: over HTTP, by the command line, in an S3-compatible store, killed, and in bulk."""
+"""Retention as it is used: over HTTP, by the command line, in an S3-compatible store, killed, and in bulk."""
 
 import json
 import os
@@ -33,6 +33,7 @@ from interlock.retention import Done, Policy, Retention
 from interlock.stores.postgres import PostgresStore
 from interlock.stores.postgres.periods import PostgresPeriods
 from interlock.transaction import BodyKind, Delivery
+from tests.acceptance import commands
 from tests.acceptance.conftest import Caller, Server, command, environment
 from tests.contracts.store import AT, Writer, birth, body, new_id, settled
 from tests.contracts.test_periods import ended, faults, told
@@ -61,19 +62,16 @@ class Shell:
 
     def run(self, *words: str, code: int = Exit.OK, error: str = "") -> list[dict[str, Any]]:
         """What an `interlock archive` command prints with --json, a value a line."""
-        done = subprocess.run(
-            command("archive", *words, "--json"), env=self.environment, capture_output=True, text=True, check=False,
-            timeout=PATIENCE_SECONDS,
-        )  # fmt: skip
-        assert done.returncode == code, done.stdout + done.stderr
+        done = commands.run(self.environment, "archive", *words, "--json")
+        assert done.exit_code == code, done.output
         assert error in done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def say(self, *words: str) -> str:
-        """What a command prints for people."""
-        return subprocess.run(
-            command(*words), env=self.environment, capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
-        ).stdout
+        """What a command that must succeed prints for people."""
+        done = commands.run(self.environment, *words)
+        assert done.exit_code == Exit.OK, done.output
+        return done.stdout
 
 
 @pytest.fixture
@@ -206,10 +204,8 @@ def test_an_altered_gap_fails_the_audit(old: PostgresStore, postgres_url: str, a
     assert "history holds" in shell.say("audit", "verify")
     with psycopg.connect(postgres_url) as db:
         db.execute("UPDATE gaps SET hash = sha256(hash)")
-    done = subprocess.run(
-        command("audit", "verify"), env=shell.environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == Exit.FAILED, done.stdout
+    done = commands.run(shell.environment, "audit", "verify")
+    assert done.exit_code == Exit.FAILED, done.stdout
     assert "journal 0.1.1" in done.stderr
 
 
@@ -500,9 +496,9 @@ def peak(shell: Shell, *words: str) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.timeout(600)
 def test_a_large_period_takes_no_more_memory_than_a_small_one(new_database: NewDatabase, tmp_path: Path) -> None:
-    """200,000 events and all that belongs to them go and come back in the memory that a hundred take."""
+    """60,000 events and all that belongs to them go and come back in the memory that a hundred take."""
     peaks: dict[str, list[int]] = {}
-    for size, number in (("small", 25), ("large", 50_000)):
+    for size, number in (("small", 25), ("large", 15_000)):
         url = new_database()
         rows = filled(url, number, AT)
         shell = Shell(tmp_path / size, url, str(tmp_path / size / "archives"))
@@ -512,4 +508,5 @@ def test_a_large_period_takes_no_more_memory_than_a_small_one(new_database: NewD
             sys.stdout.write(f"{size} {words[0]}: {rows / (time.monotonic() - began):,.0f} rows a second\n")
     more = {word: large - small for word, (small, large) in peaks.items()}
     sys.stdout.write(f"kilobytes more: {more}\n")
-    assert max(more.values()) < 30_000, peaks
+    # What is as large as one table of the large period comes to 35 MB and more.
+    assert max(more.values()) < 25_000, peaks

@@ -22,6 +22,8 @@ from tests.acceptance.conftest import LARGE, START_SECONDS, Caller, Server, comm
 from tests.messages import Transfer, fresh, pacs002, pacs008
 
 pytestmark = pytest.mark.stores("sqlite", "postgres")
+#: On one will do: what happens does not get as far as the store.
+no_store = pytest.mark.stores("sqlite")
 
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
@@ -685,6 +687,7 @@ def test_a_body_over_the_limit_is_refused_at_once(server: Server, alice: Caller)
         assert_problem(alice.call("POST", path, content=b"x" * 1_100_000), 413, "body_too_large")
 
 
+@no_store
 def test_a_slow_body_is_given_up(servers: Callable[..., Server]) -> None:
     """A body that does not come in time is answered 408, and nothing is stored."""
     server = servers(body_seconds_max=0.5)
@@ -698,6 +701,7 @@ def test_a_slow_body_is_given_up(servers: Callable[..., Server]) -> None:
         assert caller.submit(pacs008()).status_code == 200
 
 
+@no_store
 def test_slow_headers_are_given_up(server: Server) -> None:
     """A client that never finishes its headers, or never begins, is let go after some ten seconds."""
     began = time.monotonic()
@@ -708,6 +712,7 @@ def test_slow_headers_are_given_up(server: Server) -> None:
     assert 8 < time.monotonic() - began < 15
 
 
+@no_store
 def test_endless_headers_are_given_up(server: Server) -> None:
     """Headers without end are cut off before they fill the memory."""
     with raw(server) as connection:
@@ -731,6 +736,7 @@ def test_a_client_that_vanishes_leaves_nothing(server: Server) -> None:
         assert "interlock_request_bytes_now 0.0" in text
 
 
+@no_store
 def test_too_many_bytes_at_once(servers: Callable[..., Server]) -> None:
     """When all bodies together would take more memory than allowed, new ones are told to come back."""
     server = servers(bodies_bytes_max=1_048_576)
@@ -748,6 +754,7 @@ def test_too_many_bytes_at_once(servers: Callable[..., Server]) -> None:
         assert caller.submit(pacs008()).json()["status"] == "ACSC"
 
 
+@no_store
 def test_too_many_requests_at_once(servers: Callable[..., Server]) -> None:
     """More requests at once than allowed are told to come back, before anything is done for them."""
     server = servers(requests_max=2)
@@ -800,6 +807,7 @@ def test_an_orderly_end(servers: Callable[..., Server]) -> None:
         assert caller.get(found[0]).json()["held"] == "decision"
 
 
+@no_store
 def test_sigint_is_an_orderly_end_too(servers: Callable[..., Server]) -> None:
     """Ctrl-C ends it well."""
     server = servers()
@@ -807,6 +815,7 @@ def test_sigint_is_an_orderly_end_too(servers: Callable[..., Server]) -> None:
     assert server.process.wait(START_SECONDS) == 0
 
 
+@no_store
 def test_a_taken_port_is_a_fault_of_the_settings(server: Server, servers: Callable[..., Server]) -> None:
     """Where the port is taken it does not start, says which, and exits as for any setting."""
     other = servers("other")

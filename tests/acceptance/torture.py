@@ -2,9 +2,9 @@
 
     python -m tests.acceptance.torture --rounds 300
 
-Knows Interlock by its command, its HTTP faces and its tables only: nothing of it is imported. What was sent and what
-was acknowledged goes into a log of our own, synced line by line; `Audit` compares that log with the tables, read by
-plain SQL, whichever store they are in. `postgres_torture` does worse to several servers over one PostgreSQL.
+Knows Interlock by its commands, its HTTP faces and its tables only. What was sent and what was acknowledged goes into a
+log of our own, synced line by line; `Audit` compares that log with the tables, read by plain SQL, whichever store they
+are in. `postgres_torture` does worse to several servers over one PostgreSQL.
 """
 
 import argparse
@@ -33,6 +33,7 @@ import psycopg
 import psycopg.rows
 import zstandard
 
+from tests.acceptance.commands import printed
 from tests.messages import Transfer, fresh_uetr, pacs008
 
 FINAL = {"ACSC", "RJCT", "CANC"}
@@ -74,9 +75,7 @@ class Server:
     def add_client(self, name: str, *scopes: str) -> "Client":
         """Register a client."""
         options = [part for scope in scopes for part in ("--scope", scope)]
-        done = self.command("clients", "add", name, *options, "--json")
-        assert done.returncode == 0, done.stderr
-        told = json.loads(done.stdout)
+        told = printed(self.environment, "clients", "add", name, *options)
         return Client(told["client_id"], told["client_secret"])
 
     def spawn(self) -> "subprocess.Popen[str]":

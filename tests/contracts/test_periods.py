@@ -3,7 +3,7 @@
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
@@ -24,7 +24,7 @@ from interlock.archives.format import Source
 from interlock.archives.targets import Sink
 from interlock.archivist import Anchors, Archivist, BrokenHistory, Interrupted, State
 from interlock.chain import Gap
-from interlock.demo.postgres import Cluster
+from interlock.demo.postgres import Cluster, Installation
 from interlock.errors import ConfigError, ConflictError, DependencyError, InterlockError, RequestError, StoreUnavailable
 from interlock.iso20022.codes import Status
 from interlock.lifecycle import EventKind
@@ -36,6 +36,7 @@ from interlock.stores.postgres.periods import PostgresPeriods
 from interlock.stores.postgres.tally import tally
 from interlock.transaction import BodyKind, Delivery, DeliveryState, Idempotency, Key, KeyKind, Transaction
 from tests.contracts.store import ALICE, AT, Writer, birth, body, msgid, payment, settled, step, uetr, verified
+from tests.postgres import Emptied, Servers
 
 DAY = timedelta(days=1)
 NAME = "interlock-local-20260304-20260305"
@@ -131,20 +132,38 @@ class World:
             store.close()
 
 
-@pytest.fixture
-def world(postgres_url: str, tmp_path: Path) -> Iterator[World]:
-    made = World(postgres_url, tmp_path / "archives")
-    assert made.store.check() == []
+def partitioned(url: str) -> None:
+    """Make the schema, with partitions around AT."""
+    with closing(PostgresStore(url)) as store:
+        store.maintain(AT)
+
+
+@pytest.fixture(scope="module")
+def databases(postgres_servers: Servers) -> Iterator[Emptied]:
+    """Databases with partitions around AT and without rows."""
+    made = Emptied(postgres_servers, partitioned)
     yield made
-    made.close()
+    made.drop()
 
 
 @pytest.fixture
-def every_world(every_postgres_url: str, tmp_path: Path) -> Iterator[World]:
-    made = World(every_postgres_url, tmp_path / "archives")
-    assert made.store.check() == []
-    yield made
-    made.close()
+def world(databases: Emptied, postgres_installation: Installation, tmp_path: Path) -> Iterator[World]:
+    yield from new_world(databases.of(postgres_installation), tmp_path)
+
+
+@pytest.fixture
+def every_world(databases: Emptied, every_postgres_installation: Installation, tmp_path: Path) -> Iterator[World]:
+    yield from new_world(databases.of(every_postgres_installation), tmp_path)
+
+
+def new_world(url: str, folder: Path) -> Iterator[World]:
+    """One over an empty database."""
+    made = World(url, folder / "archives")
+    try:
+        assert made.store.check() == []
+        yield made
+    finally:
+        made.close()
 
 
 def born(number: int, at: datetime = AT, **parts: Any) -> list[Any]:

@@ -42,6 +42,12 @@ Filled = tuple[str, Mapping[str, UUID]]
 TABLES = ("transactions", "events", "bodies", "payments", "keys", "journals", "archives", "gaps")
 
 
+@pytest.fixture
+def postgres_url(emptied_url: str) -> str:
+    """No test here alters more than rows."""
+    return emptied_url
+
+
 @pytest.fixture(scope="module")
 def original(postgres_servers: Servers) -> Iterator[Filled]:
     """A database with every kind of transaction, whose rows are kept a second time in the schema `saved`."""
