@@ -10,6 +10,7 @@ STORE ?= sqlite
 SEED ?=
 SEEDS ?= 10000
 ONLY ?=
+SAMPLE ?=
 
 .PHONY: help
 help: ## list the targets
@@ -46,8 +47,8 @@ demo-regions: $(STAMP) ## two regions and a witness: one is killed under load, t
 	@scripts/postgres.sh && $(BIN)/python -m chaos.demo
 
 .PHONY: chaos
-chaos: $(STAMP) ## faults x moments x dials over real regions; ONLY= some of them
-	$(BIN)/python -m chaos.run $(if $(ONLY),--only $(ONLY))
+chaos: $(STAMP) ## faults x moments x dials over real regions, an hour; ONLY= some of them, SAMPLE= so many
+	@scripts/postgres.sh && $(BIN)/python -m chaos.run $(if $(ONLY),--only $(ONLY)) $(if $(SAMPLE),--sample $(SAMPLE))
 
 .PHONY: model
 model: $(STAMP) ## every interleaving of the regions' rules, and every planted mistake

@@ -305,7 +305,7 @@ def _config_settings() -> str:
     from interlock.config import ENVIRONMENT_PREFIX, Config
 
     def variable(name: str) -> str | None:
-        return None if name == "routes" else f"{ENVIRONMENT_PREFIX}{name.upper()}"
+        return None if name in ("routes", "regions") else f"{ENVIRONMENT_PREFIX}{name.upper()}"
 
     return table(_SETTING_HEADINGS, _settings(Config, variable=variable))
 
@@ -313,7 +313,18 @@ def _config_settings() -> str:
 def _route_settings() -> str:
     from interlock.config import RouteConfig
 
-    rows = _settings(RouteConfig, variable=lambda _: None)
+    return _table_settings(RouteConfig)
+
+
+def _peer_settings() -> str:
+    from interlock.config import PeerConfig
+
+    return _table_settings(PeerConfig)
+
+
+def _table_settings(kind: type[BaseModel]) -> str:
+    """Settings of a TOML table, which no variable gives."""
+    rows = _settings(kind, variable=lambda _: None)
     return table(
         [heading for heading in _SETTING_HEADINGS if heading != "variable"],
         ([name, *rest] for name, _, *rest in rows),
@@ -553,6 +564,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "modules": _modules,
     "retryable": _retryable,
     "route-settings": _route_settings,
+    "peer-settings": _peer_settings,
     "rules": _rules,
     "schema-findings": _schema_findings,
     "settings": _config_settings,

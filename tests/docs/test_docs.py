@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from interlock.config import Config, RouteConfig
+from interlock.config import Config, PeerConfig, RouteConfig
 from interlock.decisions import DecisionKind
 from interlock.iso20022.answers import SHAPES
 from interlock.iso20022.codes import HeldCause, Status
@@ -82,8 +82,8 @@ def test_the_whole_diagram_has_every_state() -> None:
 
 def test_each_setting_is_documented() -> None:
     """Every field of the configuration and of a route has a line, and a description to stand in it."""
-    assert missing([*Config.model_fields, *RouteConfig.model_fields], "docs/configuration.md") == []
-    fields = {**Config.model_fields, **RouteConfig.model_fields}
+    fields = {**Config.model_fields, **RouteConfig.model_fields, **PeerConfig.model_fields}
+    assert missing([*fields], "docs/configuration.md") == []
     assert [name for name, field in fields.items() if not field.description] == []
 
 
