@@ -292,7 +292,7 @@ def _settings(model: type[BaseModel], *, variable: Callable[[str], str | None]) 
         yield (
             f"`{name}`",
             f"`{from_environment}`" if from_environment else "file only",
-            _default(field.default),
+            "must be given" if field.is_required() else _default(field.default),
             _allowed(field),
             field.description or "",
         )
