@@ -66,8 +66,9 @@ class Acks:
         self._concluding: set[asyncio.Task[None]] = set()
         #: By region number.
         self.confirmed: dict[int, Confirmed] = {}
-        #: Makes the intended end of a transaction a fact: told where it was intended, and the epoch that we went by.
-        self.conclude: Callable[[Transaction, int, int], Awaitable[object]] | None = None
+        #: Makes the intended end of a transaction a fact: told where it was intended, the epoch that we went by, and
+        #: who has taken the same payments elsewhere.
+        self.conclude: Callable[[Transaction, int, int, tuple[UUID, ...]], Awaitable[object]] | None = None
 
     # -- who waits --
 
@@ -169,13 +170,14 @@ class Acks:
         """Conclude what may be, in one go; what nobody remembers the place of lies before the end of the log."""
         post = self._store.post
         ready: list[tuple[Transaction, int]] = []
-        for _ in range(len(self._intents)):
-            transaction, place = self._intents.popleft()
+        while self._intents:
+            transaction, place = self._intents[0]
             place = position if place is None else place
-            if may_conclude(post, flushed, place):
-                ready.append((transaction, place))
-            else:
-                self._intents.append(_Intent(transaction, place))
+            if not may_conclude(post, flushed, place):
+                self._intents[0] = _Intent(transaction, place)
+                break  # what came later lies behind it
+            self._intents.popleft()
+            ready.append((transaction, place))
         if ready:
             task = asyncio.create_task(self._conclude(ready, post.epoch), name="conclude")
             self._concluding.add(task)
@@ -183,7 +185,14 @@ class Acks:
 
     async def _conclude(self, ready: list[tuple[Transaction, int]], epoch: int) -> None:
         assert self.conclude is not None  # set where the parts are joined
-        concluding = (self.conclude(transaction, place, epoch) for transaction, place in ready)
+        conclude = self.conclude
+        try:
+            # Only now: whoever has ours by now has it since before we look.
+            rivals = await self._journal.read(self._store.rivals, [transaction.id for transaction, _ in ready])
+        except DependencyError:
+            self._intents.extend(_Intent(*intent) for intent in ready)
+            return
+        concluding = (conclude(intended, place, epoch, rivals.get(intended.id, ())) for intended, place in ready)
         results = await asyncio.gather(*concluding, return_exceptions=True)
         for (transaction, _), result in zip(ready, results, strict=True):
             if isinstance(result, DependencyError):

@@ -297,8 +297,11 @@ class Store(Protocol):
     def flushed(self) -> tuple[int, Mapping[int, int]]:
         """The end of the store's log, and how far each connected peer has it on its disk, by region number."""
 
-    def rivals(self, transaction: UUID) -> tuple[UUID, ...]:
-        """Transactions of other regions that hold what this one of ours has reserved, and that are not over."""
+    def rivals(self, transactions: Collection[UUID]) -> Mapping[UUID, tuple[UUID, ...]]:
+        """For each of ours, other regions' transactions that hold what it has reserved and have not come to nothing.
+
+        Those that have none are left out.
+        """
 
     def taken(self) -> frozenset[int]:
         """Regions that this one has taken over and that have not come back."""

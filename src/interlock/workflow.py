@@ -645,10 +645,13 @@ class Workflow:
             bodies=(*(body for body in (inbox, answer) if body is not None), *change.bodies),
         )
 
-    async def conclude(self, transaction: Transaction, position: int, epoch: int) -> Transaction:
+    async def conclude(
+        self, transaction: Transaction, position: int, epoch: int, rivals: tuple[UUID, ...]
+    ) -> Transaction:
         """An end was intended, and whoever could take this region over has it: make it a fact, if it is in time.
 
         transaction: as it was intended, at this position. epoch: the region's, under whose guards that was found.
+        rivals: others that have taken the same payments in another region, as looked up since then.
         """
 
         async def apply(present: Transaction, _: _Taken) -> Change | None:
@@ -665,13 +668,11 @@ class Workflow:
                 inspection, payments = await self._facts(present)
                 way.expire(steps, self._routes.named(present.route))
                 return way.finish(steps, inspection, payments)
-            if present.standing.end is Status.ACSC:
-                # Whoever has taken the same payments in another region has ours by now, and looks likewise: at most one
-                # of the two goes on.
-                rivals = await self._journal.read(self._store.rivals, present.id)
-                if rivals and way.yield_to(steps, rivals):
-                    inspection, payments = await self._facts(present)
-                    return way.finish(steps, inspection, payments)
+            # Whoever has taken the same payments in another region has ours by now, and looks likewise: at most one of
+            # the two goes on.
+            if rivals and present.standing.end is Status.ACSC and way.yield_to(steps, rivals):
+                inspection, payments = await self._facts(present)
+                return way.finish(steps, inspection, payments)
             body = await self._answer(present)
             return way.conclude(steps, None if body is None else body.definition)
 
@@ -694,7 +695,7 @@ class Workflow:
             return None
         if present.region != self._settings.region:
             return None
-        rivals = await self._journal.read(self._store.rivals, present.id)
+        rivals = (await self._journal.read(self._store.rivals, [present.id])).get(present.id, ())
         steps = self._steps(present)
         if not rivals or not way.yield_to(steps, rivals):
             return None

@@ -317,8 +317,8 @@ class SqliteStore:
     def flushed(self) -> tuple[int, Mapping[int, int]]:
         return 0, {}
 
-    def rivals(self, transaction: UUID) -> tuple[UUID, ...]:  # noqa: ARG002 - there are no other regions
-        return ()
+    def rivals(self, transactions: Collection[UUID]) -> Mapping[UUID, tuple[UUID, ...]]:  # noqa: ARG002 - as above
+        return {}
 
     def inherited(self, transaction: UUID) -> tuple[Event, ...]:  # noqa: ARG002 - there are no other regions
         return ()

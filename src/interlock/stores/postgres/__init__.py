@@ -478,8 +478,11 @@ class PostgresStore:
         rows = self._rows("flushed", rf"interlock\_{self.region}\_to\_%")
         return rows[0][0], {int(name.rsplit("_", 1)[1]): reached for _, name, reached in rows if name is not None}
 
-    def rivals(self, transaction: UUID) -> tuple[UUID, ...]:
-        return tuple(id_ for (id_,) in self._rows("rivals", transaction, self.region))
+    def rivals(self, transactions: Collection[UUID]) -> Mapping[UUID, tuple[UUID, ...]]:
+        found: dict[UUID, tuple[UUID, ...]] = {}
+        for ours, theirs in self._rows("rivals", list(transactions), self.region):
+            found[ours] = (*found.get(ours, ()), theirs)
+        return found
 
     def taken(self) -> frozenset[int]:
         return frozenset(home for (home,) in self._rows("taken", self.region))

@@ -200,9 +200,9 @@ SELECT k.* FROM unnest($1::text[], $2::text[], $3::text[]) AS u (client, kind, v
 ) k;
 
 -- name: rivals
-SELECT DISTINCT h.tx FROM keys k JOIN keys h USING (client, kind, value, freed)
-WHERE k.tx = $1 AND k.region = $2 AND k.freed = '00000000-0000-0000-0000-000000000000'
-    AND h.region <> $2 AND h.tx <> $1 AND h.payment > 0 AND NOT EXISTS (
+SELECT DISTINCT k.tx, h.tx FROM keys k JOIN keys h USING (client, kind, value, freed)
+WHERE k.tx = ANY ($1) AND k.region = $2 AND k.freed = '00000000-0000-0000-0000-000000000000'
+    AND h.region <> $2 AND h.tx <> k.tx AND h.payment > 0 AND NOT EXISTS (
         SELECT 1 FROM payments p WHERE p.tx = h.tx AND p.ordinal = h.payment AND p.status IN ('RJCT', 'CANC')
     );
 
