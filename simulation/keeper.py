@@ -33,7 +33,7 @@ def _keep(region: Region) -> Steps:
         entry: Entry | None = yield Call("w", _read(region))
         post = region.db.post
         yield world.schedule.moment()
-        informed = entry is not None and region.informed(_asked(region, post, entry))
+        informed = entry is not None and region.informed(_asked(post, entry))
         peers = {peer: _seen(region, peer, marks) for peer in region.db.slots}
         step = rules.next_step(post, entry, peers, region.wanted, informed=informed)
         if step is None or entry is None:
@@ -51,10 +51,9 @@ def _keep(region: Region) -> Steps:
                 yield from _resume(region, entry, post)
 
 
-def _asked(region: Region, post: Post, entry: Entry) -> int:
+def _asked(post: Post, entry: Entry) -> int:
     """Of which takeover it must be told: a fenced post says so, for the entry may be older than that."""
-    stale = region.world.plants.informed_of_another
-    return post.generation if post.fenced and not stale else entry.generation
+    return post.generation if post.fenced else entry.generation
 
 
 def _shown(post: Post, entry: Entry) -> str:

@@ -38,8 +38,6 @@ class Plants(Struct, frozen=True, kw_only=True):
     taken_without_message: bool = False
     #: A home that is back does not say in its own log which transactions are the taker's.
     nothing_left: bool = False
-    #: A home takes the word for an earlier takeover for that of the one it is fenced by.
-    informed_of_another: bool = False
 
 
 NAMES = Plants.__struct_fields__

@@ -472,8 +472,9 @@ def _claims(fleet: Fleet) -> set[int]:
 def _resume(fleet: Fleet) -> None:
     """The order is given where no process hears of it but by looking: none of them is called."""
     fleet.rows(
-        "INSERT INTO controls (scope, name, stopped, actor, note, at) "
-        "VALUES ('route', 'default', false, 'operator:o', NULL, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint)"
+        "INSERT INTO controls (seq, region, scope, name, stopped, actor, note, at) "
+        "SELECT max(seq) + 1, 0, 'route', 'default', false, 'operator:o', NULL, "
+        "(extract(epoch FROM clock_timestamp()) * 1e6)::bigint FROM controls"
     )
 
 

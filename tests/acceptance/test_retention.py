@@ -440,7 +440,8 @@ def filled(url: str, number: int, at: datetime) -> int:
 
 
 _OTHERS = """
-INSERT INTO bodies SELECT f.id, kind, writer, definition, digest, content FROM bodies m, fresh f WHERE m.tx = %(tx)s;
+INSERT INTO bodies SELECT f.id, kind, writer, seq, epoch, definition, digest, content FROM bodies m, fresh f
+WHERE m.tx = %(tx)s;
 INSERT INTO payments SELECT f.id, ordinal, region, instruction_id, end_to_end_id, transaction_id, uetr, amount,
     currency, status, reason FROM payments m, fresh f WHERE m.tx = %(tx)s;
 INSERT INTO deliveries SELECT f.id, channel, region, state, at FROM deliveries m, fresh f WHERE m.tx = %(tx)s;
@@ -469,7 +470,7 @@ def _multiply(db: psycopg.Connection[Any], model: UUID, fresh: list[UUID]) -> No
             for place, (writer, journal, content) in enumerate(events, 1):
                 own = content.replace(model.hex.encode(), id_.hex.encode())
                 seq, previous, hash_ = seq + 1, hash_, link(hash_, own)
-                copy.write_row((id_, place, writer, journal, seq, own, previous, hash_))
+                copy.write_row((id_, place, 1, writer, journal, seq, own, previous, hash_))
     db.execute("UPDATE journals SET chain_seq = %s, chain_hash = %s", (seq, hash_))
     with db.cursor().copy("COPY keys FROM STDIN") as copy:
         for id_ in fresh:

@@ -65,7 +65,6 @@ def test_a_planted_mistake_is_found(bug: str, first: int) -> None:
     [
         ("taken_without_message", 2179),
         ("informed_at_completion", 120),
-        ("informed_of_another", 7187),
         ("nothing_left", 8383),
     ],
 )

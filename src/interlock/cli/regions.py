@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from interlock.stores.postgres.replication import Inbound, Outbound, PeerStatus, Replication
     from interlock.stores.postgres.witness import WitnessStore
 
-regions = typer.Typer(
-    help="Several regions: connect them, watch them, and take one over that is lost.", no_args_is_help=True
-)
+regions = typer.Typer(help="Connect regions, watch them, take one over that is lost.", no_args_is_help=True)
 
 Peer = Annotated[str, typer.Argument(help="Name of the other region, as in [regions.NAME].", show_default=False)]
 SomePeer = Annotated[

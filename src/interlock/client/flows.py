@@ -187,7 +187,7 @@ class Flows:
         pause = 0.02
         while True:
             left = end - self._clock()
-            transaction = yield from self._look(transaction_id, wait=ceil(min(max(left, 0), _WAIT_SECONDS_MAX)))
+            transaction = yield from self._look(transaction_id, wait=round(min(max(left, 0), _WAIT_SECONDS_MAX)))
             left = end - self._clock()
             if redrive and left > 0 and transaction.transaction_code == RECOVERED:
                 newest = transaction.redriven_as or (yield from self.redrive(transaction_id)).transaction_id
