@@ -95,8 +95,9 @@ class Faces:
         health.is_stopping = self.patience.stopping.is_set
         throttle = Throttle(config.token_calls_per_minute, interlock.clock)
         self.metrics = Metrics(
-            interlock.store, interlock.journal, workflow, interlock.deadlines, interlock.clock, self.intake, access
-        )
+            interlock.store, interlock.journal, workflow, interlock.deadlines, interlock.clock, self.intake, access,
+            interlock.acks,
+        )  # fmt: skip
         face = Reference(
             workflow, access, self.intake, health,
             region=config.region, endpoint=endpoint, doubly_encoded=config.outbox_format == "reference", dials=dials,

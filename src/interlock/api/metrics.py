@@ -17,6 +17,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from interlock.acks import Acks
 from interlock.api.access import Access
 from interlock.api.exchange import Intake, Request, Response
 from interlock.auth import Scope
@@ -25,6 +26,7 @@ from interlock.errors import DependencyError, StoreUnavailable
 from interlock.iso20022.codes import HeldCause, Status
 from interlock.journal import Journal
 from interlock.ports import Open, Store
+from interlock.regions.rules import Post
 from interlock.worker import Deadlines
 from interlock.workflow import Workflow
 
@@ -56,7 +58,9 @@ class Metrics:
         clock: SteadyClock,
         intake: Intake,
         access: Access,
+        acks: Acks,
     ) -> None:
+        self._acks = acks
         self._store = store
         self._journal = journal
         self._workflow = workflow
@@ -82,6 +86,7 @@ class Metrics:
         registry = CollectorRegistry()
         connected = stored is not None and self._store.connected
         told = [*self._roles(connected=connected), *self._transactions(), *self._work(), *self._process()]
+        told += self._regions()
         if stored is not None:
             told += self._stored(stored)
         registry.register(_Gathered(told))
@@ -183,6 +188,26 @@ class Metrics:
         yield requests
         yield GaugeMetricFamily("interlock_requests_now", "Requests being worked on.", value=self._intake.requests)
         yield GaugeMetricFamily("interlock_request_bytes_now", "Bytes of their bodies.", value=self._intake.bytes)
+
+    def _regions(self) -> Iterator[Metric]:
+        post = self._store.post
+        if post == Post() and not self._acks.confirmed:
+            return  # there are no others
+        yield GaugeMetricFamily("interlock_region_epoch", "Epoch of this region.", value=post.epoch)
+        yield GaugeMetricFamily(
+            "interlock_region_fenced", "Whether another region has taken this one over.", value=post.fenced
+        )
+        yield GaugeMetricFamily(
+            "interlock_region_guards", "Peers whose word each end waits for.", value=len(post.guards)
+        )
+        yield GaugeMetricFamily(
+            "interlock_ends_waiting", "Ends of this process that wait for a peer's word.", value=self._acks.waiting
+        )
+        lag = GaugeMetricFamily("interlock_peer_lag_seconds", "Age of what a peer has not yet.", labels=("region",))
+        for region, confirmed in self._acks.confirmed.items():
+            if confirmed.until is not None:
+                lag.add_metric((str(region),), max(0.0, (self._clock() - confirmed.until).total_seconds()))
+        yield lag
 
     def _process(self) -> Iterator[Metric]:
         used = resource.getrusage(resource.RUSAGE_SELF)
