@@ -40,7 +40,7 @@ lint: $(STAMP) ## format, lint, types, import rules
 
 .PHONY: test
 test: $(STAMP) ## all tests, under ten minutes on two cores
-	$(PYTEST) -q -n 2 --dist loadgroup tests
+	$(PYTEST) -q -n 3 --dist loadgroup tests
 
 .PHONY: demo-regions
 demo-regions: $(STAMP) ## two regions and a witness: one is killed under load, taken over, and returns; a checker counts
