@@ -19,6 +19,7 @@ import pytest
 
 from chaos.consumers import ROUTES
 from chaos.desk import Desk
+from chaos.processes import command
 from chaos.world import WITNESS, World
 from checker import databases, log, report
 from checker.evidence import Evidence
@@ -329,3 +330,10 @@ def test_a_message_sent_again_in_the_other_region_is_the_same_one(world: World, 
     assert again["transaction_id"] == first["transaction_id"]
     double = desk.taken(PEER, message, wait=SECONDS)
     assert (double["status"], double["transaction_id"] == first["transaction_id"]) == ("RJCT", False)
+
+
+def test_history_verifies_in_each_region(world: World) -> None:
+    """Its own, and its copy of the other's, whatever was taken over and came back."""
+    world.await_whole()
+    for region in world.regions.values():
+        assert "history holds" in command(region.server.config, "audit", "verify")

@@ -15,7 +15,7 @@ is verified by itself. Messages are read by this version's rules, which is what 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from uuid import UUID
 
 from interlock import chain
@@ -25,6 +25,7 @@ from interlock.cli.dossiers import UNREADABLE, Dossier, Name, Reader, dossiers
 from interlock.errors import RequestError
 from interlock.lifecycle import EventKind
 from interlock.ports import Store
+from interlock.regions.rules import Post
 
 #: Events read together; as many as a store reads at a time itself.
 _PAGE = 5000
@@ -124,10 +125,27 @@ class _Chains:
         known = {head.journal for head in heads}
         found = reader.journals()
         for journal in set(found) - known - {head.journal for head in self._store.heads()}:
-            yield f"journal {journal}: there are events of it, and its head is missing"
+            if self._is_copied(journal):
+                yield from self._copied(journal)
+            else:
+                yield f"journal {journal}: there are events of it, and its head is missing"
         for journal in self._noted.keys() - known:
             whose = f"journal {journal}" if journal else "the store"
             yield f"{whose} has no events, and one was noted down: history was rewritten"
+
+    def _is_copied(self, journal: str) -> bool:
+        """Whether it is another region's, whose head is in that one's own database."""
+        return self._store.post != Post() and int(journal.partition(".")[0]) != self._store.region
+
+    def _copied(self, journal: str) -> Iterator[str]:
+        """Of another region's journal, as far as it has come here by now."""
+        last: Link | Gap | None = None
+        for item in self._store.chain(journal):
+            last = item
+        if last is not None:
+            end = _last(last)
+            come = takewhile(lambda item: _last(item) <= end, self._store.chain(journal))
+            yield from chain.faults(come, Head(journal, end, last.hash))
 
 
 class _Watch:
