@@ -817,12 +817,8 @@ def test_what_changes_meanwhile_is_no_difference(world: World) -> None:
     writer.start()
     try:
         world.b.query(f"SET session_replication_role = replica; DELETE FROM events WHERE tx = '{ids[2]}'")
-        found = [
-            line
-            for _ in range(3)
-            for line in compared(world)
-            if "transactions" not in line or "too quickly" not in line
-        ]
+        # Rows that change all the time may be told as such, or as they were at a moment of great lag.
+        found = [line for _ in range(3) for line in compared(world) if "transactions" not in line]
     finally:
         stop.set()
         writer.join()
