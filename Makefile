@@ -47,8 +47,9 @@ demo-regions: $(STAMP) ## two regions and a witness: one is killed under load, t
 	@scripts/postgres.sh && $(BIN)/python -m chaos.demo
 
 .PHONY: chaos
-chaos: $(STAMP) ## faults x moments x dials over real regions, an hour; ONLY= some of them, SAMPLE= so many
-	@scripts/postgres.sh && $(BIN)/python -m chaos.run $(if $(ONLY),--only $(ONLY)) $(if $(SAMPLE),--sample $(SAMPLE))
+chaos: $(STAMP) ## faults x moments x dials over real regions, an hour; ONLY= some of them, SAMPLE= so many, RESUME=yes
+	@scripts/postgres.sh && $(BIN)/python -m chaos.run $(if $(ONLY),--only $(ONLY)) $(if $(SAMPLE),--sample $(SAMPLE)) \
+	  $(if $(RESUME),--resume)
 
 .PHONY: model
 model: $(STAMP) ## every interleaving of the regions' rules, and every planted mistake
@@ -71,7 +72,7 @@ docs: $(STAMP) ## write the generated parts of the docs
 	$(BIN)/python scripts/docs.py
 
 .PHONY: bench
-bench: $(STAMP) ## measure (STORE=postgres: there); results as JSON in bench/results
+bench: $(STAMP) ## measure; STORE=postgres: there, STORE=regions: two of them; JSON in bench/results
 	$(BIN)/python -m bench.run --store $(STORE)
 
 .PHONY: torture

@@ -28,7 +28,7 @@ import uvloop
 
 from bench import usage
 from bench.message import Identity, Messages, identities
-from bench.usage import Cpu, Log, Snapshot
+from bench.usage import Cpu, Log, Snapshot, Watched
 
 #: The longest that a transaction may take before the run is given up.
 _PATIENCE_SECONDS = 60.0
@@ -55,8 +55,15 @@ class Plan(msgspec.Struct, kw_only=True, frozen=True):
     #: PostgreSQL's first process, whose family's CPU time is read, and a superuser's URL for its statistics.
     postmaster: int | None = None
     statistics: str | None = None
-    #: `reference` (/uuid, /inbox, /outbox) or `v1` (POST /v1/messages).
+    #: Processes that take part besides, by what they are, whose CPU time is read too.
+    beside: dict[str, Watched] = {}
+    #: `reference` (/uuid, /inbox, /outbox), `v1` (POST /v1/messages, and waits for the answer) or `acknowledged` (the
+    #: same call, which waits for nothing).
     face: str
+    #: What each call asks for by X-Consistency; None: as the route says.
+    consistency: str | None = None
+    #: Whether the ids of what was acknowledged are wanted.
+    keep: bool = False
     #: Connections.
     callers: int
     warmup_seconds: float
@@ -128,7 +135,7 @@ class Measured(msgspec.Struct, kw_only=True, frozen=True):
     failed: list[str]
     #: /outbox calls that found no answer yet.
     misses: int
-    #: From /inbox (or the one call of v1) sent to the answer read.
+    #: From /inbox (or the one call) sent to the answer, or the acknowledgement, read.
     answer_ms: Spread
     #: The whole transaction, from when it should have begun.
     whole_ms: Spread
@@ -142,6 +149,8 @@ class Measured(msgspec.Struct, kw_only=True, frozen=True):
     #: Of PostgreSQL's processes.
     postgres_user_us: float = 0
     postgres_system_us: float = 0
+    #: Of the processes that take part besides, user and system together.
+    beside_us: dict[str, float] = {}
     #: Share of the machine's CPU time that went to none of these; much of it: another's work disturbed this one.
     others_share: float
     busy: Busy | None = None
@@ -151,6 +160,8 @@ class Measured(msgspec.Struct, kw_only=True, frozen=True):
     sync_ms: float = 0
     #: Transactions done when, and the server's resident memory then, in MB.
     memory: list[tuple[int, float]]
+    #: Ids of what was acknowledged, where they are wanted; the warm-up's too.
+    acknowledged: list[str] = []
 
     @property
     def server_us(self) -> float:
@@ -244,11 +255,12 @@ class Caller(asyncio.Protocol):
         load = self._load
         self.intended, self.began = intended, load.time()
         self._identity = load.next_identity()
-        if load.face == "v1":
-            self.sent = self.began
-            self._ask(load.submission(self._identity), self._on_answer)
-        else:
+        if load.face == "reference":
             self._ask(load.issue, self._on_issued)
+            return
+        self.sent = self.began
+        expect = self._on_answer if load.face == "v1" else self._on_acknowledged
+        self._ask(load.submission(self._identity), expect)
 
     def _on_issued(self, status: int, body: bytes) -> None:
         assert self._identity is not None
@@ -265,6 +277,14 @@ class Caller(asyncio.Protocol):
             self._load.fail(self, f"/inbox: {status} {body[:200]!r}")
             return
         self._ask(self._collect, self._on_answer)
+
+    def _on_acknowledged(self, status: int, body: bytes) -> None:
+        if status not in (200, 202) or b'"RJCT"' in body or b'"held":"fault"' in body:
+            self._load.fail(self, f"acknowledgement: {status} {body[:400]!r}")
+            return
+        if self._load.acknowledged is not None:
+            self._load.acknowledged.append(_issued(body).transaction_id)
+        self._load.done(self)
 
     def _on_answer(self, status: int, body: bytes) -> None:
         assert self._identity is not None
@@ -303,6 +323,7 @@ class Load:
         self.completed = self.misses = self.failures = 0
         self.failed: list[str] = []
         self.answer, self.whole, self.late = array("d"), array("d"), array("d")
+        self.acknowledged: list[str] | None = [] if plan.keep else None
 
     def _prepare(self, token: str) -> None:
         """Everything of a request that does not change."""
@@ -314,9 +335,11 @@ class Load:
             "X-Message-Type: pacs.008\r\nX-Transaction-Id: "
         ).encode()
         self._outbox = f"POST /outbox HTTP/1.1\r\n{common}Content-Length: 0\r\nX-Transaction-Id: ".encode()
+        wanted = "Accept: application/xml\r\nPrefer: wait=5\r\n" if self.face == "v1" else ""
+        if self._plan.consistency is not None:
+            wanted += f"X-Consistency: {self._plan.consistency}\r\n"
         self._submit = (
-            f"POST /v1/messages HTTP/1.1\r\n{common}Content-Type: application/xml\r\n{length}"
-            "Accept: application/xml\r\nPrefer: wait=5\r\nIdempotency-Key: "
+            f"POST /v1/messages HTTP/1.1\r\n{common}Content-Type: application/xml\r\n{length}{wanted}Idempotency-Key: "
         ).encode()
 
     def delivery(self, transaction: bytes, identity: Identity) -> bytes:
@@ -425,10 +448,10 @@ class Load:
                 self.free(self._idle.popleft())
         await asyncio.sleep(plan.warmup_seconds)
         log = self._log()
-        before = usage.snapshot(plan.pids, plan.postmaster)
+        before = usage.snapshot(plan.pids, plan.postmaster, plan.beside)
         started, self._counting = self.time(), True
         memory = await self._wait(started)
-        taken, after = self.time() - started, usage.snapshot(plan.pids, plan.postmaster)
+        taken, after = self.time() - started, usage.snapshot(plan.pids, plan.postmaster, plan.beside)
         completed, written = self.completed, _Written(log, self._log())
         self._beginning = self._counting = False
         await self._drain()
@@ -457,9 +480,11 @@ class Load:
             server_user_us=server[0], server_system_us=server[1],
             generator_user_us=own[0], generator_system_us=own[1],
             postgres_user_us=postgres[0], postgres_system_us=postgres[1],
+            beside_us={name: round(cpu.all * 1e6 / number, 1) for name, cpu in used.beside.items()},
             others_share=used.others(taken), busy=used.busy(taken, written.sync_seconds),
             commits=round(written.commits / number, 4), log_bytes=round(written.bytes / number),
             sync_ms=round(written.sync_seconds * 1000 / max(1, written.syncs), 3), memory=memory,
+            acknowledged=self.acknowledged or [],
         )  # fmt: skip
 
     async def _wait(self, started: float) -> list[tuple[int, float]]:
@@ -476,8 +501,8 @@ class Load:
 
     async def _drain(self) -> None:
         """What was begun ends; in an open loop what should have begun in the measurement still does."""
-        if not self._busy and not self._due:
-            return
+        if not self._all or (not self._busy and not self._due):
+            return  # nothing is left to be done, or nobody to do it: the server is gone
         self._quiet.clear()
         try:
             await asyncio.wait_for(self._quiet.wait(), _PATIENCE_SECONDS)
@@ -521,11 +546,12 @@ class _Used:
         self.server = sum(self._servers, Cpu(0, 0))
         self.postgres = after.postgres - before.postgres
         self.own = after.own - before.own
+        self.beside = {name: cpu - before.beside[name] for name, cpu in after.beside.items()}
         self._machine = after.machine - before.machine
 
     def others(self, taken: float) -> float:
         """Share of the machine that went to nobody of ours."""
-        ours = self.server.all + self.postgres.all + self.own.all
+        ours = self.server.all + self.postgres.all + self.own.all + sum(cpu.all for cpu in self.beside.values())
         return round(max(0.0, self._machine - ours) / (taken * _CORES), 3)
 
     def busy(self, taken: float, sync_seconds: float) -> Busy:

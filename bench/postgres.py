@@ -208,7 +208,7 @@ class Bench(Run):
         with self._server() as server:
             found.extend(self._measured(f"{face}, {callers} callers", server, face, callers) for callers in _LEVELS)
             if self._profile:
-                self._look(face, server, self._plan(server, face, MAIN))
+                self._look(face, server.pids[0], self._plan(server, face, MAIN))
 
     def _processes(self) -> None:
         """In turn, so that what disturbs one number of processes disturbs the others."""

@@ -1,20 +1,24 @@
 """`python -m bench.publish [FILE]`: puts a run's figures into docs/performance.md, between its `measured` marks.
 
-Without a file it takes the newest result of a run over PostgreSQL. So that page holds figures that were measured
-together, and nobody copies them by hand.
+Without a file it takes the newest result of a run over PostgreSQL, and the newest over regions. So that page holds
+figures that were measured together, and nobody copies them by hand.
 """
 
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
+from bench import regional
 from bench.findings import Report, ceilings_of
 from bench.load import Measured
-from bench.report import figure, limit
+from bench.report import Findings, figure, limit
 from bench.servers import ROOT
+
+_R = TypeVar("_R", bound=Findings)
 
 PAGE = ROOT / "docs" / "performance.md"
 _RESULTS = ROOT / "bench" / "results"
@@ -29,12 +33,18 @@ _LINES, _CHARACTERS = 22, 180
 _FUNCTIONS = 25
 
 
-def filled(text: str, report: Report, name: str) -> str:
-    """The page with this run's figures. name: of the result's file. Raises KeyError for a part that nobody makes."""
+def filled(text: str, report: Report | regional.Report, name: str) -> str:
+    """The page with this run's figures; those of the other kind stay. name: of the result's file.
+
+    Raises KeyError for a part that nobody makes.
+    """
 
     def part(found: re.Match[str]) -> str:
-        made = _result(report, name) if found[2] == "result" else _PARTS[found[2]](report)
-        return f"{found[1]}\n{made}\n\n{found[3]}"
+        if isinstance(report, regional.Report):
+            made = None if found[2] in _PARTS else _REGIONS[found[2]](report, name)
+        else:
+            made = None if found[2] in _REGIONS else _PARTS[found[2]](report, name)
+        return found[0] if made is None else f"{found[1]}\n{made}\n\n{found[3]}"
 
     return _PART.sub(part, text)
 
@@ -47,19 +57,32 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _result(report: Report, name: str) -> str:
-    machine, versions = report.machine, report.machine.versions
-    settings = ", ".join(f"`{key} = {value}`" for key, value in report.configuration.items())
-    faults = (f"Not measured: {fault.splitlines()[-1]}" for fault in report.faults)
-    notes = "".join(f"\n- {note}" for note in (*report.notes, *faults))
+    plans = f"{Path(name).stem}-plans.txt"
     return (
-        f"{report.started:%d %B %Y}, commit `{machine.commit}`: {machine.one_line}, Linux {machine.kernel}; "
-        f"Python {versions['python']}, PostgreSQL {report.version} ({settings}). "
-        f"Every figure is in [{name}](../bench/results/{name}), every plan in "
-        f"[{Path(name).stem}-plans.txt](../bench/results/{Path(name).stem}-plans.txt)." + (notes and f"\n{notes}")
+        f"{_run(report)}, PostgreSQL {report.version} ({_set(report.configuration)}). Every figure is in "
+        f"[{name}](../bench/results/{name}), every plan in [{plans}](../bench/results/{plans}).{_notes(report)}"
     )
 
 
-def _reached(report: Report) -> str:
+def _run(report: Findings) -> str:
+    machine = report.machine
+    return (
+        f"{report.started:%d %B %Y}, commit `{machine.commit}`: {machine.one_line}, Linux {machine.kernel}; "
+        f"Python {machine.versions['python']}"
+    )
+
+
+def _set(configuration: Mapping[str, str]) -> str:
+    return ", ".join(f"`{key} = {value}`" for key, value in configuration.items())
+
+
+def _notes(report: Findings) -> str:
+    faults = (f"Not measured: {fault.splitlines()[-1]}" for fault in report.faults)
+    notes = "".join(f"\n- {note}" for note in (*report.notes, *faults))
+    return notes and f"\n{notes}"
+
+
+def _reached(report: Findings) -> str:
     words = {None: "", True: "yes", False: "no"}
     return _table(
         ("", "reach", "measured", "reached"),
@@ -166,29 +189,63 @@ def _profile(report: Report) -> str:
     )
 
 
-_PARTS: Mapping[str, Callable[[Report], str]] = {
-    "reached": _reached,
-    "faces": _faces,
-    "processes": _processes,
-    "stores": _stores,
-    "ceilings": _ceilings,
-    "rows": _rows,
-    "lookups": _lookups,
-    "plans": _plans,
-    "profile": _profile,
+def _unnamed(make: Callable[[_R], str]) -> Callable[[_R, str], str]:
+    """Most parts need not know the name of the result's file."""
+    return lambda report, _: make(report)
+
+
+_PARTS: Mapping[str, Callable[[Report, str], str]] = {
+    "result": _result,
+    "reached": _unnamed(_reached),
+    "faces": _unnamed(_faces),
+    "processes": _unnamed(_processes),
+    "stores": _unnamed(_stores),
+    "ceilings": _unnamed(_ceilings),
+    "rows": _unnamed(_rows),
+    "lookups": _unnamed(_lookups),
+    "plans": _unnamed(_plans),
+    "profile": _unnamed(_profile),
 }
+
+
+# -- regions ----------------------------------------------------------------------------------------------------------
+
+
+def _regions(report: regional.Report, name: str) -> str:
+    distances = ", ".join(f"{asked:g} ms ({found:.2f} as measured)" for asked, found in report.round_trips.items())
+    return (
+        f"{_run(report)}. One region: {_set(report.alone)}. Each of two: {_set(report.regional)}. Round trips: "
+        f"{distances}. Every figure is in [{name}](../bench/results/{name}).{_notes(report)}"
+    )
+
+
+def _of(make: Callable[[regional.Report], regional.Rows]) -> Callable[[regional.Report, str], str]:
+    def made(report: regional.Report, _: str) -> str:
+        heads, rows = make(report)
+        return _table(heads, rows) if rows else "Not measured."
+
+    return made
+
+
+_REGIONS: Mapping[str, Callable[[regional.Report, str], str]] = {
+    "regions": _regions,
+    "regions-reached": _unnamed(_reached),
+    **{f"regions-{name}": _of(make) for name, (_, make) in regional.TABLES.items()},
+}
+_KINDS: Mapping[str, type[Report | regional.Report]] = {"postgres": Report, "regions": regional.Report}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Fill the page."""
-    found = [Path(argument) for argument in arguments] or sorted(_RESULTS.glob("*-postgres-*.json"))
+    results = [Path(argument) for argument in arguments] or sorted(_RESULTS.glob("*.json"))
+    found = {kind: path for kind in _KINDS for path in results if f"-{kind}-" in path.name}
     if not found:
-        print(f"there is no result of a run over PostgreSQL in {_RESULTS}: make bench STORE=postgres", file=sys.stderr)
+        print(f"there is no result over PostgreSQL or regions in {_RESULTS}: make bench STORE=...", file=sys.stderr)
         return 1
-    path = found[-1]
-    report = msgspec.json.decode(path.read_bytes(), type=Report)
-    PAGE.write_text(filled(PAGE.read_text("utf-8"), report, path.name), "utf-8")
-    print(PAGE.relative_to(ROOT))
+    for kind, path in found.items():
+        report = msgspec.json.decode(path.read_bytes(), type=_KINDS[kind])
+        PAGE.write_text(filled(PAGE.read_text("utf-8"), report, path.name), "utf-8")
+        print(f"{PAGE.relative_to(ROOT)}: {path.name}")
     return 0
 
 

@@ -15,9 +15,11 @@ from types import FrameType, TracebackType
 import msgspec
 from rich.console import Console
 
-from bench import findings, postgres, sqlite
+from bench import findings, postgres, regional, regions, sqlite
 from bench.report import WIDTH, Findings
 from bench.servers import ROOT
+from chaos.processes import ServerFailed
+from chaos.world import NotSo
 from interlock.demo.postgres import ClusterFailed
 
 
@@ -38,18 +40,28 @@ class _Stoppable:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description="Measure Interlock beside what this machine could do.")
-    parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite", help="over which store [sqlite]")
+    parser.add_argument(
+        "--store",
+        choices=("sqlite", "postgres", "regions"),
+        default="sqlite",
+        help="over which store [sqlite]; regions: two of them over PostgreSQL",
+    )
     parser.add_argument("--quick", action="store_true", help="a minute instead of ten; shows that it works, no more")
     parser.add_argument(
         "--only", nargs="+", metavar="PART",
-        help=f"some of: {', '.join(sqlite.Bench.PARTS)}; over PostgreSQL: {', '.join(postgres.Bench.PARTS)}",
+        help=f"some of: {', '.join(sqlite.Bench.PARTS)}; over PostgreSQL: {', '.join(postgres.Bench.PARTS)}; "
+        f"over regions: {', '.join(regions.Bench.PARTS)}",
     )  # fmt: skip
     parser.add_argument(
         "--prefill", type=int, nargs="+", metavar="N",
         help="transactions in the full store [1,000,000]; over PostgreSQL step by step [1,000,000 5,000,000]",
     )  # fmt: skip
+    parser.add_argument(
+        "--round-trip", type=float, nargs="+", metavar="MS", help="between regions, in milliseconds [0 10 70]"
+    )
+    parser.add_argument("--takeovers", type=int, metavar="N", help="how often a region is lost [10]")
     parser.add_argument("--memory", type=int, metavar="N", help="transactions over which memory is watched [200,000]")
-    parser.add_argument("--seconds", type=float, metavar="S", help="length of each measurement [10]")
+    parser.add_argument("--seconds", type=float, metavar="S", help="length of each measurement [10; regions: 4]")
     parser.add_argument("--profile", action="store_true", help="look with py-spy where the server's time goes")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where stores are kept meanwhile [build]")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the JSON [bench/results/...]")
@@ -59,13 +71,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _bench(arguments: argparse.Namespace, folder: Path, console: Console) -> sqlite.Bench | postgres.Bench:
+Bench = sqlite.Bench | postgres.Bench | regions.Bench
+
+
+def _bench(arguments: argparse.Namespace, folder: Path, console: Console) -> Bench:
     """The run that was asked for. Raises SystemExit where nobody knows such a part."""
-    kind = sqlite.Bench if arguments.store == "sqlite" else postgres.Bench
+    kinds: dict[str, type[Bench]] = {"sqlite": sqlite.Bench, "postgres": postgres.Bench, "regions": regions.Bench}
+    kind = kinds[arguments.store]
     unknown = set(arguments.only or ()) - set(kind.PARTS)
     if unknown:
         raise SystemExit(f"bench: --store {arguments.store} has no part {', '.join(sorted(unknown))}")
     parts = [part for part in kind.PARTS if arguments.only is None or part in arguments.only]
+    if arguments.store == "regions":
+        return _regions(arguments, parts, folder, console)
     given = {name: getattr(arguments, name) for name in ("prefill", "memory", "seconds")}
     given = {name: value for name, value in given.items() if value is not None}
     if arguments.store == "sqlite":
@@ -78,6 +96,15 @@ def _bench(arguments: argparse.Namespace, folder: Path, console: Console) -> sql
         given["prefill"] = tuple(sorted(given["prefill"]))
     settings_ = msgspec.structs.replace(postgres.QUICK if arguments.quick else postgres.FULL, **given)
     return postgres.Bench(settings_, parts, folder, console, profile=arguments.profile, peer=arguments.dbos_python)
+
+
+def _regions(arguments: argparse.Namespace, parts: Sequence[str], folder: Path, console: Console) -> regions.Bench:
+    given = {"seconds": arguments.seconds, "takeovers": arguments.takeovers}
+    if arguments.round_trip is not None:
+        given["round_trips"] = tuple(arguments.round_trip)
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = msgspec.structs.replace(regions.QUICK if arguments.quick else regions.FULL, **given)
+    return regions.Bench(settings, parts, folder, console, profile=arguments.profile)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             console.print("[yellow]stopped")
             return 130
-        except ClusterFailed as exc:
+        except (ClusterFailed, ServerFailed, NotSo) as exc:
             console.print(f"bench: {exc}", style="red", markup=False)
             return 1
     path = arguments.output or _path(found, arguments.store, quick=arguments.quick)
@@ -107,6 +134,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         plans = path.with_name(f"{path.stem}-plans.txt")
         plans.write_text(findings.plans(found), "utf-8")
         console.print(f"written: {plans}", highlight=False)
+    elif isinstance(found, regional.Report):
+        found.reached = regional.reached(found)
+        regional.show(found, console)
     else:
         found.reached = sqlite.reached(found)
         sqlite.show(found, console)

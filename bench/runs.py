@@ -15,7 +15,7 @@ from bench import ceilings, servers
 from bench.ceilings import Rate
 from bench.load import Measured, Plan
 from bench.report import MAIN, Findings, shares, told
-from bench.servers import ROOT, Server
+from bench.servers import ROOT
 
 
 class Run:
@@ -35,11 +35,14 @@ class Run:
     def run(self) -> None:
         """Measure the parts; one that cannot be measured does not keep the others from it."""
         for part in self.report.parts:
-            try:
-                getattr(self, f"_{part}")()
-            except Exception as exc:  # noqa: BLE001 - told in the report and by the exit code
-                self.report.faults.append(f"{part}: {exc}")
-                self._console.print(f"{part}: {exc}", style="red", markup=False)
+            self._attempt(part)
+
+    def _attempt(self, part: str) -> None:
+        try:
+            getattr(self, f"_{part}")()
+        except Exception as exc:  # noqa: BLE001 - told in the report and by the exit code
+            self.report.faults.append(f"{part}: {exc}")
+            self._console.print(f"{part}: {exc}", style="red", markup=False)
 
     def _say(self, what: str, figure: str) -> None:
         self._console.print(f"  {what}: {figure}", highlight=False)
@@ -58,14 +61,14 @@ class Run:
         )
         return found
 
-    def _look(self, face: str, server: Server, plan: Plan) -> None:
-        """Where the first server process's time goes, at our level of callers; measured apart, for looking costs."""
+    def _look(self, what: str, server: int, plan: Plan) -> None:
+        """Where a server process's time goes, at our level of callers; measured apart, for looking costs."""
         raw = self._folder / "profile.txt"
-        plan = msgspec.structs.replace(plan, face=face, callers=MAIN, rate=None)
+        plan = msgspec.structs.replace(plan, callers=MAIN, rate=None)
         spy = subprocess.Popen(
             [
                 shutil.which("py-spy", path=str(Path(sys.executable).parent)) or "py-spy", "record", "--pid",
-                str(server.pids[0]), "--duration", str(max(1, int(plan.seconds))), "--rate", "250",
+                str(server), "--duration", str(max(1, int(plan.seconds))), "--rate", "250",
                 "--format", "raw", "--output", str(raw),
             ],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
@@ -79,7 +82,7 @@ class Run:
                 spy.wait()
         if spy.returncode:
             raise RuntimeError(f"py-spy failed: {err.decode(errors='replace')[-500:]}")
-        self.report.profile[face] = shares(raw.read_text().splitlines())
+        self.report.profile[what] = shares(raw.read_text().splitlines())
 
     def _on_dbos(self, seconds: float, *more: str) -> Rate | None:
         """The same steps on DBOS; None where it is not installed. more: URL of a database, and its first process."""

@@ -199,7 +199,7 @@ class Bench(Run):
             )
             found.append(self._load(f"{face}, {rate:,.0f}/s arriving", plan))
             if self._profile:
-                self._look(face, server, self._plan(server, face, MAIN))
+                self._look(face, server.pids[0], self._plan(server, face, MAIN))
         if "ceiling" in self.report.parts:
             self._ceiling()
 

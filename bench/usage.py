@@ -3,7 +3,7 @@
 import os
 import resource
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,14 @@ class Cpu(msgspec.Struct, frozen=True):
         return Cpu(self.user - other.user, self.system - other.system)
 
 
+class Watched(msgspec.Struct, frozen=True, kw_only=True):
+    """A process whose CPU time is read."""
+
+    pid: int
+    #: With all below it, and what those used that have ended: a database server.
+    family: bool
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What everybody has used so far."""
 
@@ -39,13 +47,17 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     #: All of PostgreSQL, processes that have ended included; and each that is there.
     postgres: Cpu
     backends: dict[int, Cpu]
+    #: Others that were asked for, by name.
+    beside: dict[str, Cpu]
     own: Cpu
     #: Everybody's.
     machine: float
 
 
-def snapshot(servers: Sequence[int], postmaster: int | None = None) -> Snapshot:
-    """Of these processes, PostgreSQL's and our own."""
+def snapshot(
+    servers: Sequence[int], postmaster: int | None = None, beside: Mapping[str, Watched] | None = None
+) -> Snapshot:
+    """Of these processes, PostgreSQL's, any others and our own."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     backends, ended = ({}, Cpu(0, 0)) if postmaster is None else _family(postmaster)
     return Snapshot(
@@ -53,9 +65,38 @@ def snapshot(servers: Sequence[int], postmaster: int | None = None) -> Snapshot:
         loops={pid: _used(Path(f"/proc/{pid}/task/{pid}/stat")) for pid in servers},
         postgres=sum(backends.values(), ended),
         backends=backends,
+        beside={name: cpu_of(watched) for name, watched in (beside or {}).items()},
         own=Cpu(own.ru_utime, own.ru_stime),
         machine=machine_seconds(),
     )
+
+
+def cpu_of(watched: Watched) -> Cpu:
+    """What it has used so far."""
+    if watched.family:
+        backends, ended = _family(watched.pid)
+        return sum(backends.values(), ended)
+    return _used(Path(f"/proc/{watched.pid}/stat"))
+
+
+def parent_of(pid: int) -> int:
+    """Of a process."""
+    return int(_fields(Path(f"/proc/{pid}/stat"))[1])
+
+
+def process_with(argument: str) -> int:
+    """The one process that was started with this argument. Raises RuntimeError where there is not exactly one."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:  # it has ended meanwhile
+            continue
+        if argument.encode() in arguments:
+            found.append(int(folder.name))
+    if len(found) != 1:
+        raise RuntimeError(f"{len(found)} processes were started with {argument}")
+    return found[0]
 
 
 def _fields(path: Path) -> list[str]:

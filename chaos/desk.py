@@ -23,12 +23,16 @@ class Desk:
     #: Of one call, in seconds.
     patience: float = _CALL_SECONDS
     tokens: dict[str, str] = field(default_factory=dict)
+    #: A connection a call, so that none is left over from before a fault; to make the client is what costs.
+    http: httpx.Client = field(
+        default_factory=lambda: httpx.Client(limits=httpx.Limits(max_connections=None, max_keepalive_connections=0))
+    )
 
     def token(self, region: str) -> str:
         """From that region; fetched once."""
         if region not in self.tokens:
             url = f"{self.world.regions[region].url}/oauth2/token"
-            told = httpx.post(
+            told = self.http.post(
                 url, data={"grant_type": "client_credentials"}, auth=self.credentials, timeout=self.patience
             )
             assert told.status_code == 200, told.text
@@ -38,7 +42,7 @@ class Desk:
     def call(self, region: str, method: str, path: str, *, token: str | None = None, **more: Any) -> httpx.Response:
         """A call; the token is any region's."""
         headers = {"Authorization": f"Bearer {token or self.token(region)}", **more.pop("headers", {})}
-        return httpx.request(
+        return self.http.request(
             method, self.world.regions[region].url + path, headers=headers, timeout=self.patience, **more
         )
 

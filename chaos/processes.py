@@ -70,8 +70,10 @@ class Server:
         return self._end(signal.SIGTERM)
 
     def pause(self) -> None:
-        """Stop its clock: connections stand, and nobody answers."""
-        self._running().send_signal(signal.SIGSTOP)
+        """Stop its clock, and wait until it stands: connections are open, and nobody answers."""
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
         self.is_paused = True
 
     def resume(self) -> None:

@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 import httpx
 import psycopg
 
+from chaos.disks import Disk
 from chaos.links import Links
 from chaos.processes import Server, command
 from interlock.demo.postgres import OWNER, Cluster, newest
@@ -111,12 +112,13 @@ class World:
         lease_seconds: float = 3,
         durable: bool = True,
         folder: Path | None = None,
+        disks: Mapping[str, Disk] | None = None,
     ) -> None:
         """Nothing happens before it is entered.
 
         routes: `[routes.NAME]` tables, for all regions; settings: more lines for all. lease_seconds: silence after
         which a region may be taken over. durable: whether the databases write through to the disk. folder: for logs; a
-        temporary one goes at the end.
+        temporary one goes at the end. disks: of regions whose database has one of its own, which can become full.
         """
         self._names = tuple(names)
         self._routes = routes
@@ -125,7 +127,10 @@ class World:
         self._settings = _SETTINGS if durable else {**_SETTINGS, **_NOT_DURABLE}
         self._folder = folder
         self._stack = ExitStack()
+        self.disks = dict(disks or {})
         self.links = Links()
+        # One for all calls, and a connection each: to make the client is what costs.
+        self._http = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), timeout=_PROBE_SECONDS)
         self.regions: dict[str, Region] = {}
         self._witness_cluster = Cluster(newest(), settings={} if durable else _NOT_DURABLE)
 
@@ -136,8 +141,11 @@ class World:
         with ExitStack() as stack:
             self.folder = self._folder or stack.enter_context(_temporary())
             self.folder.mkdir(parents=True, exist_ok=True)
+            stack.callback(self._http.close)
             stack.enter_context(self.links)
-            clusters = {name: Cluster(newest(), settings=self._settings) for name in self._names}
+            for disk in self.disks.values():
+                stack.enter_context(disk)
+            clusters = {name: self._cluster(name) for name in self._names}
             stack.callback(_each, Cluster.close, [*clusters.values(), self._witness_cluster])
             # One first: what `initdb` makes serves all.
             self._witness_cluster.start()
@@ -158,6 +166,10 @@ class World:
                 with suppress(ProcessLookupError):
                     region.cluster.resume()
         self._stack.close()
+
+    def _cluster(self, name: str) -> Cluster:
+        folder = self.disks[name].folder / "postgres" if name in self.disks else None
+        return Cluster(newest(), folder, settings=self._settings)
 
     def _region(self, name: str, number: int, cluster: Cluster) -> Region:
         url = cluster.create_database(DATABASE)
@@ -233,18 +245,24 @@ class World:
     def mend(self) -> None:
         """Undo whatever was done: heal the links, go on with what is paused, start what does not run."""
         self.links.heal_all()
+        for disk in self.disks.values():
+            disk.free()
         for region in self.regions.values():
             if region.cluster.running:
                 region.cluster.resume()
             region.server.resume()
         self._witness_cluster.start()
         self._witness_cluster.resume()
-        for name in self.regions:
-            self.bring_back(name)
+        _each(self.bring_back, list(self.regions))
 
     def pause_witness(self) -> None:
         """Stop the witness's clock."""
         self._witness_cluster.pause()
+
+    def lose_witness(self) -> None:
+        """`kill -9`."""
+        if self._witness_cluster.running:
+            self._witness_cluster.kill()
 
     # -- what can be seen --
 
@@ -308,7 +326,7 @@ class World:
     def is_ready(self, name: str) -> bool:
         """Whether the region says that it can take messages."""
         try:
-            return httpx.get(f"{self.regions[name].url}/readyz", timeout=_PROBE_SECONDS).status_code == 200
+            return self._http.get(f"{self.regions[name].url}/readyz").status_code == 200
         except httpx.HTTPError:
             return False
 

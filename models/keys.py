@@ -1,294 +1,243 @@
-"""The worlds of keys: one payment, submitted or driven again as several attempts in two regions.
+"""The worlds of keys: one payment, submitted in several regions, each of which reserves its keys for itself.
 
-Every client has a region that owns its keys, here 1; a takeover moves that to 2, where it stays. Under `consistent` an
-attempt is accepted only once the owner has reserved the payment's key for it and every guard of the owner has that
-reservation: the same rule as for an end. Under `available` each region reserves for itself, and a double is seen when
-replication has caught up. Which keys are free is decided here, by what a region has; there is no such function in
-`regions.rules`.
+Before a region releases, every guard must have its attempt; then it looks for the same payment of other regions, and
+`regions.rivals` says whose turn it is. What a lost region had intended its taker decides, with the same look. An
+attempt is named by its region here; the lower one came first.
 """
 
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import partial
 from typing import NamedTuple
+from uuid import UUID
 
-from interlock.lifecycle import EventKind, State
-from interlock.regions import rules
-from interlock.regions.rules import Entry, Post
+from interlock.regions.rivals import PATIENCE, Rival, Turn, taken_turn, turn
 from models.search import World
 
-A, B = 1, 2
-#: Where each attempt is made. The later ones are a client's retry without an answer, or a redrive.
-HOMES = (A, B, A)
+_KEY, _GIVES_WAY, _PAID, _FAILED = "intends to release", "intends to fail", "paid", "failed"
+_NO_TIME = timedelta(0)
 
 
 class Setup(NamedTuple):
     """Bounds."""
 
-    consistent: bool = True
-    #: The taker drives again at once what it has cancelled.
-    redrives: bool = False
+    regions: int = 2
+    #: The call wants every region to have a payment before it settles.
+    everywhere: bool = False
+    #: Regions that may drop their guards.
+    drops: frozenset[int] = frozenset()
+    #: The first region may be lost; the second takes it over.
+    lost: bool = False
 
 
 class Rec(NamedTuple):
-    """A commit of region 1: a reservation for an attempt, or the intent to release it."""
+    """A commit of a region: what became of whose attempt."""
 
     what: str
     attempt: int
 
 
+class Region(NamedTuple):
+    """One region: its log, how much of each other's log it has, and the guards in its post."""
+
+    log: tuple[Rec, ...] = ()
+    has: tuple[int, ...] = ()
+    guards: frozenset[int] = frozenset()
+    epoch: int = 0
+    #: What its last look for rivals came to, and under which epoch; None: it has not looked, or has acted on it.
+    looked: tuple[Turn, int] | None = None
+
+
 class Keys(NamedTuple):
     """All there is."""
 
-    post: Post = Post(2, frozenset({B}))
-    entry: Entry = Entry(members=frozenset({B}))
-    log: tuple[Rec, ...] = ()
-    #: Region 2: how much of that it has, whether it listens, its own reservations, and those that 1 has.
-    applied: int = 0
-    listens: bool = True
-    own: tuple[int, ...] = ()
-    back: int = 0
-    completed: bool = False
-    informed: bool = False
-    #: Of each attempt: '', asked, held (the owner has reserved), live, ACSC, CANC or RJCT, by whoever owns it.
-    attempts: tuple[str, ...] = ("", "", "")
-    #: The epoch under which a process of the owner looked, and for which attempt.
-    looked: tuple[int, int] = (-1, -1)
-    #: The double was seen.
-    flagged: bool = False
+    regions: tuple[Region, ...]
+    #: The first region: 'up'; 'granted' to the second, which then 'cut's it off, and has 'decided'.
+    first: str = "up"
 
 
 BUGS = {
-    "answers_unacked": "the owner answers before its guards have the reservation",
-    "owner_no_epoch": "the owner reserves whatever its epoch is now",
-    "rest_unreserved": "a returned home goes on with what the taker never had, without reserving its key anew",
-    "answers_old": "a returned owner answers for another region what it had reserved before the takeover",
-    "ownership_returns": "the home is owner of the keys again as soon as it is back",
-    "taker_forgets": "the taker, as the new owner, knows only the keys that it has reserved itself",
-    "redrive_unreserved": "a redrive does not reserve the payment's key",
-    "cancels_released": "the taker cancels an attempt that has an intent",
+    "looks_unacked": "a region looks for rivals before its guards have its attempt",
+    "first_goes_on": "who came first goes on without waiting for the others to give way",
+    "settled_unseen": "what another has settled is no rival any more",
 }
-SEEN_BUGS = {"seen_when_reserving": "other regions' keys are looked at when one's own is reserved, not when they come"}
-_LIVE, _PAID, _FAILED = "live", "ACSC", ("CANC", "RJCT")
+BUGS_THREE = {**BUGS, "any_guard": "one guard's word is enough"}
+BUGS_CUT = {"alone_is_enough": "`everywhere` is forgotten where the other region is no guard"}
+BUGS_LOST = {
+    "same_end": "the taker makes the lost region's release a fact, whatever has settled meanwhile",
+    "waits_for_none": "the taker does not wait for what is about to settle",
+}
 
 
-def _count(world: Keys) -> int:
-    return sum(state in (_LIVE, _PAID, "two ends") for state in world.attempts)
+def start(setup: Setup) -> Keys:
+    """Everybody is everybody's guard, and nothing has happened."""
+    names = range(setup.regions)
+    return Keys(tuple(Region(has=(0,) * len(names), guards=frozenset(names) - {own}) for own in names))
 
 
 def wrong(world: Keys) -> str | None:
-    """What must never be under `consistent`."""
-    if "two ends" in world.attempts:
+    """What must never be: two attempts paid, or two ends of one."""
+    ends = {rec for region in world.regions for rec in region.log if rec.what in (_PAID, _FAILED)}
+    if len({rec.attempt for rec in ends}) < len(ends):
         return "two ends of one attempt"
-    return "two attempts of one payment are live or paid" if _count(world) > 1 else None
-
-
-def unseen(world: Keys) -> str | None:
-    """What must never be under `available`: a double that nobody sees although replication has caught up."""
-    caught_up = world.applied == len(world.log) and world.back == len(world.own)
-    return "a double is not seen" if _count(world) > 1 and caught_up and not world.flagged else None
+    return "two attempts of one payment are paid" if sum(rec.what == _PAID for rec in ends) > 1 else None
 
 
 # -- what is known where ----------------------------------------------------------------------------------------------
 
 
-def _holders(world: Keys, region: int, bug: str) -> set[int]:
-    """Attempts that have the key, as this region knows."""
-    if region == A:
-        known = {rec.attempt for rec in world.log if rec.what == "key"} | set(world.own[: world.back])
-    else:
-        seen = () if bug == "taker_forgets" else world.log[: world.applied]
-        known = {rec.attempt for rec in seen if rec.what == "key"} | set(world.own)
-    return {attempt for attempt in known if world.attempts[attempt] not in _FAILED}
+def _known(world: Keys, own: int) -> set[Rec]:
+    """All that a region has: its own log, and of the others' what came."""
+    logs = (
+        (region.log if at == own else region.log[: world.regions[own].has[at]])
+        for at, region in enumerate(world.regions)
+    )
+    return {rec for log in logs for rec in log}
 
 
-def _owner(world: Keys, bug: str) -> int:
-    """The region that may reserve. It stays with the taker."""
-    if bug == "ownership_returns" and world.informed and not world.post.fenced:
-        return A
-    return B if world.completed else A
+def _rivals(world: Keys, own: int, attempt: int) -> list[Rival]:
+    """Attempts besides this one that hold the payment, in the eyes of a region."""
+    known = _known(world, own)
+    others = {rec.attempt for rec in known if rec.what == _KEY} - {attempt}
+    live = sorted(other for other in others if Rec(_FAILED, other) not in known)
+    return [
+        Rival(UUID(int=other), settled=Rec(_PAID, other) in known, settles=Rec(_PAID, other) not in known)
+        for other in live
+    ]
 
 
-def _set(world: Keys, attempt: int, state: str) -> Keys:
-    attempts = list(world.attempts)
-    attempts[attempt] = state
-    return world._replace(attempts=tuple(attempts))
+def _is_there(setup: Setup, world: Keys, own: int, bug: str) -> bool:
+    """Whether everybody who must has the last that the region intends for its attempt."""
+    others = frozenset(range(setup.regions)) - {own}
+    gone = {0} if own == 1 and world.first in ("cut", "decided") else set()
+    wanted = world.regions[own].guards - gone
+    if setup.everywhere and bug != "alone_is_enough":
+        wanted |= others - gone
+    place = max(at for at, rec in enumerate(world.regions[own].log) if rec.attempt == own)
+    having = {other for other in wanted if world.regions[other].has[own] > place}
+    return bool(having) if bug == "any_guard" and wanted else having == wanted
 
 
-def _position(world: Keys, what: str, attempt: int) -> int:
-    return max((at for at, rec in enumerate(world.log) if rec == Rec(what, attempt)), default=-1)
+def _put(world: Keys, own: int, region: Region) -> Keys:
+    regions = list(world.regions)
+    regions[own] = region
+    return world._replace(regions=tuple(regions))
 
 
-# -- submitting and reserving -----------------------------------------------------------------------------------------
+def _write(world: Keys, own: int, what: str, attempt: int) -> Keys:
+    region = world.regions[own]
+    looked = None if attempt == own else region.looked
+    return _put(world, own, region._replace(log=(*region.log, Rec(what, attempt)), looked=looked))
 
 
-def _submits(setup: Setup, world: Keys, bug: str) -> Iterator[tuple[str, Keys]]:
-    for attempt, home in enumerate(HOMES):
-        if world.attempts[attempt] or (home == A and world.post.fenced):
-            continue
-        # The third is made where the first was, and only once that has come to nothing.
-        if attempt == 2 and world.attempts[0] not in (*_FAILED, "held"):
-            continue
-        if setup.consistent:
-            redriven = bug == "redrive_unreserved" and attempt == 2 and world.attempts[0] == "CANC"
-            yield f"attempt {attempt + 1}: comes to {home}", _set(world, attempt, _LIVE if redriven else "asked")
-        elif not _holders(world, home, bug):
-            yield f"attempt {attempt + 1}: accepted at {home}", _reserve(_set(world, attempt, _LIVE), home, attempt)
+def _is_open(world: Keys, own: int) -> bool:
+    """Whether the region's own attempt has no end."""
+    known = world.regions[own].log
+    return Rec(_KEY, own) in known and not {Rec(_PAID, own), Rec(_FAILED, own)} & set(known)
 
 
-def _reserve(world: Keys, owner: int, attempt: int) -> Keys:
-    if owner == A:
-        return world._replace(log=(*world.log, Rec("key", attempt)))
-    return world._replace(own=(*world.own, attempt))
+# -- the steps --------------------------------------------------------------------------------------------------------
 
 
-def _reserves(setup: Setup, world: Keys, bug: str) -> Iterator[tuple[str, Keys]]:
-    """The owner reserves, waits for its guards, answers."""
-    if not setup.consistent:
+def _region_steps(setup: Setup, world: Keys, own: int, bug: str) -> Iterator[tuple[str, Keys]]:
+    region = world.regions[own]
+    if Rec(_KEY, own) not in region.log and not _rivals(world, own, own):
+        yield f"{own}: takes the payment", _write(world, own, _KEY, own)
+    if _is_open(world, own):
+        if Rec(_GIVES_WAY, own) not in region.log:
+            yield from _looks(setup, world, own, bug)
+            yield from _acts(world, own, bug)
+        elif _is_there(setup, world, own, bug):
+            yield f"{own}: fails", _write(world, own, _FAILED, own)
+    if region.guards and _may_drop(setup, world, own):
+        after = region._replace(guards=frozenset(), epoch=region.epoch + 1)
+        yield f"{own}: drops its guards", _put(world, own, after)
+
+
+def _may_drop(setup: Setup, world: Keys, own: int) -> bool:
+    """A region that another may take over cannot drop it any more; its taker drops it once it hears no more of it."""
+    if own not in setup.drops or (own == 0 and world.first != "up"):
+        return False
+    return setup.everywhere or not setup.lost or world.first in ("cut", "decided")
+
+
+def _looks(setup: Setup, world: Keys, own: int, bug: str) -> Iterator[tuple[str, Keys]]:
+    if bug != "looks_unacked" and not _is_there(setup, world, own, bug):
         return
-    owner = _owner(world, bug)
-    for attempt, state in enumerate(world.attempts):
-        name = f"attempt {attempt + 1}"
-        if state == "asked" and owner == B:
-            held = _holders(world, B, bug) - {attempt}
-            after = _set(world, attempt, "RJCT" if held else _LIVE)
-            yield (
-                f"{name}: 2, as owner, {'refuses' if held else 'reserves'}",
-                (after if held else _reserve(after, B, attempt)),
-            )
-        if state == "asked":
-            yield from _reserves_at_home(world, attempt, bug)
-        if state == "held":
-            position = _position(world, "key", attempt)
-            flushed = {B: world.applied - 1}
-            if rules.may_conclude(world.post, flushed, position) or bug == "answers_unacked":
-                yield f"{name}: every guard of 1 has the reservation, accepted", _set(world, attempt, _LIVE)
+    region, rivals = world.regions[own], _rivals(world, own, own)
+    if bug == "settled_unseen":
+        rivals = [rival for rival in rivals if not rival.settled]
+    for waited in (_NO_TIME, PATIENCE):
+        found = turn(UUID(int=own), rivals, waited)
+        if bug == "first_goes_on" and found is Turn.WAIT:
+            found = Turn.GO
+        yield f"{own}: looks: {found.name}", _put(world, own, region._replace(looked=(found, region.epoch)))
 
 
-def _reserves_at_home(world: Keys, attempt: int, bug: str) -> Iterator[tuple[str, Keys]]:
-    name = f"attempt {attempt + 1}"
-    is_owner = not world.informed or bug == "ownership_returns"  # for all that it knows
-    present = world.post.epoch, attempt
-    if is_owner and world.looked != present and not world.post.fenced and not _holders(world, A, bug):
-        yield f"{name}: 1, as owner, sees that the key is free", world._replace(looked=present)
-    epoch, looked = world.looked
-    if looked != attempt or (epoch != world.post.epoch and bug != "owner_no_epoch"):
+def _acts(world: Keys, own: int, bug: str) -> Iterator[tuple[str, Keys]]:
+    """On what was seen, unless the epoch is another by now."""
+    region = world.regions[own]
+    if region.looked is None or (region.looked[1] != region.epoch and bug != "old_look"):
         return
-    # The database refuses a second row of this region's; of the other's it knows nothing.
-    mine = {rec.attempt for rec in world.log if rec.what == "key"} - {attempt}
-    if all(world.attempts[other] in _FAILED for other in mine):
-        after = _reserve(_set(world, attempt, "held"), A, attempt)
-        yield f"{name}: 1 commits the reservation", after._replace(looked=(-1, -1))
+    if region.looked[0] is Turn.GO:
+        yield f"{own}: settles", _write(world, own, _PAID, own)
+    if region.looked[0] is Turn.YIELD:
+        yield f"{own}: gives way", _write(world, own, _GIVES_WAY, own)
 
 
-# -- releasing, and the regions ---------------------------------------------------------------------------------------
-
-
-def _releases(_: Setup, world: Keys, __: str) -> Iterator[tuple[str, Keys]]:
-    for attempt, home in enumerate(HOMES):
-        state, name = world.attempts[attempt], f"attempt {attempt + 1}"
-        if home == B and state == _LIVE:
-            yield f"{name}: 2 releases", _set(world, attempt, _PAID)
-        if home == B or world.post.fenced:
-            continue
-        position = _position(world, "intent", attempt)
-        # After its return the home sees what the taker has decided; before, it does not know.
-        knows = world.informed and world.post.generation > 0
-        if position < 0 and (state == _LIVE or (state == "CANC" and not knows)):
-            log = (*world.log, Rec("intent", attempt))
-            yield f"{name}: 1 commits the intent to release", world._replace(log=log)
-        acked = position >= 0 and rules.may_conclude(world.post, {B: world.applied - 1}, position)
-        if acked and state in (_LIVE, "CANC") and not (knows and state == "CANC"):
-            yield f"{name}: 1 releases", _set(world, attempt, _PAID if state == _LIVE else "two ends")
-
-
-def _drops(_: Setup, world: Keys, __: str) -> Iterator[tuple[str, Keys]]:
-    """The guard is removed at the witness, then leaves the post; it is not taken back here."""
-    if world.entry.members and (entry := rules.removed(world.entry, B)) is not None:
-        yield "keeper: removes 2 at the witness", world._replace(entry=entry)
-    if not world.entry.members and world.post.guards:
-        yield "keeper: takes 2 out of the post", world._replace(post=world.post.change(frozenset()))
-
-
-def _replicates(setup: Setup, world: Keys, bug: str) -> Iterator[tuple[str, Keys]]:
-    flags = not setup.consistent and bug != "seen_when_reserving" and _count(world) > 1
-    if world.listens and world.applied < len(world.log):
-        after = world._replace(applied=world.applied + 1, flagged=world.flagged or (flags and bool(world.own)))
-        yield "2: has the next of 1's log", after
-    if world.back < len(world.own):
-        after = world._replace(back=world.back + 1, flagged=world.flagged or (flags and bool(world.log)))
-        yield "1: has the next of 2's log", after
+def _replicates(_: Setup, world: Keys, __: str) -> Iterator[tuple[str, Keys]]:
+    for own, region in enumerate(world.regions):
+        for other, place in enumerate(region.has):
+            is_cut = own == 1 and other == 0 and world.first in ("cut", "decided")
+            if other != own and not is_cut and place < len(world.regions[other].log):
+                has = (*region.has[:other], place + 1, *region.has[other + 1 :])
+                yield f"{own}: has the next of {other}'s log", _put(world, own, region._replace(has=has))
 
 
 def _takes(setup: Setup, world: Keys, bug: str) -> Iterator[tuple[str, Keys]]:
-    entry = world.entry
-    granted = rules.granted(entry, Entry(), B, entry.generation + 1)
-    if granted is not None and entry.generation == 0:
-        yield "witness: 2 may take over", world._replace(entry=granted)
-    if entry.taker == B and world.listens and not world.completed:
-        yield "2: hears no more of 1", world._replace(listens=False)
-    if entry.taker == B and not world.listens and not world.completed:
-        yield "2: decides everything that it has, is owner of the keys", _decided(setup, world, bug)
-    if world.completed and not world.informed and world.back == len(world.own):
-        yield "1: has the record of completion", world._replace(informed=True)
-
-
-def _decided(setup: Setup, world: Keys, bug: str) -> Keys:
-    """What a taker does with all attempts of the home that it has."""
-    after, seen = world._replace(completed=True), world.log[: world.applied]
-    for attempt, home in enumerate(HOMES):
-        state = world.attempts[attempt]
-        if home != A or Rec("key", attempt) not in seen or state not in ("held", _LIVE, _PAID):
-            continue
-        intended = Rec("intent", attempt) in seen and bug != "cancels_released"
-        standing = State.ENDING if intended else State.ACSP
-        takeover = rules.takeover_epoch(world.entry)
-        verdict = rules.verdict(standing, takeover - 1, takeover, "redrive" if setup.redrives else "cancel")
-        assert verdict is not None  # it has no end and is older than the takeover
-        assert verdict.event is EventKind.TAKEN_OVER_CANCEL
-        if not intended:
-            after = _set(after, attempt, "two ends" if state == _PAID else "CANC")
-            if verdict.redrive and not after.attempts[1]:
-                after = _set(after, 1, "asked")
-        elif state != _PAID:
-            after = _set(after, attempt, _PAID)
-    return after
-
-
-def _returns(_: Setup, world: Keys, bug: str) -> Iterator[tuple[str, Keys]]:
-    post = rules.fenced(world.post, world.entry)
-    if post is not None:
-        yield "1: is back, fenced", world._replace(post=post)
-    if world.post.fenced and world.informed:
-        after = world._replace(post=rules.resumed(world.post), listens=True)
-        for attempt, home in enumerate(HOMES):
-            if world.attempts[attempt] != "held":
-                continue
-            # What the taker never had is the home's again: as if it came anew. Nor is anybody else answered for what
-            # was reserved under an epoch that is over.
-            if home == A:
-                after = _set(after, attempt, _LIVE if bug == "rest_unreserved" else "asked")
-            elif bug != "answers_old":
-                after = _set(after, attempt, "asked")
-        yield "1: knows everything, resumes", after
-
-
-_PARTS = (_submits, _reserves, _releases, _drops, _replicates, _takes, _returns)
+    """The second region is granted the first, raises its own epoch, cuts it off, and decides what it has of it."""
+    if not setup.lost or not world.regions[0].guards:
+        return
+    taker = world.regions[1]
+    if world.first == "up":
+        after = _put(world, 1, taker._replace(epoch=taker.epoch + 1))
+        yield "1: takes 0 over, raises its epoch", after._replace(first="granted")
+    if world.first == "granted":
+        yield "1: hears no more of 0", world._replace(first="cut")
+    known = _known(world, 1)
+    if world.first == "cut" and Rec(_KEY, 0) in known and not {Rec(_PAID, 0), Rec(_FAILED, 0)} & known:
+        rivals = _rivals(world, 1, 0)
+        found = taken_turn(UUID(int=0), rivals, ours=())
+        if bug == "same_end" or (bug == "waits_for_none" and found is Turn.WAIT):
+            found = Turn.GO
+        if Rec(_GIVES_WAY, 0) in known:
+            found = Turn.YIELD
+        if found is not Turn.WAIT:
+            did = "settles" if found is Turn.GO else "rejects"
+            after = _write(world, 1, _PAID if found is Turn.GO else _FAILED, 0)
+            yield f"1: as taker, {did} 0's attempt", after._replace(first="decided")
 
 
 def _steps(setup: Setup, world: Keys, bug: str) -> Iterator[tuple[str, Keys]]:
-    for part in _PARTS:
-        yield from part(setup, world, bug)
+    for own in range(setup.regions):
+        yield from _region_steps(setup, world, own, bug)
+    yield from _replicates(setup, world, bug)
+    yield from _takes(setup, world, bug)
+
+
+def _world(name: str, says: str, setup: Setup, bugs: dict[str, str], window: str | None = None) -> World[Keys]:
+    return World(name, says, start(setup), partial(_steps, setup), wrong, bugs, window)
 
 
 WORLDS: tuple[World[Keys], ...] = (
-    World("keys", "`consistent`: the owner reserves before an attempt is accepted", Keys(),
-          partial(_steps, Setup()), wrong, BUGS),
-    World("keys-redrive", "`consistent`, and the taker drives again at once", Keys(),
-          partial(_steps, Setup(redrives=True)), wrong,
-          {bug: BUGS[bug] for bug in ("rest_unreserved", "ownership_returns", "redrive_unreserved")}),
-    World("keys-seen", "`available`: a double is seen once replication has caught up", Keys(),
-          partial(_steps, Setup(consistent=False)), unseen, SEEN_BUGS),
-    World("keys-double", "`available`: each region reserves for itself", Keys(),
-          partial(_steps, Setup(consistent=False)), wrong,
-          window="two regions accept the same payment before either has heard of the other's key"),
+    _world("keys", "two regions take one payment", Setup(), BUGS),
+    _world("keys-three", "three regions take one payment", Setup(regions=3), BUGS_THREE),
+    _world("keys-cut", "`everywhere`: two regions, and either may drop the other",
+           Setup(everywhere=True, drops=frozenset({0, 1})), BUGS_CUT),
+    _world("keys-lost", "the first region is lost, the second takes it over and drops it",
+           Setup(lost=True, drops=frozenset({1})), BUGS_LOST),
+    _world("keys-lost-cut", "`everywhere`: the same, and it is dropped at any time",
+           Setup(lost=True, everywhere=True, drops=frozenset({0, 1})), BUGS_LOST),
+    _world("keys-alone", "without `everywhere`, and the second may drop the first", Setup(drops=frozenset({1})), {},
+           window="a region that is alone settles what another that it does not hear of settles too"),
 )  # fmt: skip

@@ -24,6 +24,7 @@ from pydantic.fields import FieldInfo
 from interlock import lifecycle
 from interlock.errors import ConfigError, DependencyError, InterlockError, OutcomeUnknown
 from interlock.iso20022.codes import Status
+from interlock.iso20022.rules import Rule
 from interlock.lifecycle import TABLE, Effect, EventKind, Move, State
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -260,6 +261,8 @@ def _default(value: object) -> str:
             return "none"
         case bool():
             return f"`{str(value).lower()}`"
+        case BaseModel():
+            return "none"
         case float() if value.is_integer():
             return f"`{int(value)}`"
         case _:
@@ -305,7 +308,7 @@ def _config_settings() -> str:
     from interlock.config import ENVIRONMENT_PREFIX, Config
 
     def variable(name: str) -> str | None:
-        return None if name in ("routes", "regions") else f"{ENVIRONMENT_PREFIX}{name.upper()}"
+        return None if name in ("routes", "regions", "clients") else f"{ENVIRONMENT_PREFIX}{name.upper()}"
 
     return table(_SETTING_HEADINGS, _settings(Config, variable=variable))
 
@@ -320,6 +323,18 @@ def _peer_settings() -> str:
     from interlock.config import PeerConfig
 
     return _table_settings(PeerConfig)
+
+
+def _client_settings() -> str:
+    from interlock.config import ClientConfig
+
+    return _table_settings(ClientConfig)
+
+
+def _profiles_settings() -> str:
+    from interlock.config import ProfilesConfig
+
+    return _table_settings(ProfilesConfig)
 
 
 def _table_settings(kind: type[BaseModel]) -> str:
@@ -483,28 +498,105 @@ def _valid(first: date | None, last: date | None) -> str:
 def _rules() -> str:
     from interlock.iso20022.rules import RULES
 
+    return _rule_table(RULES.values())
+
+
+def _rules_by_default() -> str:
+    """The rules that every message is held to."""
+    from interlock.iso20022.rules import RULES
+
+    return _rule_table(rule for rule in RULES.values() if rule.is_default)
+
+
+def _rules_of_profiles() -> str:
+    """The rules that hold only where a profile turns them on."""
+    from interlock.iso20022.rules import RULES
+
+    return _rule_table(rule for rule in RULES.values() if not rule.is_default)
+
+
+def _rule_table(rules: Iterable[Rule]) -> str:
     rows = (
         (
             f"`{rule.id}`",
             rule.severity,
             _reason(rule.reason),
-            "payment" if rule.payment_check is not None else "message",
+            _places(rule.looks_at),
             rule.text,
             rule.source,
-            _valid(rule.valid_from, rule.valid_until),
+            _holds(rule.valid_from, rule.valid_until, rule.families, rule.exempt),
         )
-        for rule in RULES.values()
+        for rule in rules
     )
     return table(("rule", "weight", "ISO reason", "looks at", "what it says", "source", "holds"), rows)
 
 
+def _places(looks_at: str) -> str:
+    """Kinds are words, elements are names."""
+    kinds = {"payment", "message", "header", "document"}
+    return looks_at if looks_at in kinds else ", ".join(f"`{name}`" for name in looks_at.split(", "))
+
+
+def _holds(first: date | None, last: date | None, families: Iterable[str], exempt: Iterable[str]) -> str:
+    said = [_valid(first, last)]
+    for words, names in (("for", families), ("not for", exempt)):
+        listed = ", ".join(f"`{name}`" for name in names)
+        if listed:
+            said.append(f"{words} {listed}")
+    return "; ".join(said)
+
+
+def _calendars() -> str:
+    from interlock.iso20022.calendars import CALENDARS
+
+    rows = []
+    for name, calendar in CALENDARS.items():
+        days = ", ".join(holiday.name for holiday in calendar.holidays)
+        hours = "; ".join(
+            f"{', '.join(f'`{family}`' for family in one.families)} {one.time:%H:%M}" for one in calendar.cut_offs
+        )
+        known = _valid(calendar.known_from, calendar.known_until)
+        rows.append((f"`{name}`", calendar.title, calendar.currency, days, f"{hours} ({calendar.zone.key})", known))
+    return table(("calendar", "system", "currency", "closed on weekends and", "cut-offs, local time", "known"), rows)
+
+
+def _character_sets() -> str:
+    from interlock.iso20022.rules import CHARACTER_SETS
+
+    rows = ((f"`{name}`", one.title, one.source) for name, one in CHARACTER_SETS.items())
+    return table(("set", "what it has", "source"), rows)
+
+
 def schema_findings() -> tuple[str, ...]:
     """The ids of what schema validation can find."""
-    from interlock.iso20022 import schemas
+    from interlock.iso20022.schemas.wording import KINDS
 
-    kinds = {kind for kind, *_ in schemas._LIMITS.values()}  # noqa: SLF001 - its own documentation
-    kinds |= {"datatype", "missing", "more", "other", "unexpected"}
-    return tuple(f"schema.{kind}" for kind in sorted(kinds, key=str.lower))
+    return tuple(f"schema.{kind}" for kind in sorted(KINDS, key=str.lower))
+
+
+def _definitions() -> str:
+    from interlock.iso20022.schemas import packages
+
+    versions: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for name, package in sorted(packages.offered().items()):
+        message, _, version = name.rpartition(".001.")
+        versions[message][package.extra].append(version)
+    rows = (
+        (f"`{message}`", *(", ".join(_runs(found[extra])) for extra in ("", "catalogue")))
+        for message, found in versions.items()
+    )
+    return table(("message", "versions", "more with `interlock[catalogue]`"), rows)
+
+
+def _runs(numbers: Sequence[str]) -> Iterator[str]:
+    """`01` to `03`, then `05`: neighbours are drawn together."""
+    runs: list[list[str]] = []
+    for number in numbers:
+        if runs and int(runs[-1][-1]) + 1 == int(number):
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return (run[0] if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
 
 
 def _schema_findings() -> str:
@@ -514,16 +606,87 @@ def _schema_findings() -> str:
 def answers_made() -> dict[str, list[str]]:
     """The answers that can come, and to which messages: those that a schema is here for."""
     from interlock.iso20022.answers import SHAPES
-    from interlock.iso20022.schemas import Catalogue
+    from interlock.iso20022.schemas import packages
 
-    knows = Catalogue().knows
-    served = {name: [request for request in shape.requests if knows(request)] for name, shape in SHAPES.items()}
+    known = packages.offered()
+    served = {name: [request for request in shape.requests if request in known] for name, shape in SHAPES.items()}
     return {name: requests for name, requests in served.items() if requests}
 
 
 def _answers() -> str:
     rows = ((f"`{name}`", ", ".join(f"`{one}`" for one in requests)) for name, requests in answers_made().items())
     return table(("answer", "to these messages"), rows)
+
+
+def enquiries_made() -> dict[str, list[str]]:
+    """The answers to requests about other messages, and to which: those that a schema is here for."""
+    from interlock.iso20022.answers import enquiry_definition
+    from interlock.iso20022.schemas import packages
+
+    found: dict[str, list[str]] = {}
+    for request in sorted(packages.offered()):
+        answer = enquiry_definition(request)
+        if answer is not None:
+            found.setdefault(answer, []).append(request)
+    return dict(sorted(found.items()))
+
+
+def _enquiries() -> str:
+    rows = ((f"`{name}`", ", ".join(f"`{one}`" for one in requests)) for name, requests in enquiries_made().items())
+    return table(("answer", "to these messages"), rows)
+
+
+def _cancellations() -> str:
+    from interlock.iso20022.enquiries import CANCELLATIONS
+
+    rows = (
+        (f"`{condition}`", f"`{words.status}`", f"`{words.reason}`" if words.reason else "", words.text or "")
+        for condition, words in CANCELLATIONS.items()
+    )
+    return table(("the original is", "status", "reason", "what the answer says"), rows)
+
+
+def _not_served() -> str:
+    from interlock.iso20022.answers import UNDERSTOOD
+
+    return table(("message", "why it is not served, and what to do"), ((f"`{f}`", t) for f, t in UNDERSTOOD.items()))
+
+
+def _profiles() -> str:
+    """Our profiles, as their newest editions have them."""
+    from interlock.iso20022.profiles import Mark, Profiles
+    from interlock.iso20022.profiles.profile import mark_of
+    from interlock.iso20022.profiles.telling import told
+
+    rows = []
+    for profile in Profiles.load():
+        edition = profile.editions[-1]
+        choice = profile.choice
+        chosen = [*choice.business_service, *choice.market_practice] if choice else []
+        marks = [mark_of(one.fact, profile.sources) for one in told(profile, edition)]
+        sure = ", ".join(f"{marks.count(mark)} {mark}" for mark in Mark if mark in marks)
+        rows.append(
+            (
+                f"`{profile.name}`",
+                profile.title,
+                ", ".join(
+                    f"{one.name} ({_valid(one.valid_from, one.valid_until)})" for one in profile.editions if one.name
+                ),
+                ", ".join(f"`{code}`" for code in chosen) or "route",
+                f"{profile.sla_fact.seconds:g} s" if profile.sla_fact else "",
+                f"`{profile.timeout_reason}`" if profile.timeout_reason else "",
+                ", ".join(profile.duplicate_keys or ()),
+                sure,
+            )
+        )
+    headings = ("profile", "scheme", "editions", "chosen by", "SLA", "time-out", "known by", "facts by mark")
+    return table(headings, rows)
+
+
+def _profile_findings() -> str:
+    from interlock.iso20022.profiles import RULES
+
+    return table(("rule", "what is wrong"), ((f"`{rule}`", text) for rule, text in RULES.items()))
 
 
 def _retryable() -> str:
@@ -551,9 +714,14 @@ def _modules() -> str:
 
 PARTS: Mapping[str, Callable[[], str]] = {
     "answers": _answers,
+    "calendars": _calendars,
+    "cancellations": _cancellations,
+    "character-sets": _character_sets,
     "cli": _cli,
     "decisions": _decisions,
+    "definitions": _definitions,
     "endpoints": _endpoints,
+    "enquiries": _enquiries,
     "errors": _http_errors,
     "exit-codes": _exit_codes,
     "lifecycle-states": _lifecycle_states,
@@ -562,10 +730,17 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "lifecycle-whole": _lifecycle_whole,
     "metrics": _metrics,
     "modules": _modules,
+    "not-served": _not_served,
     "retryable": _retryable,
     "route-settings": _route_settings,
     "peer-settings": _peer_settings,
+    "client-settings": _client_settings,
+    "profiles": _profiles,
+    "profile-findings": _profile_findings,
+    "profiles-settings": _profiles_settings,
     "rules": _rules,
+    "rules-by-default": _rules_by_default,
+    "rules-of-profiles": _rules_of_profiles,
     "schema-findings": _schema_findings,
     "settings": _config_settings,
 }

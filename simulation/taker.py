@@ -173,6 +173,8 @@ def _listen(region: Region, home: int, entry: Entry) -> Steps:
     """
     world, subscription, own = region.world, region.db.subscriptions[home], region.db.post
     generation = region.db.generation_of(home)
+    if entry.retired:
+        return  # it never goes on: what is its taker's stays so
     if subscription.enabled or own.fenced or not region.db.has_completed(home, generation):
         return
     yield world.schedule.moment()

@@ -37,4 +37,4 @@ class Witness:
     def retire(self, home: int) -> None:
         """An operator gives a home up for good."""
         read = self.entries[home]
-        self.replace(home, read, read._replace(retired=True, version=read.version + 1))
+        self.replace(home, read, rules.retired(read))

@@ -23,7 +23,7 @@ import uuid_utils
 from interlock.acks import Acks
 from interlock.auth import Authority
 from interlock.clock import CommonTime, Now, SteadyClock
-from interlock.config import Config, Role
+from interlock.config import Config, Role, Validation
 from interlock.errors import ConfigError
 from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.schemas import Catalogue
@@ -48,7 +48,7 @@ _PATIENCE_SECONDS = 0.4
 #: How often each process looks at what others may have changed: orders, work in flight, ends that somebody waits for.
 _REFRESH_SECONDS, _ENDS_SECONDS = 1.0, 0.03
 #: How often work of processes that are gone is looked for.
-_TAKE_OVER_SECONDS = 0.05
+_TAKE_OVER_SECONDS = 0.2
 #: How often expired periods are looked for, and how much of its thread's time archiving takes in a process that serves.
 _ARCHIVE_SECONDS, _ARCHIVE_SHARE = 600.0, 0.25
 #: How often partitions and the like are seen to.
@@ -200,6 +200,8 @@ class Interlock:
             ),
             region=config.region_number,
             in_flight_max=config.in_flight_max,
+            profiles=config.open_profiles(),
+            lenient=frozenset(c for c in config.clients if config.validation_of(c) is Validation.LENIENT),
         )
         self.workflow = Workflow(
             self.store,
@@ -220,6 +222,8 @@ class Interlock:
         self.acks = Acks(self.store, self.journal, self.clock, position=self.workflow.memory.position)
         self.acks.conclude = self.workflow.conclude
         self.workflow.on_intent = self.acks.intend
+        self.acks.others = self.workflow.others
+        self.workflow.peers = frozenset(peer.number for peer in self.config.regions.values())
         self.keeper: Keeper | None = None
         #: Until when this region's lease may be trusted, in seconds on the clock that runs while the machine sleeps.
         self._leased_until = 0.0

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from interlock.errors import ConfigError
 from interlock.iso20022 import reasons
+from interlock.iso20022.profiles import Profile, Profiles
 from interlock.routes import Consistency, DecisionRule, Fencing, OnTakeover, Route, Routes, WhenStopped
 
 ENVIRONMENT_PREFIX = "INTERLOCK_"
@@ -29,6 +30,15 @@ Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
 #: In a URL: before the host, or as a parameter of its own.
 _PASSWORD = re.compile(r"(://[^:@]*:)[^@]*(@)|([?&](?:ssl)?password=)[^&]*")
 _POSTGRES = ("postgresql://", "postgres://")
+
+
+class Validation(StrEnum):
+    """How strictly a client's messages are read."""
+
+    #: What is wrong with a message refuses it.
+    STRICT = "strict"
+    #: Namespaces that were declared and then not used are mended; the findings are told as warnings.
+    LENIENT = "lenient"
 
 
 class Role(StrEnum):
@@ -50,8 +60,15 @@ class RouteConfig(_Frozen):
         (), description="Patterns of message definitions, such as `pacs.008.*`; all if empty."
     )
     clients: tuple[str, ...] = Field((), description="Ids of the clients that it serves; all if empty.")
+    profile: str | None = Field(
+        None,
+        description="Profile that judges its messages, such as `sepa-inst`; unset: their header chooses one, else it "
+        "is `generic`; see profiles.",
+    )
     sla_seconds: Seconds = Field(
-        30, description="Time from the id to the end, in seconds; stops while a consumer decides."
+        30,
+        description="Time from the id to the end, in seconds; stops while a consumer decides. Unset, the profile's, "
+        "where `profile` names one that has it.",
     )
     decision: DecisionRule = Field(
         DecisionRule.AUTO, description="Who decides: `auto` (Interlock, by its rules) or `consumer`."
@@ -59,10 +76,15 @@ class RouteConfig(_Frozen):
     decision_above: dict[str, Decimal] = Field(
         {}, description="By currency: a payment above this amount needs a consumer's decision."
     )
-    decide_within_seconds: Seconds = Field(86_400, description="How long a consumer may take to decide, in seconds.")
+    decide_within_seconds: Seconds = Field(
+        86_400,
+        description="How long a consumer may take to decide, in seconds. Unset, the profile's, if it has that.",
+    )
     four_eyes: bool = Field(default=False, description="Whether two different actors must accept.")
     timeout_reason: str = Field(
-        "AB06", description="ISO reason of a time-out: AB05 (creditor agent), AB06 (instructed agent)."
+        "AB06",
+        description="ISO reason of a time-out: AB05 (creditor agent), AB06 (instructed agent). Unset, the profile's, "
+        "if it has one.",
     )
     when_stopped: WhenStopped = Field(
         WhenStopped.REFUSE, description="While stopped by an operator: `refuse` (503) or `hold` new messages."
@@ -107,24 +129,48 @@ class RouteConfig(_Frozen):
                 raise ValueError(f"the amount for {currency} must be 0 or more")
         return value
 
-    def route(self, name: str) -> Route:
-        """The route that these settings describe."""
+    def route(self, name: str, profile: Profile | None = None) -> Route:
+        """The route that these settings describe; what they leave open the profile says, where there is one."""
+        said = self.model_fields_set
+        sla, decide_within = timedelta(seconds=self.sla_seconds), timedelta(seconds=self.decide_within_seconds)
+        timeout_reason = self.timeout_reason
+        if profile is not None:
+            sla = sla if "sla_seconds" in said else profile.sla or sla
+            decide_within = decide_within if "decide_within_seconds" in said else profile.decide_within or decide_within
+            timeout_reason = timeout_reason if "timeout_reason" in said else profile.timeout_reason or timeout_reason
         return Route(
             name=name,
             messages=self.messages,
             clients=frozenset(self.clients),
-            sla=timedelta(seconds=self.sla_seconds),
+            sla=sla,
             decision=self.decision,
             decision_above=self.decision_above,
-            decide_within=timedelta(seconds=self.decide_within_seconds),
+            decide_within=decide_within,
             four_eyes=self.four_eyes,
-            timeout_reason=self.timeout_reason,
+            timeout_reason=timeout_reason,
             when_stopped=self.when_stopped,
             consistency=self.consistency,
             fencing=self.fencing,
             on_takeover=self.on_takeover,
+            profile=self.profile,
             retention=None if self.retention_days is None else timedelta(days=self.retention_days),
         )
+
+
+class ProfilesConfig(_Frozen):
+    """The `[profiles]` table."""
+
+    folder: Path | None = Field(None, description="Folder of your own profiles, beside those that come with Interlock.")
+
+
+class ClientConfig(_Frozen):
+    """A `[clients."ID"]` table: what holds for one client."""
+
+    validation: Validation = Field(
+        Validation.STRICT,
+        description="How its messages are read: `strict`, or `lenient`, which mends namespaces that are declared and "
+        "then not used, and records that.",
+    )
 
 
 class PeerConfig(_Frozen):
@@ -259,6 +305,10 @@ class Config(_Frozen):
     replicated_within_seconds: float = Field(
         2, gt=0, le=60, description="How long a `consistent` call waits for another region, in seconds; then 503."
     )
+    profiles: ProfilesConfig = Field(
+        ProfilesConfig(), description="Table `[profiles]`; in a variable its `folder`. See profiles."
+    )
+    clients: dict[str, ClientConfig] = Field({}, description='Tables `[clients."ID"]`, one a client; see clients.')
     regions: dict[str, PeerConfig] = Field({}, description="Tables `[regions.NAME]`, one a peer; see regions.")
     routes: dict[str, RouteConfig] = Field({}, description="Tables `[routes.NAME]`; see routes.")
 
@@ -287,6 +337,23 @@ class Config(_Frozen):
     @classmethod
     def _are_paths(cls, value: Any) -> Any:
         return [path for path in value.split(os.pathsep) if path] if isinstance(value, str) else value
+
+    @field_validator("profiles", mode="before")
+    @classmethod
+    def _is_folder(cls, value: Any) -> Any:
+        return {"folder": value} if isinstance(value, str | Path) else value
+
+    @model_validator(mode="after")
+    def _knows_its_profiles(self) -> "Config":
+        try:
+            profiles = self.open_profiles() if self._asks_for_profiles else None
+        except ConfigError as exc:
+            raise ValueError(str(exc)) from exc
+        for name, route in self.routes.items():
+            if profiles is not None and route.profile is not None and route.profile not in profiles:
+                there = ", ".join(profile.name for profile in profiles)
+                raise ValueError(f"routes.{name}.profile: there is no profile {route.profile!r}; there are {there}")
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> "Config":
@@ -350,10 +417,31 @@ class Config(_Frozen):
         """The SQLite file."""
         return self.data / "interlock.db"
 
+    @property
+    def _asks_for_profiles(self) -> bool:
+        """Whether there is anything about profiles that could be wrong."""
+        return self.profiles.folder is not None or any(route.profile is not None for route in self.routes.values())
+
+    def open_profiles(self) -> Profiles:
+        """Ours and the operator's. Raises ConfigError with every fault of every file."""
+        return Profiles.load(self.profiles.folder)
+
     def choice_of_routes(self) -> Routes:
-        """The routes in the operator's order, and the default."""
-        listed = [config.route(name) for name, config in self.routes.items() if name != "default"]
-        return Routes(listed, self.routes.get("default", RouteConfig()).route("default"))
+        """The routes in the operator's order, and the default. Raises ConfigError (profiles)."""
+        profiles = self.open_profiles() if self._asks_for_profiles else None
+
+        def made(name: str, config: RouteConfig) -> Route:
+            if profiles is None or config.profile is None:
+                return config.route(name)
+            return config.route(name, profiles.named(config.profile))
+
+        listed = [made(name, config) for name, config in self.routes.items() if name != "default"]
+        return Routes(listed, made("default", self.routes.get("default", RouteConfig())))
+
+    def validation_of(self, client: str) -> Validation:
+        """How a client's messages are read."""
+        config = self.clients.get(client)
+        return Validation.STRICT if config is None else config.validation
 
 
 def load(environment: Mapping[str, str] = os.environ, file: Path | None = None, **given: Any) -> Config:

@@ -9,15 +9,21 @@ import threading
 from collections.abc import Callable
 from datetime import date
 from hashlib import sha256
+from typing import TypeAlias
 
 import structlog
 from lxml import etree
 
-from interlock.iso20022 import answers, envelopes, fields, rules
+from interlock.iso20022 import answers, envelopes, fields
 from interlock.iso20022.envelopes import Envelope, Limits
 from interlock.iso20022.findings import Finding, Severity
+from interlock.iso20022.original import Original
+from interlock.iso20022.profiles import Profile, Profiles
 from interlock.iso20022.schemas import Catalogue
 from interlock.stages.facts import Inspection
+
+#: Names the profile for a definition (None: not known) where a route does; None leaves the choice to the header.
+ProfileOf: TypeAlias = Callable[[str | None], str | None]
 
 
 class Inspector:
@@ -29,27 +35,56 @@ class Inspector:
     names with it. Large messages are read so always: a megabyte holds a hundred thousand names.
     """
 
-    def __init__(self, catalogue: Catalogue, limits: Limits) -> None:
+    def __init__(self, catalogue: Catalogue, limits: Limits, profiles: Profiles | None = None) -> None:
+        """profiles: unset, those that come with Interlock."""
         self._catalogue = catalogue
         self._limits = limits
+        self._profiles = profiles or Profiles.load()
         # A tree is some twenty times its text: few large ones at once.
         self._large = asyncio.Semaphore(2)
         self._names: set[bytes] = set()
         self._names_bytes = 0
 
-    async def inspect(self, content: bytes, today: date, *, schema_only: bool = False) -> Inspection:
+    async def inspect(
+        self,
+        content: bytes,
+        today: date,
+        *,
+        schema_only: bool = False,
+        profile: str | ProfileOf | None = None,
+        lenient: bool = False,
+    ) -> Inspection:
         """As the function `inspect`; what we fail to look at comes back as such, for it must not be lost."""
-        if len(content) <= _LARGE_BYTES and self._names_bytes <= _NAMES_BYTES_MAX:
-            return self._look(content, today, schema_only=schema_only, parser=None)
-        async with self._large:
-            return await _in_own_thread(
-                lambda: self._look(content, today, schema_only=schema_only, parser=envelopes.new_parser())
-            )
 
-    def _look(self, content: bytes, today: date, *, schema_only: bool, parser: etree.XMLParser | None) -> Inspection:
+        def look(parser: etree.XMLParser | None) -> Inspection:
+            return self._look(content, today, schema_only=schema_only, profile=profile, lenient=lenient, parser=parser)
+
+        if len(content) <= _LARGE_BYTES and self._names_bytes <= _NAMES_BYTES_MAX:
+            return look(None)
+        async with self._large:
+            return await _in_own_thread(lambda: look(envelopes.new_parser()))
+
+    def _look(
+        self,
+        content: bytes,
+        today: date,
+        *,
+        schema_only: bool,
+        profile: str | ProfileOf | None,
+        lenient: bool,
+        parser: etree.XMLParser | None,
+    ) -> Inspection:
         try:
             inspection = inspect(
-                content, self._catalogue, limits=self._limits, today=today, schema_only=schema_only, parser=parser
+                content,
+                self._catalogue,
+                limits=self._limits,
+                today=today,
+                schema_only=schema_only,
+                profiles=self._profiles,
+                profile=profile,
+                lenient=lenient,
+                parser=parser,
             )
         except Exception as exc:  # noqa: BLE001 - whatever it is, the message must not be lost
             _log.exception("inspection failed")
@@ -90,27 +125,35 @@ async def _in_own_thread(work: Callable[[], Inspection]) -> Inspection:
     return await future
 
 
-def inspect(
+def inspect(  # noqa: PLR0913 - one call, each of its facts by name
     content: bytes,
     catalogue: Catalogue,
     *,
     limits: Limits,
     today: date,
     schema_only: bool = False,
+    profiles: Profiles | None = None,
+    profile: str | ProfileOf | None = None,
+    lenient: bool = False,
     parser: etree.XMLParser | None = None,
 ) -> Inspection:
-    """Read, validate and check a message; never raises for what the bytes hold."""
-    envelope = envelopes.read(content, limits, parser=parser)
-    technical, judged = _technical(envelope, catalogue)
+    """Read, validate and check a message; never raises for what the bytes hold.
+
+    profile: name of the profile that judges it, or what names one once the definition is known; otherwise the header
+    chooses, and without its word `generic` it is. Raises ConfigError for a name that `profiles` does not have.
+    lenient: namespaces that were declared and then not used are mended, and told as warnings.
+    """
+    envelope = envelopes.read(content, limits, lenient=lenient, parser=parser)
+    original = None if envelope.document is None or envelope.definition is None else fields.extract(envelope)
+    chosen = _choose(profiles or Profiles.load(), envelope, original, profile)
+    technical, judged = _technical(envelope, catalogue, None if chosen is None else chosen.name)
     if schema_only and envelope.header is not None:  # a header by itself has a schema, though it is no message
         technical = tuple(finding for finding in technical if finding.rule != "envelope.no_document")
-    original = None if envelope.document is None or envelope.definition is None else fields.extract(envelope)
     sound = original is not None and not any(finding.severity is Severity.ERROR for finding in technical)
     business: tuple[Finding, ...] = ()
-    if original is not None and sound and not schema_only:
-        business = rules.check(original, today=today)
-        if business:
-            business = envelopes.pinpoint(envelope, business)
+    edition = None
+    if original is not None and chosen is not None and sound and not schema_only:
+        edition, business = _business(envelope, original, chosen, today)
     definition = envelope.definition
     return Inspection(
         content=content,
@@ -123,8 +166,50 @@ def inspect(
         judged=judged,
         is_answer=definition is not None and answers.is_answer(definition),
         is_usable=original is not None and answers.has_usable_original(original),
-        answer=None if definition is None else answers.answer_definition(definition),
+        answer=None if definition is None else _answer(definition, chosen, today),
+        enquiry=None if definition is None else _enquiry(definition, chosen, today),
+        profile=None if chosen is None else chosen.name,
+        edition=edition,
+        duplicate_keys=None if chosen is None else chosen.duplicate_keys,
+        duplicate_reason=None if chosen is None or chosen.duplicates is None else chosen.duplicates.reason,
     )
+
+
+def _choose(
+    profiles: Profiles, envelope: Envelope, original: Original | None, named: str | ProfileOf | None
+) -> Profile | None:
+    """The profile that judges; None where there is no message to be judged."""
+    if original is None:
+        return None
+    return profiles.choose(original, named=named(envelope.definition) if callable(named) else named)
+
+
+def _business(
+    envelope: Envelope, original: Original, profile: Profile, today: date
+) -> tuple[str | None, tuple[Finding, ...]]:
+    """The profile's edition that judged, and its findings."""
+    edition, findings = profile.judge(original, today=today, document=envelope.document, header=envelope.header)
+    return edition.name or None, envelopes.pinpoint(envelope, findings) if findings else ()
+
+
+def _answer(definition: str, profile: Profile | None, today: date) -> str | None:
+    """The version of the status report: the profile's, where it names one that we can write."""
+    usual = answers.answer_definition(definition)
+    if usual is None or profile is None:
+        return usual
+    named = profile.answer_definition(definition, today)
+    return named if named is not None and named in answers.SHAPES and named[:8] == usual[:8] else usual
+
+
+def _enquiry(definition: str, profile: Profile | None, today: date) -> str | None:
+    """Likewise of the answer to a request about other messages."""
+    usual = answers.enquiry_definition(definition)
+    if usual is None or profile is None:
+        return usual
+    named = profile.answer_definition(definition, today)
+    if named is None or named[:8] != usual[:8]:
+        return usual
+    return named if named in answers.RESOLUTIONS or named in answers.SHAPES else usual
 
 
 def uninspected(content: bytes, failure: str) -> Inspection:
@@ -145,7 +230,7 @@ def uninspected(content: bytes, failure: str) -> Inspection:
     )
 
 
-def _technical(envelope: Envelope, catalogue: Catalogue) -> tuple[tuple[Finding, ...], bool]:
+def _technical(envelope: Envelope, catalogue: Catalogue, profile: str | None) -> tuple[tuple[Finding, ...], bool]:
     """Findings of reading and of the schemas, and whether every part had a schema."""
     findings = envelope.findings
     judged = True
@@ -154,7 +239,7 @@ def _technical(envelope: Envelope, catalogue: Catalogue) -> tuple[tuple[Finding,
         if definition is None or element is None:
             continue
         if catalogue.knows(definition):
-            findings += catalogue.validate(definition, element)
+            findings += catalogue.validate(definition, element, profile)
         else:
             judged = False
             findings += (_unknown(definition, envelopes.path_of(element)),)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from time import monotonic
 from typing import NamedTuple
 from uuid import UUID
@@ -23,6 +24,8 @@ from interlock.errors import DependencyError, IllegalDecision, InterlockError, S
 from interlock.journal import Journal
 from interlock.ports import Replication, Store, Takeover, Witness
 from interlock.regions import rules
+from interlock.regions.doubles import Double
+from interlock.regions.flows import PeerStatus
 from interlock.regions.rules import Admit, Drop, Entry, Fence, Peer, Post, Resume
 from interlock.routes import Routes
 from interlock.transaction import Transaction
@@ -36,6 +39,11 @@ _JOB = "regions"
 _PATIENCE_SECONDS = 1.5
 #: Transactions decided together in a takeover.
 _PAGE = 500
+#: Between two looks at how replication goes and at what has come of recent transactions; and of all.
+_LOOK_SECONDS, _COUNT_SECONDS = 1.0, 60.0
+_RECENT = timedelta(days=2)
+#: Events of a journal that are looked at together, and how often in one turn: ends at home must not wait for it.
+_EVENTS, _LOOKS = 1_000, 5
 _ACTOR = "interlock"
 
 
@@ -83,8 +91,17 @@ class Tally:
     resumed: int = 0
     dropped: int = 0
     admitted: int = 0
-    #: Conditions of the peers as last seen, by name.
+    #: What was last said of the world.
     conditions: dict[str, str] = field(default_factory=dict)
+    #: Whether the witness answered when it was last asked.
+    witness: bool = False
+    #: Number of the last takeover that the witness knows of: of any region, and of this one.
+    generation: int = 0
+    own_generation: int = 0
+    #: Replication with each peer, by number.
+    flows: Mapping[int, PeerStatus] = field(default_factory=dict)
+    #: Transactions of this region that another one's end contradicts, as recorded.
+    ended_twice: int = 0
 
 
 class Keeper:
@@ -116,6 +133,7 @@ class Keeper:
         self._marks: deque[tuple[float, int]] = deque(maxlen=64)
         self._admitting: dict[int, _Admission] = {}
         self._silent: dict[int, rules.Health] = {}
+        self._looked_at = self._counted_at = float("-inf")
         self.tally = Tally()
         self.leads = False
 
@@ -130,6 +148,11 @@ class Keeper:
         await asyncio.to_thread(self._keep, seen)
         for number, (entry, left) in seen.entries.items():
             await self._watch(number, entry, left)
+        if monotonic() - self._looked_at >= _LOOK_SECONDS:
+            self._looked_at = monotonic()
+            self.tally.flows = await asyncio.to_thread(self._own.status)
+            if not seen.post.fenced:
+                await self._look_for_doubles()
 
     def _look(self) -> _Seen:
         post = self._own.read_post()
@@ -140,7 +163,12 @@ class Keeper:
             found = self._witness.entries()
             entry = found[self._settings.region][0] if self._settings.region in found else None
             entries = {number: found[number] for number in self._peers if number in found}
+            self.tally.generation = max((known.generation for known, _ in found.values()), default=0)
+            self.tally.own_generation = 0 if entry is None else entry.generation
+            self.tally.witness = True
+            self.tally.conditions.pop("witness", None)
         except DependencyError as exc:
+            self.tally.witness = False
             self._say("witness", str(exc))
         position, flushed = self._own.flushed()
         self._marks.append((monotonic(), position))
@@ -248,6 +276,38 @@ class Keeper:
                     self.tally.admitted += 1
                     _log.info("a peer has everything, and may take this region over", peer=self._names[peer])
 
+    # -- ends that contradict each other --
+
+    async def _look_for_doubles(self) -> None:
+        """Compare what has come from peers with our own ends: what contradicts them is flagged, and both are kept."""
+        recorded = 0
+        whole = monotonic() - self._counted_at >= _COUNT_SECONDS
+        since = None if whole else self._now() - _RECENT
+        for _ in range(_LOOKS):
+            found = await asyncio.to_thread(self._own.arrivals, _EVENTS, since)
+            for double in found.doubles:
+                recorded += await self._flag(double)
+            if found.reached:
+                # Only now: what was not recorded for want of the store is found again.
+                await asyncio.to_thread(self._own.note_seen, found.reached)
+            if not found.more:
+                break
+        if recorded or whole:
+            self._counted_at = monotonic()
+            self.tally.ended_twice = await asyncio.to_thread(self._own.ended_twice)
+
+    async def _flag(self, double: Double) -> bool:
+        try:
+            recorded = await self._workflow.note_double(double)
+        except DependencyError:
+            raise
+        except InterlockError as exc:
+            _log.warning("incident not recorded", **double.detail, ours=str(double.transaction), error=str(exc))
+            return False
+        if recorded:
+            _log.error("incident: ended twice", ours=str(double.transaction), **double.detail)
+        return recorded
+
     # -- the peers --
 
     async def _watch(self, number: int, entry: Entry, left: float) -> None:
@@ -287,7 +347,8 @@ class Keeper:
         if record.completed_at is None:
             await self._decide(number, entry.generation)
         elif record.returned_at is None:
-            await asyncio.to_thread(self._see_home, number, entry.generation)
+            if not entry.retired:  # what was given up stays ours: it never goes on
+                await asyncio.to_thread(self._see_home, number, entry.generation)
         else:
             await asyncio.to_thread(self._reopen, number)
 
@@ -353,7 +414,7 @@ class Keeper:
         decided = await self._workflow.take_over_from(present, verdict, epoch)
         if verdict.redrive and decided.standing.is_final:
             await self._redrive(decided)
-        return 1
+        return int(decided.region != home)  # what waits for another region's word is looked at again
 
     async def _redrive(self, transaction: Transaction) -> None:
         try:

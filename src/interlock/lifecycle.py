@@ -93,6 +93,8 @@ class EventKind(StrEnum):
     RESOLVED_SETTLED = "ResolvedSettled"
     RESOLVED_REJECTED = "ResolvedRejected"
     REDRIVEN = "Redriven"
+    #: Another region has ended it otherwise, or settled the same payment: both ends are kept.
+    ENDED_TWICE = "EndedTwice"
 
 
 class Effect(StrEnum):
@@ -211,6 +213,7 @@ TABLE: Mapping[EventKind, Mapping[State, Move]] = MappingProxyType(
         _E.RESOLVED_REJECTED: _row((_S.HELD_UNKNOWN, REJECT)),
         # Which ends may be driven again, and with which reasons, is `redrive.py`'s.
         _E.REDRIVEN: _row((_S.END, STAY)),
+        _E.ENDED_TWICE: _row((_S.END, INCIDENT)),
     }
 )
 

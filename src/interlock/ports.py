@@ -19,6 +19,9 @@ from uuid import UUID
 
 from interlock.chain import Gap, Head, Link
 from interlock.iso20022.codes import HeldCause, Status
+from interlock.regions.doubles import Arrivals, Place
+from interlock.regions.flows import PeerStatus
+from interlock.regions.rivals import Rival
 from interlock.regions.rules import Entry, Post
 from interlock.transaction import (
     Body,
@@ -142,6 +145,8 @@ class Query:
     client: str | None
     statuses: frozenset[Status] = frozenset()
     cause: HeldCause | None = None
+    #: Only those that something late or contradictory was recorded of.
+    flagged: bool = False
     #: A key the client knows: UETR, MsgId, EndToEndId, TxId, BizMsgIdr, its own reference.
     key: tuple[KeyKind, str] | None = None
     #: Created at or after, and before.
@@ -297,8 +302,8 @@ class Store(Protocol):
     def flushed(self) -> tuple[int, Mapping[int, int]]:
         """The end of the store's log, and how far each connected peer has it on its disk, by region number."""
 
-    def rivals(self, transactions: Collection[UUID]) -> Mapping[UUID, tuple[UUID, ...]]:
-        """For each of ours, other regions' transactions that hold what it has reserved and have not come to nothing.
+    def rivals(self, transactions: Collection[UUID], region: int) -> Mapping[UUID, tuple[Rival, ...]]:
+        """For each of a region's, others' transactions that hold what it has reserved and have not come to nothing.
 
         Those that have none are left out.
         """
@@ -421,6 +426,21 @@ class Replication(Protocol):
 
     def leave_superseded(self) -> int:
         """Let go of own transactions that a taker has; how many."""
+
+    def status(self) -> Mapping[int, PeerStatus]:
+        """How replication with each peer goes, both ways; stalls are noticed from the second call on."""
+
+    def arrivals(self, limit: int, since: datetime | None = None) -> Arrivals:
+        """What has come from peers since the last look, and which ends of it contradict those of other regions.
+
+        since: transactions that began before are looked at only where the journals show that something of theirs came.
+        """
+
+    def note_seen(self, reached: Mapping[Place, int]) -> None:
+        """Note how far it was looked: what came before is not looked at again."""
+
+    def ended_twice(self) -> int:
+        """How many transactions of this region are flagged with another region's end that contradicts theirs."""
 
 
 # -- periods ----------------------------------------------------------------------------------------------------------

@@ -33,6 +33,22 @@ class Consistency(StrEnum):
     AVAILABLE = "available"
     #: Once another region has it too.
     CONSISTENT = "consistent"
+    #: Once more than half of all regions have it.
+    MAJORITY = "majority"
+    #: Once every region has it.
+    ALL = "all"
+
+    def copies(self, peers: int) -> int:
+        """How many other regions must have it, of so many that there are."""
+        match self:
+            case Consistency.AVAILABLE:
+                return 0
+            case Consistency.CONSISTENT:
+                return 1
+            case Consistency.MAJORITY:
+                return max(1, (peers + 1) // 2)
+            case Consistency.ALL:
+                return max(1, peers)
 
 
 class Fencing(StrEnum):
@@ -78,6 +94,8 @@ class Route:
     consistency: Consistency = Consistency.AVAILABLE
     fencing: Fencing = Fencing.STRICT
     on_takeover: OnTakeover = OnTakeover.CANCEL
+    #: Name of the profile that judges its messages; None: their header chooses.
+    profile: str | None = None
     #: How long its transactions stay in the store; None: as long as the default route's.
     retention: timedelta | None = None
 
@@ -123,6 +141,10 @@ class Routes:
     def choose(self, client: str, definition: str | None) -> Route:
         """The first that serves."""
         return next((route for route in self.listed if route.serves(client, definition)), self.default)
+
+    def profile_for(self, client: str, definition: str | None) -> str | None:
+        """Name of the profile that judges a client's message of this definition; None: the header chooses."""
+        return self.choose(client, definition).profile
 
     def named(self, name: str) -> Route:
         """By name; the default where a route of that name is no longer configured."""

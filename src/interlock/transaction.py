@@ -134,6 +134,11 @@ class Event(Struct, frozen=True, kw_only=True):
     epoch: int = 1
 
 
+def home_of(transaction: UUID) -> int:
+    """Number of the region that issued an id."""
+    return transaction.int & 0xFF
+
+
 class Transaction(Struct, frozen=True, kw_only=True):
     """The present state of one transaction: a cache of the fold over its events."""
 
@@ -176,6 +181,8 @@ class Transaction(Struct, frozen=True, kw_only=True):
     approved_by: str | None = None
     #: Something late or contradictory was recorded; the operations desk looks.
     flagged: bool = False
+    #: Its payments settle only once every other region has them, and none of those holds the same.
+    everywhere: bool = False
     #: Version of the present region's own former row, where another region's row is the transaction; not stored.
     own_version: int = 0
 

@@ -11,8 +11,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
@@ -23,6 +24,7 @@ from msgspec import structs
 from interlock import decisions, redrive
 from interlock.clock import Now
 from interlock.decisions import Decision, DecisionKind
+from interlock.enquiries import Enquiries, Means
 from interlock.errors import (
     Archived,
     DependencyError,
@@ -38,9 +40,11 @@ from interlock.errors import (
     TooManyInFlight,
     UnknownTransaction,
 )
-from interlock.inspection import Inspector
+from interlock.inspection import Inspector, ProfileOf
 from interlock.iso20022.codes import Status
 from interlock.iso20022.envelopes import Limits
+from interlock.iso20022.original import Original
+from interlock.iso20022.profiles import Profiles
 from interlock.iso20022.schemas import Catalogue
 from interlock.journal import Journal
 from interlock.lifecycle import EventKind, State, judge
@@ -59,8 +63,10 @@ from interlock.ports import (
     Store,
     Won,
 )
+from interlock.regions.doubles import Double
+from interlock.regions.rivals import Rival, Turn, taken_turn, turn
 from interlock.regions.rules import CHANGES, OnTakeover
-from interlock.routes import Route, Routes, WhenStopped
+from interlock.routes import Consistency, Route, Routes, WhenStopped
 from interlock.stages import deliver, release, way
 from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Refusal
@@ -78,6 +84,7 @@ from interlock.transaction import (
     Key,
     Payment,
     Transaction,
+    home_of,
 )
 
 if TYPE_CHECKING:
@@ -93,6 +100,8 @@ _TRIES = 8
 
 #: A transaction that rests in one of these is its process's to go on with.
 _HALF_WAY = (State.ACTC, State.ACSP)
+#: Between two looks at what other regions have made of the same payments.
+_LOOK_SECONDS = 0.02
 #: Transactions taken up together.
 _PAGE = 500
 
@@ -142,6 +151,10 @@ class Settings:
     region: int
     #: Transactions without an end that one client may have.
     in_flight_max: int
+    #: Ours, and the operator's.
+    profiles: Profiles = field(default_factory=Profiles.load)
+    #: Clients whose messages are read leniently.
+    lenient: frozenset[str] = frozenset()
 
 
 class Workflow:
@@ -161,7 +174,17 @@ class Workflow:
         self._store = store
         self._journal = journal
         self._settings = settings
-        self.inspector = Inspector(catalogue, settings.limits)
+        self.inspector = Inspector(catalogue, settings.limits, settings.profiles)
+        means = Means(
+            decide=self.decide,
+            until_end=self.until_end,
+            payments=self.payments,
+            original=self._original,
+            is_ours=lambda transaction: transaction.region == settings.region or transaction.region in self._taken,
+        )
+        self._enquiries = Enquiries(store, journal, means)
+        #: Requests about other messages that are being answered.
+        self._enquiring: set[asyncio.Task[bool]] = set()
         self._routes = settings.routes
         self.now = now
         self._new_id = new_id
@@ -192,6 +215,8 @@ class Workflow:
         self._taken_under = 0
         #: Whether an end on this route is a fact at once.
         self.alone: Callable[[Route], bool] = lambda _: not store.post.guards
+        #: Numbers of all other regions.
+        self.peers: frozenset[int] = frozenset()
 
     # -- starting --
 
@@ -321,18 +346,27 @@ class Workflow:
 
     # -- submitting --
 
-    async def issue(self, client: str, *, announced: str | None = None, reference: str | None = None) -> Transaction:
+    async def issue(
+        self,
+        client: str,
+        *,
+        announced: str | None = None,
+        reference: str | None = None,
+        consistency: Consistency | None = None,
+    ) -> Transaction:
         """Give a client an id for a message that it will send."""
         route = self._routes.choose(client, announced)
         self._admit(client, route)
-        newborn = self._newborn(client, route, announced=announced, reference=reference)
+        newborn = self._newborn(client, route, consistency, announced=announced, reference=reference)
         for _ in range(_TRIES):
             change = way.issued(self._birth(newborn))
             if isinstance(await self._commit(change), Won):
                 return change.after
         raise StoreUnavailable("the region's epoch changes all the time; try again")
 
-    async def receive(self, client: str, transaction_id: UUID, content: bytes) -> Transaction:
+    async def receive(
+        self, client: str, transaction_id: UUID, content: bytes, *, consistency: Consistency | None = None
+    ) -> Transaction:
         """Take the message for an id; durable, and as far on its way as it can go, on return.
 
         Raises UnknownTransaction, DuplicateMismatch (another message came under this id before).
@@ -340,7 +374,7 @@ class Workflow:
         transaction = await self._own(client, transaction_id, _Recall.ANYTHING)
         if transaction.standing.state is not State.ACCP:
             return await self._pursue(transaction, self._repeated(content))
-        inspection = await self._inspect(content)
+        inspection = await self._inspect(content, client)
         route = self._routes.choose(client, inspection.definition)
         self._refuse_if_stopped(client, route)
         arrival = Arrival(inspection=inspection, route=route, stopped=self._stop(client, route))
@@ -348,9 +382,20 @@ class Workflow:
         async def decide(present: Transaction, taken: _Taken) -> Change | None:
             if present.standing.state is not State.ACCP:
                 return await self._repeated(content)(present, taken)
-            return self._advance(lambda: self._steps(present), structs.replace(arrival, taken=taken))
+            wanted = structs.replace(present, everywhere=present.everywhere or self._is_everywhere(route, consistency))
+            return self._advance(lambda: self._steps(wanted), structs.replace(arrival, taken=taken))
 
-        return await self._pursue(transaction, decide)
+        transaction = await self._pursue(transaction, decide)
+        self._enquire(transaction, inspection)
+        return transaction
+
+    def _enquire(self, transaction: Transaction, inspection: Inspection) -> None:
+        """Begin to answer a request about other messages, now that it is durable; nobody waits for that here."""
+        if inspection.enquiry is None or transaction.standing.state is not State.ACTC:
+            return
+        task = asyncio.create_task(self._take_up(transaction), name="enquiry")
+        self._enquiring.add(task)
+        task.add_done_callback(self._enquiring.discard)
 
     def _repeated(self, content: bytes) -> _Decide:
         """A second message under one id must be the first again; that it came is recorded."""
@@ -370,7 +415,13 @@ class Workflow:
         return decide
 
     async def submit(
-        self, client: str, content: bytes, *, idempotency_key: str | None = None, reference: str | None = None
+        self,
+        client: str,
+        content: bytes,
+        *,
+        idempotency_key: str | None = None,
+        reference: str | None = None,
+        consistency: Consistency | None = None,
     ) -> Transaction:
         """Id and message in one call; durable, and as far on its way as it can go, on return.
 
@@ -380,7 +431,7 @@ class Workflow:
         claim = None
         if idempotency_key is not None:
             claim = Idempotency(key=idempotency_key, digest=sha256(content).digest())
-        inspection = await self._inspect(content)
+        inspection = await self._inspect(content, client)
         route = self._routes.choose(client, inspection.definition)
         try:
             self._admit(client, route)
@@ -392,12 +443,13 @@ class Workflow:
             if used is None:
                 raise
             return await self._again(client, used, claim)
-        newborn = self._newborn(client, route, reference=reference)
+        newborn = self._newborn(client, route, consistency, reference=reference)
         arrival = Arrival(inspection=inspection, route=route, stopped=self._stop(client, route), idempotency=claim)
         outcome = await self._bear(newborn, arrival)
         if isinstance(outcome, IdempotencyTaken):
             assert claim is not None  # only a claim can be taken
             return await self._again(client, outcome, claim)
+        self._enquire(outcome, inspection)
         return outcome
 
     async def _again(self, client: str, used: IdempotencyTaken, claim: Idempotency) -> Transaction:
@@ -444,6 +496,7 @@ class Workflow:
         self,
         client: str,
         route: Route,
+        consistency: Consistency | None = None,
         *,
         announced: str | None = None,
         reference: str | None = None,
@@ -464,13 +517,22 @@ class Workflow:
             reference=reference,
             attempt=1 if of is None else of.attempt + 1,
             redrive_of=None if of is None else of.id,
+            everywhere=self._is_everywhere(route, consistency) or (of is not None and of.everywhere),
         )
 
-    async def _inspect(self, content: bytes) -> Inspection:
+    def _is_everywhere(self, route: Route, asked: Consistency | None) -> bool:
+        """Whether payments must be known in every other region before they settle."""
+        peers = len(self.peers)
+        return 0 < peers <= (asked or route.consistency).copies(peers)
+
+    async def _inspect(self, content: bytes, client: str, profile: ProfileOf | None = None) -> Inspection:
+        """profile: of the route on which the message is already; unset, of the one that it will choose."""
+        named = profile or partial(self._routes.profile_for, client)
+        lenient = client in self._settings.lenient
         if self.tracing is None:
-            return await self.inspector.inspect(content, self.now().date())
+            return await self.inspector.inspect(content, self.now().date(), profile=named, lenient=lenient)
         with self.tracing.step("inspect") as span:
-            inspection = await self.inspector.inspect(content, self.now().date())
+            inspection = await self.inspector.inspect(content, self.now().date(), profile=named, lenient=lenient)
             span.set_attributes(
                 {
                     "interlock.definition": inspection.definition or "",
@@ -597,14 +659,27 @@ class Workflow:
             steps = self._steps(present)
             way.settle(steps, route, steps.now)
             return way.finish(steps, inspection, payments)
+        outcome = None
+        if inspection.enquiry is not None and inspection.original is not None:
+            outcome = await self._enquiries.outcome(present, inspection.original, self._seconds_left(present))
+            if outcome is None:
+                return None
         root = None if present.redrive_of is None else await self._root(present)
         refused = {
             payment.ordinal: Refusal(reason=payment.reason or "NARR", note="refused when the message was received")
             for payment in payments
             if payment.status is Status.RJCT
         }
-        arrival = Arrival(inspection=inspection, route=route, taken=taken, refused=refused, root=root)
+        arrival = Arrival(inspection=inspection, route=route, taken=taken, refused=refused, root=root, outcome=outcome)
         return self._advance(lambda: self._steps(present), arrival)
+
+    def _seconds_left(self, transaction: Transaction) -> float:
+        return 0.0 if transaction.deadline is None else (transaction.deadline.at - self.now()).total_seconds()
+
+    async def _original(self, transaction: Transaction) -> Original | None:
+        """What a transaction's message says."""
+        inspection, _ = await self._facts(transaction)
+        return None if inspection is None else inspection.original
 
     # -- regions --
 
@@ -621,7 +696,7 @@ class Workflow:
                 raise OwnedElsewhere(present.region)
             if self._taken_under != post.epoch:
                 raise StoreUnavailable("who goes on with this is being looked up; try again")
-        alone = self.alone(self._routes.named(present.route))
+        alone = self._is_alone(present)
         return Steps(present, self.now(), alone=alone, epoch=post.epoch, region=region)
 
     def _birth(self, newborn: Transaction) -> Steps:
@@ -629,7 +704,15 @@ class Workflow:
         if post.fenced:
             raise RegionFenced("this region was taken over and does not know yet what was decided for it")
         newborn = structs.replace(newborn, epoch=post.epoch)
-        return way.issue(newborn, newborn.created_at, alone=self.alone(self._routes.named(newborn.route)))
+        return way.issue(newborn, newborn.created_at, alone=self._is_alone(newborn))
+
+    def _is_alone(self, transaction: Transaction) -> bool:
+        """Whether an end of it is a fact at once: nobody waits for anybody."""
+        return self.alone(self._routes.named(transaction.route)) and not (transaction.everywhere and self.others())
+
+    def others(self) -> frozenset[int]:
+        """Regions that may take payments of their own: not what we have taken over, as long as we know of it."""
+        return self.peers - self._taken if self._taken_under == self._store.post.epoch else self.peers
 
     async def _whole(self, before: Transaction, change: Change) -> Change:
         """The change with what else must be written where the transaction becomes ours with it."""
@@ -646,7 +729,7 @@ class Workflow:
         )
 
     async def conclude(
-        self, transaction: Transaction, position: int, epoch: int, rivals: tuple[UUID, ...]
+        self, transaction: Transaction, position: int, epoch: int, rivals: tuple[Rival, ...]
     ) -> Transaction:
         """An end was intended, and whoever could take this region over has it: make it a fact, if it is in time.
 
@@ -664,15 +747,17 @@ class Workflow:
             if steps.transaction.epoch != epoch:
                 self.on_intent(present, position)  # the guards may be others now
                 return None
-            if present.standing.end is Status.ACSC and release.is_late(present.deadline, steps.now):
-                inspection, payments = await self._facts(present)
-                way.expire(steps, self._routes.named(present.route))
-                return way.finish(steps, inspection, payments)
-            # Whoever has taken the same payments in another region has ours by now, and looks likewise: at most one of
-            # the two goes on.
-            if rivals and present.standing.end is Status.ACSC and way.yield_to(steps, rivals):
-                inspection, payments = await self._facts(present)
-                return way.finish(steps, inspection, payments)
+            if present.standing.end is Status.ACSC:
+                whose = turn(present.id, rivals, steps.now - present.updated_at)
+                if release.is_late(present.deadline, steps.now):
+                    way.expire(steps, self._routes.named(present.route))
+                elif whose is Turn.WAIT:
+                    self.on_intent(present, None)  # looked at again with what comes meanwhile
+                    return None
+                elif whose is Turn.YIELD:
+                    way.yield_to(steps, rivals)
+            if steps.events:  # another end than the one that was intended
+                return way.finish(steps, *await self._facts(present))
             body = await self._answer(present)
             return way.conclude(steps, None if body is None else body.definition)
 
@@ -695,12 +780,42 @@ class Workflow:
             return None
         if present.region != self._settings.region:
             return None
-        rivals = (await self._journal.read(self._store.rivals, [present.id])).get(present.id, ())
+        rivals = await self._rivals(present)
         steps = self._steps(present)
         if not rivals or not way.yield_to(steps, rivals):
             return None
-        inspection, payments = await self._facts(present)
-        return way.finish(steps, inspection, payments)
+        return way.finish(steps, *await self._facts(present))
+
+    async def take_turn(self, transaction: Transaction) -> Transaction:
+        """The transaction, rejected where another region that has taken the same payments goes on with them.
+
+        Asked once everybody has it, before it counts as taken; an intended end is looked at when it concludes.
+        """
+        began = self.now()
+
+        async def give_way(present: Transaction, _: _Taken) -> Change | None:
+            steps = self._steps(present)
+            if present.standing.state is State.ENDING or not way.yield_to(steps, rivals):
+                return None
+            return way.finish(steps, *await self._facts(present))
+
+        while transaction.payments and not (
+            transaction.standing.is_final or transaction.standing.state is State.ENDING
+        ):
+            rivals = await self._rivals(transaction)
+            match turn(transaction.id, rivals, self.now() - began):
+                case Turn.GO:
+                    break
+                case Turn.YIELD:
+                    return await self._pursue(transaction, give_way)
+            # Nothing tells when the others' end has come in: it is written by the database's own replication.
+            await asyncio.sleep(_LOOK_SECONDS)
+            transaction = await self._own(None, transaction.id)
+        return transaction
+
+    async def _rivals(self, transaction: Transaction) -> tuple[Rival, ...]:
+        found = await self._journal.read(self._store.rivals, [transaction.id], transaction.region)
+        return found.get(transaction.id, ())
 
     async def take_over_from(self, transaction: Transaction, verdict: OnTakeover, epoch: int) -> Transaction:
         """Decide what a lost region has left behind, as its taker.
@@ -715,14 +830,44 @@ class Workflow:
             if self._store.post.epoch != epoch:
                 raise StoreUnavailable("the region's epoch has changed; look again whether the takeover goes on")
             steps, route = self._steps(present), self._routes.named(present.route)
+            if present.standing.end is Status.ACSC:
+                rivals = await self._rivals(present)
+                ours = [rival.transaction for rival in rivals if home_of(rival.transaction) in self._taken]
+                match taken_turn(present.id, rivals, ours=ours):
+                    case Turn.WAIT:
+                        return None
+                    case Turn.YIELD if way.yield_to(steps, rivals):
+                        return way.finish(steps, *await self._facts(present))
             way.taken_over(steps, verdict.event, route)
             if present.standing.state is State.ENDING:
                 body = await self._answer(present)
                 return way.ended_as_intended(steps, None if body is None else body.definition)
-            inspection, payments = await self._facts(present)
-            return way.finish(steps, inspection, payments)
+            return way.finish(steps, *await self._facts(present))
 
         return await self._pursue(transaction, apply)
+
+    async def note_double(self, double: Double) -> bool:
+        """Another region's end contradicts one of ours: recorded once and flagged, and both are kept; whether it was.
+
+        Where another region goes on with the transaction, that one records it.
+        """
+        recorded: bool
+
+        async def apply(present: Transaction, _: _Taken) -> Change | None:
+            nonlocal recorded
+            recorded = False
+            if present.region != self._settings.region or judge(present.standing, EventKind.ENDED_TWICE) is None:
+                return None
+            history = await self._journal.read(self._store.history, present.id)
+            if any(e.kind is EventKind.ENDED_TWICE and e.detail == double.detail for e in history):
+                return None
+            steps = self._steps(present)
+            steps.take(EventKind.ENDED_TWICE, note=double.note, detail=double.detail)
+            recorded = True
+            return Change(after=steps.transaction, events=steps.events, read=steps.read)
+
+        await self._pursue(await self._own(None, double.transaction), apply)
+        return recorded
 
     async def _facts(self, transaction: Transaction) -> tuple[Inspection | None, tuple[Payment, ...]]:
         """The message received, looked at again, and its payments as they stand."""
@@ -731,7 +876,8 @@ class Workflow:
         body = await self._journal.read(self._store.message, transaction.id, BodyKind.INBOX)
         assert body is not None  # its digest was committed with it
         payments = await self._journal.read(self._store.payments, transaction.id)
-        return await self._inspect(body.content), payments
+        profile = self._routes.named(transaction.route).profile
+        return await self._inspect(body.content, transaction.client, lambda _: profile), payments
 
     async def _pursue(self, transaction: Transaction, decide: _Decide) -> Transaction:
         """Decide and commit, until it is won or there is nothing left to decide."""
@@ -825,6 +971,9 @@ class Workflow:
     async def owner(self, transaction_id: UUID) -> int:
         """Number of the region that goes on with a transaction. Raises UnknownTransaction."""
         transaction = await self._own(None, transaction_id, _Recall.ANYTHING)
+        if transaction.epoch // CHANGES != self._store.post.generation:
+            # Of before a takeover: what this process remembers another region may have decided since.
+            transaction = await self._own(None, transaction_id)
         return self._settings.region if transaction.region in self._taken else transaction.region
 
     @property
@@ -885,7 +1034,8 @@ class Workflow:
         if transaction.standing.is_final or seconds <= 0:
             return transaction
         with self.memory.waiter(transaction.id) as ended:
-            present = await self._known(transaction)
+            # What is in flight here is not asked of the store: should another process end it, that wakes us too.
+            present = self.memory.transaction(transaction.id) or await self._known(transaction)
             if not present.standing.is_final:
                 await asyncio.wait([ended], timeout=seconds)
         return await self._known(transaction)

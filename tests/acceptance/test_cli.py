@@ -18,6 +18,7 @@ from typing import Any
 import apsw
 import pytest
 import zstandard
+from lxml import etree
 from typer.testing import CliRunner
 
 from interlock.cli import app
@@ -155,7 +156,7 @@ def test_validate_prints_an_object_a_file(shell: Shell, author: Author) -> None:
     assert first == {"file": good, "valid": True, "definitions": definitions, "findings": []}
     assert set(second) == {"file", "valid", "definitions", "findings"}
     (finding,) = second["findings"]
-    assert set(finding) == {"severity", "rule", "reason", "xpath", "line", "text"}
+    assert set(finding) == {"severity", "rule", "reason", "xpath", "line", "text", "payment"}
     assert (finding["severity"], finding["rule"], finding["reason"]) == ("error", "iban.creditor", "AC03")
     assert finding["xpath"].endswith("/CdtrAcct/Id/IBAN")
     lines = (shell.folder / bad).read_text().splitlines()
@@ -198,13 +199,55 @@ def test_validate_never_guesses(shell: Shell, author: Author) -> None:
 def test_validate_tells_unreadable_files_and_goes_on(shell: Shell, author: Author) -> None:
     """A file that is not there is named with the cause, has its line, and does not hide the next one."""
     good = shell.write("good.xml", author.pacs008())
-    done = shell.run("validate", "nowhere.xml", ".", good, "--json")
+    done = shell.run("validate", "nowhere.xml", "good.xml/inside.xml", good, "--json")
     assert done.returncode == Exit.INVALID
     assert b"nowhere.xml cannot be read: No such file or directory" in done.stderr
-    assert b"Is a directory" in done.stderr
+    assert b"Not a directory" in done.stderr
     assert [(found["file"], found["valid"]) for found in verdicts(done)] == [
-        ("nowhere.xml", None), (".", None), (good, True),
+        ("nowhere.xml", None), ("good.xml/inside.xml", None), (good, True),
     ]  # fmt: skip
+
+
+def test_validate_looks_into_folders_on_all_cores(shell: Shell, author: Author) -> None:
+    """Every XML file below, in the order of names; --quiet tells of what is wrong, and the last line sums up."""
+    shell.folder.joinpath("inbox", "deep").mkdir(parents=True)
+    names = [f"inbox/{number:02}.xml" for number in range(20)] + ["inbox/deep/last.xml"]
+    for name in names:
+        shell.write(name, author.pacs008())
+    shell.write("inbox/notes.txt", b"not a message")
+    shell.write("inbox/07.xml", author.pacs008().with_text("<ChrgBr>SLEV</ChrgBr>", "<ChrgBr>NONE</ChrgBr>"))
+    told = verdicts(shell.run("validate", "inbox", "--json", "--jobs", "2"))
+    assert [found["file"] for found in told] == sorted(names)
+    assert [found["file"] for found in told if not found["valid"]] == ["inbox/07.xml"]
+    done = shell.run("validate", "inbox", "--quiet", "--jobs", "2")
+    assert done.returncode == Exit.INVALID
+    lines = done.stdout.decode().splitlines()
+    assert lines[0].startswith("invalid  inbox/07.xml")
+    assert lines[-1] == "21 files: 20 valid, 1 invalid"
+    assert not any(line.startswith("valid") for line in lines)
+
+
+def test_validate_writes_reports_for_machines(shell: Shell, author: Author) -> None:
+    """SARIF for code review and JUnit for test runners, beside what is printed."""
+    good = shell.write("good.xml", author.pacs008())
+    bad = shell.write("b d.xml", author.pacs008().with_text("<ChrgBr>SLEV</ChrgBr>", "<ChrgBr>NONE</ChrgBr>"))
+    done = shell.run("validate", good, bad, "nowhere.xml", "--sarif", "found.sarif", "--junit", "found.xml")
+    assert done.returncode == Exit.INVALID
+    (run,) = json.loads(shell.folder.joinpath("found.sarif").read_bytes())["runs"]
+    first, second = run["results"]
+    assert (first["ruleId"], first["level"], first["properties"]["reason"]) == ("schema.enumeration", "error", "FF01")
+    place = first["locations"][0]
+    assert place["physicalLocation"]["artifactLocation"]["uri"] == "b%20d.xml"
+    line, column = (place["physicalLocation"]["region"][name] for name in ("startLine", "startColumn"))
+    shown = shell.folder.joinpath("b d.xml").read_text().splitlines()[line - 1]
+    assert shown[column - 1 :].startswith("<ChrgBr>NONE")
+    assert place["logicalLocations"][0]["fullyQualifiedName"].endswith("/CdtTrfTxInf/ChrgBr")
+    assert second["ruleId"] == "file.unreadable"
+    assert {rule["id"] for rule in run["tool"]["driver"]["rules"]} == {first["ruleId"], "file.unreadable"}
+    suite = etree.parse(shell.folder / "found.xml").find("testsuite")
+    assert suite is not None
+    assert [suite.get(name) for name in ("tests", "failures", "errors")] == ["3", "1", "1"]
+    assert [[child.tag for child in case] for case in suite] == [[], ["failure"], ["error"]]
 
 
 def test_validate_shows_people_the_place(shell: Shell, author: Author) -> None:

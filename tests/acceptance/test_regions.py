@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,9 +18,11 @@ from uuid import UUID
 import httpx
 import pytest
 
+from chaos import commits
 from chaos.consumers import ROUTES
 from chaos.desk import Desk
 from chaos.processes import command
+from chaos.stage import Stage
 from chaos.world import WITNESS, World
 from checker import databases, log, report
 from checker.evidence import Evidence
@@ -198,6 +201,19 @@ def test_a_server_stopped_through_its_takeover_commits_nothing_of_before(world: 
         assert (state, ended, region) == ("end", end, world.regions[PEER].number)
 
 
+def test_a_server_stopped_between_its_checks_and_its_commit_ends_nothing_that_the_taker_has(
+    world: World, desk: Desk
+) -> None:
+    """Its transaction stands open through the takeover; whatever it then commits, each payment has one end."""
+    stage = Stage(world, desk, lambda _: small(), "available")
+    with stage.load():
+        commits.stop_between(world, HOME)
+        _await_taken(world)
+        world.regions[HOME].server.resume()
+    world.await_whole()
+    assert {desk.end(HOME, id_)["status"] for id_ in stage.known} <= {"ACSC", "CANC"}
+
+
 def test_a_region_whose_database_has_stopped_is_taken_over(world: World, desk: Desk) -> None:
     """Its server still runs, and can do nothing; once the database goes on it learns that it was taken over."""
     held = desk.taken(HOME, large())["transaction_id"]
@@ -255,7 +271,10 @@ def test_a_peer_that_was_cut_off_may_not_take_over(world: World, desk: Desk) -> 
 def test_a_cut_between_the_regions_stops_neither(
     world: World, desk: Desk, sender: str, receiver: str, *, both: bool
 ) -> None:
-    """Ends go on once the guard is dropped, and say that they are nowhere else; `consistent` is refused in time."""
+    """Ends go on once the guard is dropped, and say that they are nowhere else.
+
+    `consistent` is refused in time, and does not settle before the other region has it.
+    """
     world.links.cut(sender, receiver, both=both)
     # Both begin at once: each region drops the other one meanwhile.
     with ThreadPoolExecutor(2) as pool:
@@ -267,9 +286,10 @@ def test_a_cut_between_the_regions_stops_neither(
     assert (refused.status_code, refused.json()["code"]) == (503, "not_replicated")
     assert time.monotonic() - began < 5
     (id_,) = _ID.findall(refused.json()["detail"])
-    assert desk.end(HOME, id_)["status"] == "ACSC"
+    assert desk.get(HOME, id_).json()["facet"] == "ending"
     assert {world.entry(name).taker for name in world.regions} == {None}
     world.links.heal_all()
+    assert desk.end(HOME, id_)["status"] == "ACSC"
     world.await_whole()
     again = desk.taken(HOME, small(), wait=SECONDS, consistency="consistent")
     assert (again["status"], again["replicated"]) == ("ACSC", True)
@@ -332,8 +352,37 @@ def test_a_message_sent_again_in_the_other_region_is_the_same_one(world: World, 
     assert (double["status"], double["transaction_id"] == first["transaction_id"]) == ("RJCT", False)
 
 
+@pytest.mark.parametrize("consistency", [None, "consistent"])
+def test_of_one_payment_taken_in_both_regions_at_once_one_settles(
+    world: World, desk: Desk, consistency: str | None
+) -> None:
+    """Neither knows of the other when it takes it; whoever came later gives way."""
+    for _ in range(5):
+        message = small()
+        with ThreadPoolExecutor(2) as pool:
+            taken = partial(desk.taken, message=message, wait=SECONDS, consistency=consistency)
+            told = list(pool.map(taken, world.regions))
+        assert sorted(one["status"] for one in told) == ["ACSC", "RJCT"]
+
+
+def test_of_one_payment_that_waits_in_both_regions_one_is_taken(world: World, desk: Desk) -> None:
+    """Under `consistent` the other is refused before it counts as taken, not when it comes to settle."""
+    message = large()
+    with ThreadPoolExecutor(2) as pool:
+        told = list(pool.map(lambda name: desk.taken(name, message, consistency="consistent"), world.regions))
+    ids = {name: one["transaction_id"] for name, one in zip(world.regions, told, strict=True)}
+
+    def decided() -> bool:
+        statuses = sorted(desk.get(name, id_).json()["status"] for name, id_ in ids.items())
+        return statuses in (["CANC", "PDNG"], ["PDNG", "RJCT"])
+
+    world.until(decided, "one of them gives way")
+
+
 def test_history_verifies_in_each_region(world: World) -> None:
     """Its own, and its copy of the other's, whatever was taken over and came back."""
     world.await_whole()
-    for region in world.regions.values():
-        assert "history holds" in command(region.server.config, "audit", "verify")
+    configs = [region.server.config for region in world.regions.values()]
+    with ThreadPoolExecutor(len(configs)) as pool:
+        told = list(pool.map(lambda config: command(config, "audit", "verify"), configs))
+    assert all("history holds" in one for one in told)

@@ -799,6 +799,10 @@ class StoreContract:
         assert found(cause=HeldCause.DECISION) == [c]
         assert found(cause=HeldCause.FAULT) == [f]
         assert found(statuses=frozenset({Status.PDNG}), cause=HeldCause.CHECK) == []
+        assert found(flagged=True) == []
+        (b,) = writer.won(step(b, EventKind.ENDED_TWICE))
+        assert found(flagged=True) == [b]
+        assert found(flagged=True, statuses=frozenset({Status.RJCT})) == []
         assert found(key=(KeyKind.MESSAGE, "m0")) == [a]
         assert found(key=(KeyKind.UETR, "u1")) == [b]
         assert found(key=(KeyKind.UETR, "u")) == []

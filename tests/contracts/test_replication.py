@@ -19,11 +19,13 @@ import pytest
 from psycopg import errors
 from typer.testing import CliRunner
 
-from interlock.chain import micros
+from interlock.chain import encode, micros
 from interlock.cli.exits import Exit, exit_of
 from interlock.cli.regions import regions
 from interlock.demo.postgres import OWNER, SUPERUSER, Cluster
 from interlock.errors import ConfigError, ConflictError, InterlockError, StoreUnavailable
+from interlock.iso20022.codes import Status
+from interlock.lifecycle import EventKind, Standing, State
 from interlock.regions import rules
 from interlock.regions.rules import CHANGES, Post
 from interlock.stores.postgres import comparison, schema
@@ -31,6 +33,7 @@ from interlock.stores.postgres.connections import for_bulk
 from interlock.stores.postgres.publications import NAMES, ROWS, TABLE_NAMES
 from interlock.stores.postgres.replication import Progress, Replication
 from interlock.stores.postgres.witness import WitnessStore
+from interlock.transaction import Event
 from tests.postgres import QUICK, installation
 
 AT = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
@@ -112,9 +115,9 @@ class Region:
         digest = "NULL" if answer is None else f"'\\x{answer.hex()}'"
         self.query(
             "INSERT INTO transactions (id, client, region, epoch, version, route, state, status, created_at, "
-            "updated_at, due_at, payments, answer_digest, answer_due, attempt, flagged, claim) VALUES "
+            "updated_at, due_at, payments, answer_digest, answer_due, attempt, flagged, everywhere, claim) VALUES "
             f"('{id_}', 'alice', {region}, {epoch}, 1, 'default', '{state}', '{status}', 1, "
-            f"1, {due}, 1, {digest}, true, 1, false, 7)"
+            f"1, {due}, 1, {digest}, true, 1, false, false, 7)"
         )
         self.query(
             "INSERT INTO events (tx, seq, epoch, writer, journal, chain_seq, content, previous, hash) VALUES "
@@ -250,7 +253,7 @@ class Pool:
                 if not region.replication.await_flushed(other.number, position, 2):
                     return False
             for region in (world.a, world.b):
-                region.query(f"TRUNCATE {', '.join(TABLE_NAMES)}, archives CASCADE")
+                region.query(f"TRUNCATE {', '.join(TABLE_NAMES)}, archives, seen CASCADE")
                 region.query("UPDATE region SET epoch = 1, guards = '{}', fenced = false")
             return all(
                 not region.replication.check({"other": other.peer}) and region.shape() == region.shape("fresh")
@@ -750,22 +753,111 @@ def test_what_a_home_has_in_flight_is_found_and_what_is_a_taker_s_is_left(world:
     assert world.a.replication.check({"b": world.b.peer}) == []
 
 
-def test_two_ends_of_one_transaction_are_an_incident(world: World) -> None:
-    """The same end twice is none; another answer is."""
-    world.b.replication.begin_takeover(1, 1, AT)
-    for number, status, answer in ((1, "ACSC", b"yes"), (2, "ACSC", b"yes"), (3, "ACSC", b"yes")):
-        world.a.transaction(number, state="end", status=status, answer=answer)
+# -- ends that contradict each other ----------------------------------------------------------------------------------
+
+
+def look(region: Region, limit: int = 100) -> set[tuple[UUID, UUID, int, str]]:
+    """What a region finds among what has come since it last looked."""
+    found = region.replication.arrivals(limit)
+    region.replication.note_seen(found.reached)
+    return set(found.doubles)
+
+
+def test_two_ends_of_one_transaction_are_found_when_the_other_s_comes(world: World) -> None:
+    """The same end twice is none; another answer is. By whichever region gets the later one, and once."""
+    for number in (1, 2, 3):
+        world.a.transaction(number, state="end", status="ACSC", answer=b"yes")
     world.settle()
+    assert look(world.b) == set()
     world.b.transaction(1, home=1, epoch=CHANGES, state="end", status="ACSC", answer=b"yes")
     two = world.b.transaction(2, home=1, epoch=CHANGES, state="end", status="CANC", answer=b"no")
     three = world.b.transaction(3, home=1, epoch=CHANGES, state="end", status="ACSC", answer=b"no")
     world.settle()
-    for region, other in ((world.a, world.b), (world.b, world.a)):
-        told = region.replication.check({"other": other.peer})
-        assert told == [
-            f"INCIDENT: transaction {two} has ended ACSC in region 1 and CANC in region 2",
-            f"INCIDENT: transaction {three} has ended ACSC in region 1 and ACSC in region 2",
-        ]
+    both = {(id_, id_, *end) for id_ in (two, three) for end in ((1, "ACSC"), (2, "CANC" if id_ == two else "ACSC"))}
+    assert look(world.b) == set()  # its own ends are not looked through
+    assert look(world.a) == both
+    assert look(world.a) == set()
+    assert set(world.a.replication.doubles()) == set(world.b.replication.doubles()) == both
+
+
+def settled(region: Region, number: int, uetr: str, *, status: str = "ACSC", payment: int = 1) -> UUID:
+    """A transaction with a payment under a key, and what became of that."""
+    id_ = region.transaction(number, state="end", status=status, answer=b"yes")
+    region.query(f"UPDATE payments SET status = '{status}', ordinal = {payment} WHERE tx = '{id_}'")
+    region.query(
+        "INSERT INTO keys (client, kind, value, freed, region, tx, payment) VALUES "
+        f"('alice', 'uetr', '{uetr}', '{UUID(int=0)}', {region.number}, '{id_}', {payment})"
+    )
+    return id_
+
+
+def test_a_payment_that_two_regions_have_settled_is_found_by_each_when_the_other_s_comes(world: World) -> None:
+    """Whatever came to nothing at either is no double, and what is of one region alone is not looked for."""
+    ours, theirs = settled(world.a, 1, "both"), settled(world.b, 2, "both", payment=3)
+    settled(world.a, 3, "here")
+    settled(world.b, 4, "here", status="CANC")
+    settled(world.a, 5, "there", status="RJCT")
+    settled(world.b, 6, "there")
+    settled(world.b, 7, "alone")
+    world.settle()
+    assert look(world.a) == {(ours, theirs, 2, "ACSC")}
+    assert look(world.b) == {(theirs, ours, 1, "ACSC")}
+    assert look(world.a) == look(world.b) == set()
+    assert set(world.a.replication.doubles()) == {(ours, theirs, 2, "ACSC"), (theirs, ours, 1, "ACSC")}
+
+
+def test_what_has_come_is_looked_at_page_by_page_and_only_once_it_was_all_copied(world: World) -> None:
+    """And not noted as seen before somebody says so: what could not be recorded is found again."""
+    ours, theirs = settled(world.a, 1, "both"), settled(world.b, 5, "both")
+    for number in (1, 2, 3, 4):
+        world.b.transaction(number)
+    world.settle()
+    a = world.a.replication
+    assert a.arrivals(3) == ((), {(2_000_001, 1): 3}, True)
+    assert a.arrivals(3) == a.arrivals(3)
+    assert look(world.a, 3) == set()
+    found = a.arrivals(3)
+    assert (found.doubles, found.reached, found.more) == (((ours, theirs, 2, "ACSC"),), {(2_000_001, 1): 5}, False)
+    a.note_seen(dict.fromkeys(found.reached, 1))
+    assert a.arrivals(3) == found
+    world.a.query("UPDATE pg_subscription_rel SET srsubstate = 'd' WHERE srrelid = 'keys'::regclass")
+    try:
+        assert a.arrivals(3) == ((), {}, False)
+    finally:
+        world.a.query("UPDATE pg_subscription_rel SET srsubstate = 'r' WHERE srrelid = 'keys'::regclass")
+
+
+def test_what_comes_late_of_an_old_transaction_is_missed_by_its_number(world: World) -> None:
+    """Numbers of a journal follow each other: a gap among what is recent is looked up among all."""
+    recent = AT.replace(day=20)
+    world.b.transaction(1)
+    ours, theirs = settled(world.a, 1, "both"), settled(world.b, 2, "both")
+    world.settle()
+    assert world.a.replication.arrivals(10, recent) == ((), {}, False)
+    world.b.transaction(3, at=recent)
+    world.settle()
+    found = world.a.replication.arrivals(10, recent)
+    assert (found.doubles, found.reached) == (((ours, theirs, 2, "ACSC"),), {(2_000_001, 1): 3})
+    world.a.replication.note_seen(found.reached)
+    world.b.transaction(4, at=recent)
+    world.settle()
+    assert world.a.replication.arrivals(10, recent).reached == {(2_000_001, 1): 4}
+
+
+def test_what_is_recorded_is_told_by_status(world: World) -> None:
+    """By the flag and its event: nothing else is read."""
+    id_ = world.a.transaction(1, state="end", status="ACSC")
+    end = Standing(State.END, Status.ACSC, Status.ACSC)
+    event = Event(seq=2, kind=EventKind.ENDED_TWICE, at=AT, actor="interlock", standing=end, note="so it is")
+    world.a.query(
+        "INSERT INTO events (tx, seq, epoch, writer, journal, chain_seq, content, previous, hash) VALUES "
+        f"('{id_}', 2, 1, 1000001, 1, 2, '\\x{encode(id_, event).hex()}', '\\x00', '\\x00')"
+    )
+    assert world.a.replication.ended_twice() == 0
+    world.a.query("UPDATE transactions SET flagged = true")
+    world.settle()
+    assert (world.a.replication.ended_twice(), world.b.replication.ended_twice()) == (1, 0)
+    assert world.a.replication.check({"b": world.b.peer}) == [f"INCIDENT: transaction {id_} has ended twice: so it is"]
 
 
 # -- comparing --------------------------------------------------------------------------------------------------------
@@ -1064,6 +1156,9 @@ def test_a_region_that_is_given_up_or_left_is_so_for_good(commands: Commands) ->
     assert witness.entry(1)[0].retired
     (step,) = commands.run(a, "rejoin", code=Exit.FAILED)["steps"]
     assert "given up for good" in step["what"]
+    b.replication.begin_takeover(1, 1, AT)
+    assert commands.run(b, "leave", "a", "--yes")["done"] == ["a is not followed any more"]
+    assert b.query("SELECT 1 FROM pg_subscription WHERE subname = 'interlock_from_1'") == []
 
 
 def test_commands_say_what_is_missing_in_the_configuration(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def tool(name: str) -> str:
 
 def run(*command: str | Path, **options: Any) -> str:
     """What a program prints; it must end well."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, **options)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return str(done.stdout)
 

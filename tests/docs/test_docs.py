@@ -10,15 +10,30 @@ import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from interlock.config import Config, PeerConfig, RouteConfig
+from interlock.config import ClientConfig, Config, PeerConfig, ProfilesConfig, RouteConfig
 from interlock.decisions import DecisionKind
 from interlock.iso20022.answers import SHAPES
 from interlock.iso20022.codes import HeldCause, Status
+from interlock.iso20022.profiles import Profiles
+from interlock.iso20022.profiles.facts import (
+    Amount,
+    Characters,
+    Choice,
+    Codes,
+    Count,
+    DuplicateKey,
+    EditionFile,
+    Mandatory,
+    Matching,
+    ProfileFile,
+    Recall,
+    Retry,
+)
 from interlock.iso20022.reasons import RETRYABLE
 from interlock.iso20022.rules import RULES
 from interlock.lifecycle import EventKind, State
@@ -82,7 +97,8 @@ def test_the_whole_diagram_has_every_state() -> None:
 
 def test_each_setting_is_documented() -> None:
     """Every field of the configuration and of a route has a line, and a description to stand in it."""
-    fields = {**Config.model_fields, **RouteConfig.model_fields, **PeerConfig.model_fields}
+    tables = (Config, RouteConfig, PeerConfig, ClientConfig, ProfilesConfig)
+    fields = {name: field for table in tables for name, field in table.model_fields.items()}
     assert missing([*fields], "docs/configuration.md") == []
     assert [name for name, field in fields.items() if not field.description] == []
 
@@ -95,6 +111,30 @@ def test_the_example_configuration_is_good() -> None:
     assert routes.choose("anybody", "pacs.008.001.08").name == "instant"
     assert routes.choose("anybody", "pacs.009.001.08").name == "large"
     assert routes.choose("anybody", "pain.001.001.09").name == "default"
+
+
+def test_the_example_profile_is_good(tmp_path: Path) -> None:
+    """The profile in the docs is one that is taken, and means what the text beside it says."""
+    found = re.search(r"```toml\n# profiles/acme-inst/profile.toml\n(.*?)```", text("docs/profiles.md"), re.DOTALL)
+    assert found is not None
+    (tmp_path / "acme-inst.toml").write_text(found[1], "utf-8")
+    profile = Profiles.load(tmp_path).named("acme-inst")
+    assert profile.sla == timedelta(seconds=8)
+    assert profile.editions[-1].name == "2027"
+    assert profile.editions[-1].checks.amounts[-1].max == 50_000
+    assert "characters.epc" in profile.rules
+    assert profile.rules["characters.epc"] is None
+
+
+def test_each_field_of_a_profile_is_documented() -> None:
+    """Whatever a profile's file can say stands in its page, as a field or a table."""
+    page = text("docs/profiles.md")
+    kinds = (ProfileFile, Mandatory, Codes, Count, Matching, Characters, Amount, Choice, Retry, Recall, EditionFile)
+    names = {field.alias or name for kind in kinds for name, field in kind.model_fields.items()}
+    assert (
+        sorted(name for name in names if not re.search(rf"(`|\[){name}(`|\]|\.)|^{name} = ", page, re.MULTILINE)) == []
+    )
+    assert [key for key in DuplicateKey if f"`{key}`" not in page] == []
 
 
 def test_each_command_is_documented() -> None:

@@ -153,7 +153,7 @@ def submit(request: pytest.FixtureRequest) -> Iterator[Callable[[bytes], None]]:
         world = World(new_place(request, Path(folder)))
 
         async def taken(content: bytes) -> None:
-            done = await world.workflow.submit(ALICE, content)
+            done = await world.workflow.until_end(await world.workflow.submit(ALICE, content), 10)
             assert world.verify(done.id) == done
             assert done.standing.cause is not HeldCause.FAULT, done.note
             assert done.standing.status in (Status.ACSC, Status.RJCT)

@@ -815,7 +815,7 @@ def _insert(connection: psycopg.Connection[Any], table: str, rows: Iterable[Mapp
 
 #: What the product has besides, and the checker does not ask for.
 _BESIDES: Mapping[str, dict[str, object]] = {
-    "transactions": {"created_at": 0, "updated_at": 0, "flagged": False},
+    "transactions": {"created_at": 0, "updated_at": 0, "flagged": False, "everywhere": False},
     "bodies": {"content": b"", "epoch": 1},
     "keys": {"freed": UUID(int=0)},
 }

@@ -60,6 +60,7 @@ DESIGN = {
     EventKind.RESOLVED_SETTLED: "..........S.",
     EventKind.RESOLVED_REJECTED: "..........R.",
     EventKind.REDRIVEN: "...........=",
+    EventKind.ENDED_TWICE: "...........X",
 }
 EFFECTS = {"=": Effect.STAY, "!": Effect.FLAG, "X": Effect.INCIDENT}
 

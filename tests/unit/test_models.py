@@ -13,7 +13,7 @@ from models.search import World
 
 BY_NAME = {world.name: world for world in WORLDS}
 #: Worlds that are searched to their end in a second or two each.
-QUICK = ("takers", "keepers-return", "keys", "keys-redrive", "keys-seen")
+QUICK = ("takers", "keepers-return", "keys", "keys-three", "keys-cut", "keys-lost", "keys-lost-cut")
 #: A mistake stops its search early, so more of them are quick than worlds are.
 PLANTED = [
     *((name, bug) for name in QUICK for bug in BY_NAME[name].bugs),
@@ -43,7 +43,7 @@ def test_planted_mistake_is_found(name: str, bug: str) -> None:
     assert found.path
 
 
-@pytest.mark.parametrize("name", ["keys-double"])
+@pytest.mark.parametrize("name", ["keys-alone"])
 def test_documented_window(name: str) -> None:
     """Where the product gives no promise the search shows why, and the world says so."""
     world = BY_NAME[name]
@@ -76,8 +76,13 @@ def _reseeded_and_member(world: keepers.Keepers) -> str | None:
     return "reached" if world.reseed == "over" and world.entry.members else None
 
 
-def _paid_by_the_third(world: keys.Keys) -> str | None:
-    return "reached" if world.attempts == ("CANC", "RJCT", "ACSC") else None
+def _first_is_paid(world: keys.Keys) -> str | None:
+    first, second = (region.log for region in world.regions)
+    return "reached" if keys.Rec("paid", 0) in first and keys.Rec("failed", 1) in second else None
+
+
+def _taker_rejects(world: keys.Keys) -> str | None:
+    return "reached" if {keys.Rec("paid", 1), keys.Rec("failed", 0)} <= set(world.regions[1].log) else None
 
 
 def _taken_over_in_time(world: lease.Lease) -> str | None:
@@ -92,7 +97,8 @@ def _taken_over_in_time(world: lease.Lease) -> str | None:
         ("hands", _home_has_it_again),
         ("keepers-return", _back_among_members),
         ("reseed", _reseeded_and_member),
-        ("keys", _paid_by_the_third),
+        ("keys", _first_is_paid),
+        ("keys-lost", _taker_rejects),
         ("lease", _taken_over_in_time),
     ],
 )
@@ -121,10 +127,10 @@ def test_command_says_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_command_fails_where_rules_are_wrong(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     """A wrong state with the right rules is a failure."""
-    broken = replace(BY_NAME["keys-double"], window=None)
+    broken = replace(BY_NAME["keys-alone"], window=None)
     monkeypatch.setattr("models.__main__.WORLDS", (broken,))
     assert main([]) == 1
-    assert "WRONG in 2 steps" in capsys.readouterr().out
+    assert "WRONG in 8 steps" in capsys.readouterr().out
 
 
 def test_unknown_mistake_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ Owns: which path belongs to which face, the bounds around every request, and tha
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,8 +28,9 @@ from interlock.api.exchange import (
 from interlock.api.forwarding import Peers
 from interlock.api.health import Health
 from interlock.api.messages import Messages, Patience
-from interlock.api.metrics import Metrics
+from interlock.api.metrics import Metrics, Regional
 from interlock.api.reference import Reference
+from interlock.api.regions import healthy
 from interlock.api.tokens import Tokens
 from interlock.api.v1 import REQUEST, make_v1
 from interlock.api.views import Views
@@ -86,7 +88,9 @@ class Faces:
         self.patience = Patience(workflow, config.wait_seconds_max)
         access = Access(interlock.authority)
         routes = config.choice_of_routes()
-        dials = Dials(interlock.acks, routes, seconds=config.replicated_within_seconds, regional=config.is_regional)
+        dials = Dials(
+            workflow, interlock.acks, routes, seconds=config.replicated_within_seconds, peers=len(config.regions)
+        )
         names = {config.region_number: config.region} | {peer.number: name for name, peer in config.regions.items()}
         views = Views(names, dials.distance)
         self.peers = Peers(config, workflow)
@@ -102,6 +106,14 @@ class Faces:
             workflow, access, self.intake, health,
             region=config.region, endpoint=endpoint, doubly_encoded=config.outbox_format == "reference", dials=dials,
         )  # fmt: skip
+        if config.is_regional:
+            face.others = partial(healthy, interlock, self.peers)
+            self.metrics.regional = Regional(
+                {number: name for number, name in names.items() if number != config.region_number},
+                sum(peer.guard for peer in config.regions.values()),
+                lambda: self.peers.conditions(workflow.taken),
+                interlock.keeper,
+            )
         messages = Messages(workflow, access, self.intake, self.patience, views, dials)
         self._authority = interlock.authority
         self._hot: Mapping[tuple[str, str], Endpoint] = {

@@ -6,8 +6,10 @@ from interlock.acks import Acks
 from interlock.api.exchange import Request
 from interlock.api.problems import InvalidRequest
 from interlock.errors import NotReplicated
+from interlock.lifecycle import State
 from interlock.routes import Consistency, Fencing, Routes
 from interlock.transaction import Transaction
+from interlock.workflow import Workflow
 
 HEADER = b"x-consistency"
 
@@ -20,16 +22,26 @@ class Distance(NamedTuple):
     fencing: Fencing
 
 
+class Confirmed(NamedTuple):
+    """A transaction as its caller may be told of it."""
+
+    transaction: Transaction
+    #: Of the transaction as it is here; None: nothing was waited for, and it is whatever it is when it is told.
+    distance: Distance | None
+
+
 class Dials:
     """The two dials, by route and by call."""
 
-    def __init__(self, acks: Acks, routes: Routes, *, seconds: float, regional: bool) -> None:
-        """seconds: how long a consistent call waits for another region."""
+    def __init__(self, workflow: Workflow, acks: Acks, routes: Routes, *, seconds: float, peers: int) -> None:
+        """seconds: how long a consistent call waits for other regions. peers: how many there are."""
+        self._workflow = workflow
         self._acks = acks
         self._routes = routes
         self._seconds = seconds
         #: Whether there are other regions at all.
-        self.regional = regional
+        self.regional = peers > 0
+        self._peers = peers
 
     def asked(self, request: Request) -> Consistency | None:
         """What the call itself asks for. Raises InvalidRequest."""
@@ -39,21 +51,44 @@ class Dials:
         try:
             return Consistency(value.strip().lower())
         except ValueError:
-            raise InvalidRequest("the header X-Consistency takes `available` or `consistent`") from None
+            names = ", ".join(f"`{each}`" for each in Consistency)
+            raise InvalidRequest(f"the header X-Consistency takes one of {names}") from None
 
-    async def confirm(self, transaction: Transaction, asked: Consistency | None) -> None:
-        """Wait until another region has the transaction too, where that is wanted. Raises NotReplicated."""
-        wanted = asked or self._routes.named(transaction.route).consistency
-        if wanted is Consistency.AVAILABLE or self._acks.has(transaction):
-            return
+    async def confirm(self, transaction: Transaction, asked: Consistency | None) -> Confirmed:
+        """The transaction once so many other regions have it as are wanted, and none of them the same payments.
+
+        Raises NotReplicated.
+        """
+        copies = (asked or self._routes.named(transaction.route).consistency).copies(self._peers)
+        if not copies:
+            return Confirmed(transaction, None)
         if not self.regional:
             raise NotReplicated(f"{transaction.id} is stored, but there is no other region that could confirm it")
-        if not (await self._acks.wait_for(transaction, self._seconds) and self._acks.stands(transaction)):
+        there = await self._is_there(transaction, copies)
+        if there and _is_undecided(transaction):
+            # Whoever has the same payments is seen only once all who could have them have ours.
+            there = await self._acks.wait_for_all(transaction, self._seconds)
+            transaction = await self._workflow.take_turn(transaction) if there else transaction
+            there = there and await self._is_there(transaction, copies)  # it may have given way
+        if not there:
             raise NotReplicated(
-                f"{transaction.id} is stored in its region, and no other one has confirmed it in {self._seconds:g} s; "
-                "it goes its way: ask for it by its id"
+                f"{transaction.id} is stored in its region, and {copies} wanted of the others have not confirmed it in "
+                f"{self._seconds:g} s; it goes its way: ask for it by its id"
             )
+        # Not looked up again: it may have gone on meanwhile, and what came then is not there yet.
+        return Confirmed(transaction, Distance(True, self._routes.named(transaction.route).fencing))
+
+    async def _is_there(self, transaction: Transaction, copies: int) -> bool:
+        if self._acks.has(transaction, copies):
+            return True
+        return await self._acks.wait_for(transaction, self._seconds, copies) and self._acks.stands(transaction)
 
     def distance(self, transaction: Transaction) -> Distance:
         """How far the transaction has come."""
         return Distance(self._acks.has(transaction), self._routes.named(transaction.route).fencing)
+
+
+def _is_undecided(transaction: Transaction) -> bool:
+    """Whether it holds payments, and nobody looks for the same in other regions before its end is intended."""
+    standing = transaction.standing
+    return bool(transaction.payments) and not standing.is_final and standing.state is not State.ENDING

@@ -1,14 +1,19 @@
 """An answer document as JSON, in the form the reference's clients know: `@attribute`, `#text`, lists where repeated."""
 
-from typing import Any
+import re
+from typing import Any, Final
 
 from lxml import etree
 
+_DECLARATION: Final = re.compile(rb"\A\s*<\?xml[^>]*\?>")
+
 
 def as_object(content: bytes) -> dict[str, Any]:
-    """The document that XML bytes of our own hold; its root is the only key."""
-    root = etree.fromstring(content, etree.XMLParser(resolve_entities=False, no_network=True))
-    return {_name(root): _value(root, None)}
+    """The documents that XML bytes of our own hold, by the names of their roots: an AppHdr may stand beside its own."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True)
+    # The declaration, where there is one, must stand first.
+    inside = _DECLARATION.sub(b"", content, count=1)
+    return {_name(root): _value(root, None) for root in etree.fromstring(b"<all>" + inside + b"</all>", parser)}
 
 
 def _name(element: etree._Element) -> str:

@@ -83,12 +83,14 @@ class Messages:
             content,
             idempotency_key=_text(request, b"idempotency-key", IDEMPOTENCY_KEY_CHARS_MAX),
             reference=_text(request, b"x-client-reference", REFERENCE_CHARS_MAX),
+            consistency=consistency,
         )
-        await self._dials.confirm(transaction, consistency)
+        confirmed = await self._dials.confirm(transaction, consistency)
         preference = self._patience.preference(request.header(b"prefer"))
-        transaction = await self._patience.until_end(transaction, preference)
-        if transaction.standing.is_final:
-            await self._dials.confirm(transaction, consistency)
+        transaction = await self._patience.until_end(confirmed.transaction, preference)
+        if transaction.version != confirmed.transaction.version:
+            confirmed = await self._dials.confirm(transaction, consistency)
+            transaction = confirmed.transaction
         location = (b"location", f"/v1/transactions/{transaction.id}".encode())
         headers: Headers = (location, *preference.applied)
         if transaction.standing.is_final and _wants_xml(request):
@@ -97,7 +99,7 @@ class Messages:
                 _, answer = await self._workflow.collect(identity.client_id, transaction.id)
                 if answer is not None:
                     return Response(200, (XML, *headers), answer.content)
-        body = as_json(self._views.transaction(transaction))
+        body = as_json(self._views.transaction(transaction, confirmed.distance))
         return Response(200 if transaction.standing.is_final else 202, (JSON, *headers), body)
 
 

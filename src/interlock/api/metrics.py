@@ -7,7 +7,7 @@ told as ever: it is then that somebody looks.
 import asyncio
 import resource
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from ipaddress import ip_address
 from itertools import accumulate
@@ -25,8 +25,10 @@ from interlock.clock import SteadyClock
 from interlock.errors import DependencyError, StoreUnavailable
 from interlock.iso20022.codes import HeldCause, Status
 from interlock.journal import Journal
+from interlock.keeper import Keeper
 from interlock.ports import Open, Store
-from interlock.regions.rules import Post
+from interlock.regions.flows import PeerStatus
+from interlock.regions.rules import CONDITIONS
 from interlock.worker import Deadlines
 from interlock.workflow import Workflow
 
@@ -44,6 +46,19 @@ class _Stored(NamedTuple):
 
     open: Mapping[tuple[Status, HeldCause | None], Open]
     parked_deliveries: int
+
+
+class Regional(NamedTuple):
+    """What is told of other regions, and by whom it is known."""
+
+    #: Of the peers, by number.
+    names: Mapping[int, str]
+    #: How many of them are wanted as guards.
+    guards: int
+    #: What each peer is, as this process sees it.
+    conditions: Callable[[], Mapping[int, str]]
+    #: None in a process that only serves the API.
+    keeper: Keeper | None
 
 
 class Metrics:
@@ -68,6 +83,8 @@ class Metrics:
         self._clock = clock
         self._intake = intake
         self._access = access
+        #: Set where there are other regions.
+        self.regional: Regional | None = None
         #: Requests so far, by method, route and status.
         self.requests: Counter[tuple[str, str, int]] = Counter()
         #: Tokens that were good while the store could be asked, and until when they are; oldest first.
@@ -86,7 +103,8 @@ class Metrics:
         registry = CollectorRegistry()
         connected = stored is not None and self._store.connected
         told = [*self._roles(connected=connected), *self._transactions(), *self._work(), *self._process()]
-        told += self._regions()
+        if self.regional is not None:
+            told += self._regions(self.regional, connected=connected)
         if stored is not None:
             told += self._stored(stored)
         registry.register(_Gathered(told))
@@ -123,6 +141,8 @@ class Metrics:
         leader = GaugeMetricFamily("interlock_leader", "Whether this process does a job for all.", labels=("job",))
         # Who is cut off may not have noticed yet that it leads no more.
         leader.add_metric(("deadlines",), connected and self._deadlines.leads)
+        if self.regional is not None and self.regional.keeper is not None:
+            leader.add_metric(("regions",), connected and self.regional.keeper.leads)
         yield leader
 
     def _stored(self, stored: _Stored) -> Iterator[Metric]:
@@ -189,11 +209,13 @@ class Metrics:
         yield GaugeMetricFamily("interlock_requests_now", "Requests being worked on.", value=self._intake.requests)
         yield GaugeMetricFamily("interlock_request_bytes_now", "Bytes of their bodies.", value=self._intake.bytes)
 
-    def _regions(self) -> Iterator[Metric]:
-        post = self._store.post
-        if post == Post() and not self._acks.confirmed:
-            return  # there are no others
+    def _regions(self, regional: "Regional", *, connected: bool) -> Iterator[Metric]:
+        """What every process of a region tells of it, and what the one tells that keeps it."""
+        post, names = self._store.post, regional.names
         yield GaugeMetricFamily("interlock_region_epoch", "Epoch of this region.", value=post.epoch)
+        yield GaugeMetricFamily(
+            "interlock_region_generation", "Last takeover that this region goes by.", value=post.generation
+        )
         yield GaugeMetricFamily(
             "interlock_region_fenced", "Whether another region has taken this one over.", value=post.fenced
         )
@@ -201,13 +223,83 @@ class Metrics:
             "interlock_region_guards", "Peers whose word each end waits for.", value=len(post.guards)
         )
         yield GaugeMetricFamily(
+            "interlock_region_guards_wanted", "Peers that should be among them.", value=regional.guards
+        )
+        yield GaugeMetricFamily(
             "interlock_ends_waiting", "Ends of this process that wait for a peer's word.", value=self._acks.waiting
         )
-        lag = GaugeMetricFamily("interlock_peer_lag_seconds", "Age of what a peer has not yet.", labels=("region",))
+        lag = GaugeMetricFamily("interlock_peer_lag_seconds", "Age of what a peer has not yet.", labels=("peer",))
         for region, confirmed in self._acks.confirmed.items():
             if confirmed.until is not None:
-                lag.add_metric((str(region),), max(0.0, (self._clock() - confirmed.until).total_seconds()))
+                behind = (self._clock() - confirmed.until).total_seconds()
+                lag.add_metric((names.get(region, str(region)),), max(0.0, behind))
         yield lag
+        state = GaugeMetricFamily("interlock_peer_state", "Whether a peer is so.", labels=("peer", "state"))
+        over = GaugeMetricFamily(
+            "interlock_peer_taken_over", "Whether this region has taken a peer over that is not back.", labels=("peer",)
+        )
+        for region, condition in regional.conditions().items():
+            for one in CONDITIONS:
+                state.add_metric((names[region], one), one == condition)
+            over.add_metric((names[region],), region in self._workflow.taken)
+        yield from (state, over)
+        if regional.keeper is not None:
+            yield from self._kept(regional.keeper, names, leads=connected and regional.keeper.leads)
+
+    def _kept(self, keeper: Keeper, names: Mapping[int, str], *, leads: bool) -> Iterator[Metric]:
+        tally = keeper.tally
+        yield CounterMetricFamily("interlock_takeovers", "Takeovers begun by this process.", value=tally.takeovers)
+        yield CounterMetricFamily(
+            "interlock_takeover_transactions", "Transactions decided in takeovers.", value=tally.decided
+        )
+        yield CounterMetricFamily("interlock_guards_dropped", "Guards dropped by this process.", value=tally.dropped)
+        yield CounterMetricFamily("interlock_guards_admitted", "Guards taken in.", value=tally.admitted)
+        if not leads:
+            return
+        yield GaugeMetricFamily("interlock_witness_connected", "Whether the witness answers.", value=tally.witness)
+        if tally.witness:
+            yield GaugeMetricFamily(
+                "interlock_witness_generation", "Last takeover that the witness knows of.", value=tally.generation
+            )
+            yield GaugeMetricFamily(
+                "interlock_witness_own_generation", "Last takeover of this region there.", value=tally.own_generation
+            )
+        yield GaugeMetricFamily(
+            "interlock_ended_twice",
+            "Transactions of this region that another one's end contradicts.",
+            value=tally.ended_twice,
+        )
+        yield from self._flows(tally.flows, names)
+
+    def _flows(self, flows: Mapping[int, PeerStatus], names: Mapping[int, str]) -> Iterator[Metric]:
+        lag = GaugeMetricFamily(
+            "interlock_peer_lag_bytes", "Bytes of our log that a peer has not yet.", labels=("peer",)
+        )
+        safe = GaugeMetricFamily(
+            "interlock_slot_safe_bytes", "Bytes that may be written before a peer's slot is lost.", labels=("peer",)
+        )
+        lost = GaugeMetricFamily(
+            "interlock_slot_lost", "Whether a peer has no slot to go on from where it was.", labels=("peer",)
+        )
+        applied = GaugeMetricFamily(
+            "interlock_peer_applied", "Whether what comes from a peer is taken in.", labels=("peer",)
+        )
+        failures = CounterMetricFamily(
+            "interlock_peer_apply_failures", "How often that has failed, as the database counts.", labels=("peer",)
+        )
+        for region, (_, inbound, outbound) in flows.items():
+            if region not in names:
+                continue  # it was taken out of the configuration
+            label = (names[region],)
+            lost.add_metric(label, not outbound.slot or outbound.wal_status == "lost")
+            if outbound.lag_bytes is not None:
+                lag.add_metric(label, outbound.lag_bytes)
+            if outbound.safe_wal_size is not None:
+                safe.add_metric(label, max(0, outbound.safe_wal_size))
+            if region not in self._workflow.taken:  # else it is cut off on purpose
+                applied.add_metric(label, inbound.flows)
+            failures.add_metric(label, inbound.apply_errors + inbound.sync_errors)
+        yield from (lag, safe, lost, applied, failures)
 
     def _process(self) -> Iterator[Metric]:
         used = resource.getrusage(resource.RUSAGE_SELF)

@@ -4,7 +4,7 @@ Bodies and statuses are the sample's to the letter, except where it was wrong; d
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
 from uuid import UUID
 
@@ -12,14 +12,13 @@ import msgspec
 import uuid_utils
 
 from interlock.api.access import Access
-from interlock.api.dials import Dials
+from interlock.api.dials import Confirmed, Dials
 from interlock.api.documents import as_object
 from interlock.api.exchange import JSON, XML, Intake, Request, Response, refuse_unless_message
 from interlock.api.health import Health
 from interlock.api.problems import InvalidRequest, extra_headers, kind_of
 from interlock.auth import Scope
 from interlock.errors import Forbidden, InterlockError, RequestError, Unauthorised, UnknownTransaction
-from interlock.transaction import Transaction
 from interlock.workflow import Workflow
 
 PATHS = frozenset({"/", "/uuid", "/inbox", "/outbox"})
@@ -55,6 +54,9 @@ class Reference:
         dials: Dials,
     ) -> None:
         """endpoint: host name of this region. doubly_encoded: answers as the sample's JSON string of JSON."""
+        #: Names and host names of the other regions that are healthy; None: there are no others.
+        self.others: Callable[[], Iterable[tuple[str, str]]] | None = None
+        self._region, self._endpoint = region, endpoint
         self._workflow = workflow
         self._access = access
         self._intake = intake
@@ -74,22 +76,25 @@ class Reference:
         """Give an id."""
         identity = await self._access.require(request, Scope.READ, Scope.WRITE)
         announced, consistency = request.header(b"x-message-type"), self._dials.asked(request)
-        transaction = await self._workflow.issue(identity.client_id, announced=_announced(announced))
-        await self._dials.confirm(transaction, consistency)
+        transaction = await self._workflow.issue(
+            identity.client_id, announced=_announced(announced), consistency=consistency
+        )
+        confirmed = await self._dials.confirm(transaction, consistency)
         body = b'{"message": "transaction initialized successfully", %s, "transaction_id": "%s", %s, %s%s}' % (
             self._stamp(request),
             str(transaction.id).encode(),
             self._place,
-            self._replicated(transaction),
+            self._replicated(confirmed),
             _duration(request),
         )
         return self._json(request, 200, body)
 
-    def _replicated(self, transaction: Transaction) -> bytes:
+    def _replicated(self, confirmed: Confirmed) -> bytes:
         """Whether the other region has the id already; nothing is said where there is no other."""
         if not self._dials.regional:
             return b""
-        return b'"dynamodb_replicated": "%s", ' % str(self._dials.distance(transaction).replicated).encode()
+        distance = confirmed.distance or self._dials.distance(confirmed.transaction)
+        return b'"dynamodb_replicated": "%s", ' % str(distance.replicated).encode()
 
     # -- POST /inbox --
 
@@ -99,7 +104,7 @@ class Reference:
         content, consistency = await self._intake.read(request), self._dials.asked(request)
         refuse_unless_message(content)
         transaction_id = _transaction_id(request)
-        transaction = await self._workflow.receive(identity.client_id, transaction_id, content)
+        transaction = await self._workflow.receive(identity.client_id, transaction_id, content, consistency=consistency)
         await self._dials.confirm(transaction, consistency)
         return self._json(request, 200, self._inbox_body(request, b"transaction received successfully"))
 
@@ -165,15 +170,24 @@ class Reference:
         if b"x-dynamodb-skip" not in headers:
             count = await self._count(request, given) if given and fault is None else 0
             counts.append(b'"dynamodb_count": "%d", ' % count)
-        body = b'{"message": "%s", %s, "transaction_id": %s, %s, %s%s}' % (
+        body = b'{"message": "%s", %s, "transaction_id": %s, %s, %s%s%s}' % (
             b"execution successful" if fault is None else b"execution failed",
             self._stamp(request),
             _encode(given or str(uuid_utils.uuid4())),
             self._place,
             b"".join(counts),
+            self._healthy(own=fault is None),
             _duration(request),
         )
         return self._json(request, 200 if fault is None else 500, body)
+
+    def _healthy(self, *, own: bool) -> bytes:
+        """The regions that can be called, this one first; nothing is said where there is no other."""
+        if self.others is None:
+            return b""
+        named = [(self._region, self._endpoint)] if own else []
+        listed = [{"region_id": region, "api_endpoint": endpoint} for region, endpoint in (*named, *self.others())]
+        return b'"healthy_regions": %s, ' % _encode(listed)
 
     async def _count(self, request: Request, transaction_id: str) -> int:
         """How many statuses the caller's own transaction has had; with a status named, 1 if that is one of them."""

@@ -1,5 +1,6 @@
 """v1: the regions, and how they are seen from here."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 from fastapi import APIRouter
@@ -35,6 +36,7 @@ class RegionsView(View):
     epoch: int
     fenced: bool
     ends_waiting: int = Field(description="Ends that this process has intended and that no guard has confirmed yet.")
+    healthy: tuple[str, ...] = Field(description="Endpoints of the regions that can be called, this one first.")
     regions: tuple[RegionView, ...]
 
 
@@ -44,6 +46,14 @@ _WHY = {
     "fenced": "this region has taken it over",
     "rejoining": "it is back, and takes in what was decided for it",
 }
+
+
+def healthy(interlock: Interlock, peers: Peers) -> Iterator[tuple[str, str]]:
+    """Names of the other regions that can be called, with their host names."""
+    conditions = peers.conditions(interlock.workflow.taken)
+    for name, peer in interlock.config.regions.items():
+        if conditions[peer.number] == "healthy":
+            yield name, peer.endpoint.partition("://")[2]
 
 
 def view_of(interlock: Interlock, peers: Peers, endpoint: str) -> RegionsView:
@@ -61,7 +71,7 @@ def view_of(interlock: Interlock, peers: Peers, endpoint: str) -> RegionsView:
         guards=False,
         has_ours_until=None,
     )
-    others = (
+    others = [
         RegionView.model_validate(
             {
                 "region": name,
@@ -75,13 +85,15 @@ def view_of(interlock: Interlock, peers: Peers, endpoint: str) -> RegionsView:
             }
         )
         for name, peer in config.regions.items()
-    )
+    ]
+    regions = (own, *others)
     return RegionsView(
         region=config.region,
         epoch=post.epoch,
         fenced=post.fenced,
         ends_waiting=interlock.acks.waiting,
-        regions=(own, *others),
+        healthy=tuple(region.endpoint for region in regions if region.state == "healthy"),
+        regions=regions,
     )
 
 

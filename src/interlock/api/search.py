@@ -51,6 +51,9 @@ class Filter(Names):
 
     status: Annotated[tuple[Status, ...], Field(description="Any of these; may be given again.")] = ()
     held: Annotated[HeldCause | None, Field(description="PDNG for this cause.")] = None
+    flagged: Annotated[bool, Field(description="Only those that something late or contradictory was recorded of.")] = (
+        False
+    )
     limit: Annotated[int, Field(ge=1, le=500, description="Most transactions in a page.")] = 50
 
 
@@ -62,6 +65,7 @@ async def find(
     statuses: frozenset[Status],
     held: HeldCause | None,
     limit: int,
+    flagged: bool = False,
 ) -> Page:
     """A page of what the caller may see, newest first; it can be shorter than the limit and not be the last.
 
@@ -76,6 +80,7 @@ async def find(
             client=names.client or client,
             statuses=statuses,
             cause=held,
+            flagged=flagged,
             key=keys[0] if keys else None,
             since=_within_reach(names.since),
             until=_within_reach(names.until),

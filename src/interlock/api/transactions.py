@@ -126,8 +126,9 @@ def _reading(routes: APIRouter, interlock: Interlock, access: Access, patience: 
     ) -> TransactionPageView:
         """Find transactions, newest first."""
         page = await find(
-            workflow, identity, chosen, statuses=frozenset(chosen.status), held=chosen.held, limit=chosen.limit
-        )
+            workflow, identity, chosen,
+            statuses=frozenset(chosen.status), held=chosen.held, flagged=chosen.flagged, limit=chosen.limit,
+        )  # fmt: skip
         shown = tuple(views.transaction(found) for found in page.transactions)
         return TransactionPageView.model_construct(transactions=shown, next=cursor(page.next))
 
@@ -242,11 +243,18 @@ def _asking(routes: APIRouter, interlock: Interlock, access: Access) -> None:
 
     @routes.get("/definitions", tags=["validation"], dependencies=[anybody], openapi_extra=opened_by(*Scope))
     async def definitions() -> DefinitionsView:
-        """The message definitions that are known here, and what answers each."""
+        """The message definitions that are known here, where their schemas come from, and what answers each."""
         known = await asyncio.to_thread(interlock.catalogue.definitions)
         return DefinitionsView(
             definitions=tuple(
-                DefinitionView(definition=d.name, answer=answers.answer_definition(d.name), source=d.source)
+                DefinitionView(
+                    definition=d.name,
+                    answer=answers.answer_definition(d.name),
+                    source=d.source.value,
+                    origin=d.origin,
+                    profiles=d.profiles,
+                    restricted_by=d.restricted_by,
+                )
                 for d in known
             )
         )

@@ -176,7 +176,14 @@ class DefinitionView(View):
 
     definition: str
     answer: str | None = Field(description="The definition of its answer; null where it is not one that is answered.")
-    source: str = Field(description="Where its schema comes from.")
+    source: str = Field(
+        description="Where its schema comes from: `compiled` or `packaged` (a package), `user` (the operator's folder)."
+    )
+    origin: str = Field(description="The package and its version, or the name of the operator's file.")
+    profiles: tuple[str, ...] = Field(description="The profiles that use it.")
+    restricted_by: tuple[str, ...] = Field(
+        description="Those of them that have a schema of their own for it, which judges after its own."
+    )
 
 
 class DefinitionsView(View):
@@ -284,9 +291,9 @@ class Views:
         self._names = names
         self._distance = distance
 
-    def transaction(self, t: Transaction) -> TransactionView:
-        """A transaction."""
-        return TransactionView.model_construct(**self._fields(t))
+    def transaction(self, t: Transaction, distance: Distance | None = None) -> TransactionView:
+        """A transaction. distance: of it as it is here, where that was waited for."""
+        return TransactionView.model_construct(**self._fields(t, distance))
 
     def detail(
         self, t: Transaction, payments: Sequence[Payment], delivery: DeliveryState | None
@@ -295,10 +302,10 @@ class Views:
         shown = tuple(payment_view(payment) for payment in payments)
         return TransactionDetailView.model_construct(**self._fields(t), payments=shown, delivery=delivery)
 
-    def _fields(self, t: Transaction) -> dict[str, Any]:
+    def _fields(self, t: Transaction, distance: Distance | None = None) -> dict[str, Any]:
         standing = t.standing
         deadline = t.deadline
-        distance = self._distance(t)
+        distance = distance or self._distance(t)
         # Of an end nothing is shown before it is a fact.
         ending = standing.state is State.ENDING
         return {

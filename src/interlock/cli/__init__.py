@@ -14,9 +14,12 @@ from interlock.cli import (
     administration,
     archive,
     benchmark,
+    definitions,
     demonstration,
+    profiles,
     reconcile,
     regions,
+    rules,
     service,
     transactions,
     upkeep,
@@ -86,7 +89,10 @@ app.add_typer(administration.keys, name="keys")
 app.add_typer(upkeep.db, name="db")
 app.add_typer(upkeep.audit, name="audit")
 app.add_typer(archive.archive, name="archive")
+app.add_typer(profiles.profiles, name="profiles")
 app.add_typer(regions.regions, name="regions")
+app.add_typer(definitions.definitions, name="definitions")
+app.add_typer(rules.rules, name="rules")
 
 
 def main() -> None:

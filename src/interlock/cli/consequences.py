@@ -56,7 +56,10 @@ def _unlike(store: Store, dossier: Dossier, names: list[tuple[str, Name]]) -> It
         return
     yield from _unlike_events(transaction, events, told)
     yield from _unlike_attempts(store, transaction, told)
-    inbox, outbox = (next((body for body in bodies if body.kind is kind), None) for kind in BodyKind)
+    inbox = next((body for body in bodies if body.kind is BodyKind.INBOX), None)
+    # Where an intended end was replaced there are the answers of both; the transaction says which one counts.
+    written = [body for body in bodies if body.kind is BodyKind.OUTBOX]
+    outbox = next((body for body in written if body.digest == transaction.answer_digest), next(iter(written), None))
     message = _Message()
     if inbox is not None and not told.limited:
         message = _read(inbox.content, known=told.entered)

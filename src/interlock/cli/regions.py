@@ -23,8 +23,9 @@ from interlock.regions import rules
 if TYPE_CHECKING:
     from interlock.config import Config, PeerConfig
     from interlock.ports import Takeover
+    from interlock.regions.flows import Inbound, Outbound, PeerStatus
     from interlock.regions.rules import Entry, Post
-    from interlock.stores.postgres.replication import Inbound, Outbound, PeerStatus, Replication
+    from interlock.stores.postgres.replication import Replication
     from interlock.stores.postgres.witness import WitnessStore
 
 regions = typer.Typer(help="Connect regions, watch them, take one over that is lost.", no_args_is_help=True)
@@ -163,16 +164,20 @@ def leave(
     """
     with _seat(config) as seat:
         peer = seat.peer(name)
-        if any(over.home == peer.number and over.returned_at is None for over in _own_takeovers(seat)):
+        retired = seat.witness.entry(peer.number)[0].retired
+        open_ = any(over.home == peer.number and over.returned_at is None for over in _own_takeovers(seat))
+        if open_ and not retired:
             raise ConflictError(f"this region has taken {name} over, and goes on with its payments until it is back")
         if dry_run:
             _done([f"{name} would not be followed any more; its rows would stay here"], "", as_json=as_json)
             return
         _sure(f"If {name} is lost from here on, nobody in this region can take its payments over.", yes=yes)
-        _resign(seat, peer)
+        if not retired:
+            _resign(seat, peer)
         gone = seat.replication.unsubscribe(peer)
-        # Its keeper may have taken us in again in between; from now on it cannot.
-        _resign(seat, peer)
+        if not retired:
+            # Its keeper may have taken us in again in between; from now on it cannot.
+            _resign(seat, peer)
     told = [f"{name} is not followed any more"]
     if not gone:
         told.append("its database could not be reached: do this again once it can, or it keeps its log for nobody")
@@ -241,7 +246,8 @@ def status(*, config: ConfigFile = None, as_json: AsJson = False) -> None:
             faults.append("the witness does not know this region: run `interlock regions init`")
         takeovers = seat.replication.takeovers()
         if as_json:
-            emit(_as_json(seat, post, entries, found, takeovers, faults))
+            told = _as_json(seat, post, entries, found, takeovers, faults)
+            emit(told | {"ended_twice": seat.replication.ended_twice()})
         else:
             _show(seat, post, entries, found, takeovers)
             for fault in faults:
@@ -361,8 +367,9 @@ def _as_json(
 def verify(name: SomePeer = None, *, wait: Wait = 60, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Compare what this region and another hold, row by row; servers may run meanwhile.
 
-    Both read all their rows once. What is in an archive at either side is left out. Exit code 1 if a row differs: each
-    is named by its table and key.
+    Both read all their rows once. What is in an archive at either side is left out. Then all transactions here are
+    looked through for ends of two regions that contradict each other. Exit code 1 if a row differs, which is named by
+    its table and key, or a transaction or payment has ended twice.
     """
     from interlock.stores.postgres.comparison import Difference
     from interlock.stores.postgres.comparison import verify as compare
@@ -381,9 +388,14 @@ def verify(name: SomePeer = None, *, wait: Wait = 60, config: ConfigFile = None,
             told[other] = {"rows": compared.rows, "differences": compared.differences}
             if not as_json:
                 say(f"{other}: {compared.rows:,} rows compared, {compared.differences:,} differ")
+        twice = seat.replication.doubles()
     if as_json:
-        emit({"regions": told, "differences": [difference._asdict() for difference in differences]})
-    raise typer.Exit(Exit.FAILED if differences else Exit.OK)
+        incidents = [{"id": str(double.transaction), **double.detail} for double in twice]
+        emit({"regions": told, "differences": [one._asdict() for one in differences], "ended_twice": incidents})
+    else:
+        for double in twice:
+            complain(f"INCIDENT: transaction {double.transaction} has ended twice: {double.note}")
+    raise typer.Exit(Exit.FAILED if differences or twice else Exit.OK)
 
 
 # -- when one is lost -------------------------------------------------------------------------------------------------
@@ -556,7 +568,8 @@ def retire(
         peer = seat.peer(name)
         for _ in range(_TRIES):
             entry, _ = seat.witness.entry(peer.number)
-            if entry.retired:
+            after = rules.retired(entry)
+            if after is None:
                 _done([f"{name} was given up before"], "", as_json=as_json)
                 return
             if entry.taker is None:
@@ -569,7 +582,6 @@ def retire(
                 )
                 return
             _sure(f"{name} can never come back; what only it has is lost.", yes=yes)
-            after = entry._replace(retired=True, version=entry.version + 1)
             if seat.witness.change(peer.number, entry, after):
                 _done([f"{name} is given up for good"], "", as_json=as_json)
                 return

@@ -23,8 +23,8 @@ Note = Annotated[str | None, typer.Option(help="Why, in words; without personal 
 By = Annotated[str | None, typer.Option(help="The person or application that decides.", show_default=False)]
 #: What `--filter` takes: the names that the client's `find` has, but for its paging.
 FILTERS = (
-    "status", "held", "uetr", "message_id", "end_to_end_id", "transaction_reference", "reference", "client", "since",
-    "until",
+    "status", "held", "flagged", "uetr", "message_id", "end_to_end_id", "transaction_reference", "reference", "client",
+    "since", "until",
 )  # fmt: skip
 _REDRIVES_AT_ONCE = 100
 Filters = Annotated[

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from interlock.ports import Store
     from interlock.stores.postgres.connections import Connection
 
-db = typer.Typer(help="The store: check, info, migrate; backup and restore of its file.", no_args_is_help=True)
+db = typer.Typer(help="The store: check, info, migrate; backup and restore.", no_args_is_help=True)
 audit = typer.Typer(help="History: verify it, and note where it ends.", no_args_is_help=True)
 
 #: What SQLite keeps beside its file.

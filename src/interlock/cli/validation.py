@@ -1,11 +1,14 @@
 """`interlock validate`: what is wrong with message files. Needs neither server nor configuration nor data folder."""
 
+import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,82 +17,120 @@ from interlock.cli.options import AsJson
 from interlock.cli.printing import complain, console, emit
 
 if TYPE_CHECKING:
-    from interlock.iso20022.findings import Finding
-    from interlock.stages.facts import Inspection
+    from collections.abc import Callable
+
+    from interlock.cli.verdicts import Place, Verdict
 
 _VERDICT = {True: ("valid", "green"), False: ("invalid", "red"), None: ("unknown", "yellow")}
 _WEIGHT = {"error": "red", "warning": "yellow"}
+#: So many files are worth a line that counts them, at a terminal.
+_WORTH_PROGRESS = 50
 
 
-def validate(
-    files: Annotated[list[str], typer.Argument(help="Messages; - is the standard input.", show_default=False)],
+def validate(  # noqa: PLR0913 - an option each
+    files: Annotated[
+        list[str],
+        typer.Argument(help="Messages, or folders of *.xml; - is the standard input.", show_default=False),
+    ],
     *,
     as_json: AsJson = False,
+    sarif: Annotated[
+        Path | None, typer.Option(help="Write the findings as SARIF 2.1.0 to this file too.", show_default=False)
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(help="Write the verdicts as JUnit XML to this file too.", show_default=False)
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing of what is valid.")] = False,
     schema_only: Annotated[bool, typer.Option("--schema-only", help="Leave business rules out.")] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Market practice to judge by; else the message's header says.", show_default=False),
+    ] = None,
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="Mend namespaces that were declared and not used; told as warnings.")
+    ] = False,
+    on: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="The day to judge by, instead of today.", show_default=False),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; else one a core.", show_default=False)] = None,
     schemas: Annotated[
         Path | None,
         typer.Option(envvar="INTERLOCK_SCHEMAS", help="Folder of your own XSDs, which come first.", show_default=False),
     ] = None,
+    profiles: Annotated[
+        Path | None,
+        typer.Option(envvar="INTERLOCK_PROFILES", help="Folder of your own profiles.", show_default=False),
+    ] = None,
 ) -> None:
-    """Check messages: XML, schema, business rules. No server is needed.
+    """Check messages: XML, schema, business rules, market practice. No server is needed.
 
     Exit code 0 only if every message is valid; 2 if one is not, cannot be read, or has no schema here, so that its
     `valid` is null.
     """
-    look = _inspector(schemas, schema_only=schema_only)
-    valid = True
-    for file, content in _contents(files):
-        if isinstance(content, OSError):
-            valid = False
-            _unreadable(file, content, as_json=as_json)
-            continue
-        inspection = look(content)
-        valid = valid and inspection.valid is True
-        if as_json:
-            emit(_as_json(file, inspection))
-        else:
-            _show(file, content, inspection)
-    raise typer.Exit(Exit.OK if valid else Exit.INVALID)
+    from interlock.cli.verdicts import Settings, cores, files_of, judge_all
+
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    settings = Settings(
+        today=_today() if on is None else on.date(), cache=base / "interlock" / "schemas", schema_only=schema_only,
+        lenient=lenient, profile=profile, schemas=schemas, profiles=profiles,
+    )  # fmt: skip
+    listed = files_of(files)
+    if not listed:
+        complain("there is no .xml file in there")
+        raise typer.Exit(Exit.INVALID)
+    counted: Counter[bool | None] = Counter()
+    kept: list[Verdict] = []
+    with _progress(len(listed)) as step:
+        for verdict in judge_all(listed, settings, jobs=jobs or cores()):
+            counted[verdict.valid] += 1
+            if sarif is not None or junit is not None:
+                kept.append(verdict)
+            if as_json:
+                emit(_as_json(verdict))
+                if verdict.unreadable is not None:
+                    complain(f"{verdict.file} {verdict.unreadable}")
+            elif not (quiet and verdict.valid):
+                _show(verdict)
+            step()
+    _report(kept, sarif, junit)
+    if len(listed) > 1 and not as_json:
+        _sum_up(counted)
+    raise typer.Exit(Exit.OK if counted.total() == counted[True] else Exit.INVALID)
 
 
-class _inspector:  # noqa: N801 - used as a function
-    """Looks at messages with the schemas of this user, which are compiled when first needed."""
-
-    def __init__(self, schemas: Path | None, *, schema_only: bool) -> None:
-        from interlock.iso20022.schemas import Catalogue
-
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self._catalogue = Catalogue(cache=base / "interlock" / "schemas", user=schemas)
-        self._schema_only = schema_only
-
-    def __call__(self, content: bytes) -> "Inspection":
-        """All that can be said of these bytes."""
-        from interlock.inspection import inspect
-        from interlock.iso20022.envelopes import Limits
-
-        today = datetime.now(UTC).date()  # noqa: TID251 - a command's own clock
-        return inspect(content, self._catalogue, limits=Limits(), today=today, schema_only=self._schema_only)
+def _today() -> date:
+    return datetime.now(UTC).date()  # noqa: TID251 - a command's own clock
 
 
-def _contents(files: list[str]) -> Iterator[tuple[str, bytes | OSError]]:
-    for file in files:
-        try:
-            yield file, sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        except OSError as exc:
-            yield file, exc
+@contextmanager
+def _progress(count: int) -> "Iterator[Callable[[], None]]":
+    """Counts files at a terminal, where there are many, beside what is printed."""
+    if count < _WORTH_PROGRESS or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=count)
+        yield lambda: bar.advance(task)
 
 
-def _unreadable(file: str, exc: OSError, *, as_json: bool) -> None:
-    """A line for the file all the same: whoever counts lines must not take the next one's verdict for this one's."""
-    text = f"cannot be read: {exc.strerror or exc}"
-    complain(f"{file} {text}")
-    if as_json:
-        # TD02 is ISO's FileNonReadable.
-        finding = {"severity": "error", "rule": "file.unreadable", "reason": "TD02", "xpath": "", "line": None}
-        emit({"file": file, "valid": None, "definitions": [], "findings": [{**finding, "text": text}]})
+def _report(verdicts: "list[Verdict]", sarif: Path | None, junit: Path | None) -> None:
+    from interlock.cli import reports
+
+    try:
+        if sarif is not None:
+            sarif.write_text(json.dumps(reports.sarif(verdicts), ensure_ascii=False, indent=2) + "\n", "utf-8")
+        if junit is not None:
+            junit.write_bytes(reports.junit(verdicts))
+    except OSError as exc:
+        complain(f"the report cannot be written: {exc.filename}: {exc.strerror or exc}")
+        raise typer.Exit(Exit.INVALID) from exc
 
 
-def _as_json(file: str, inspection: "Inspection") -> dict[str, object]:
+def _as_json(verdict: "Verdict") -> dict[str, Any]:
     findings = [
         {
             "severity": finding.severity.value,
@@ -98,35 +139,41 @@ def _as_json(file: str, inspection: "Inspection") -> dict[str, object]:
             "xpath": finding.xpath,
             "line": finding.line,
             "text": finding.text,
+            "payment": finding.payment,
         }
-        for finding in inspection.findings
+        for finding in (place.finding for place in verdict.places)
     ]
-    definitions = list(inspection.definitions)
-    return {"file": file, "valid": inspection.valid, "definitions": definitions, "findings": findings}
+    return {
+        "file": verdict.file, "valid": verdict.valid, "definitions": list(verdict.definitions), "findings": findings,
+    }  # fmt: skip
 
 
-def _show(file: str, content: bytes, inspection: "Inspection") -> None:
-    from interlock.cli.excerpts import places
-
+def _show(verdict: "Verdict") -> None:
+    if verdict.unreadable is not None:
+        complain(f"{verdict.file} {verdict.unreadable}")
+        return
     out = console()
-    word, style = _VERDICT[inspection.valid]
+    word, style = _VERDICT[verdict.valid]
     out.print(word, style=style, end="  ")
-    out.print(file, " ".join(inspection.definitions), sep="  ")
-    offsets = places(content, {finding.xpath for finding in inspection.findings if not finding.rule.startswith("xml.")})
-    for finding in inspection.findings:
-        _show_finding(content, finding, offsets.get(finding.xpath))
+    out.print(verdict.file, " ".join(verdict.definitions), sep="  ")
+    for place in verdict.places:
+        _show_place(place)
 
 
-def _show_finding(content: bytes, finding: "Finding", offset: int | None) -> None:
-    from interlock.cli.excerpts import excerpt
-
-    out = console()
+def _show_place(place: "Place") -> None:
+    out, finding = console(), place.finding
     out.print(f"  {finding.severity.value}", style=_WEIGHT[finding.severity], end=" ")
     out.print(f"{finding.rule} ({finding.reason}): {finding.text}")
-    piece = excerpt(content, finding, offset)
+    piece = place.excerpt
     if piece is not None:
         number = f"{piece.line:>6}"
         out.print(f"{number} | {piece.text}")
         out.print(f"{' ' * len(number)} | {' ' * piece.indent}{'^' * piece.length}", style="red")
     if finding.xpath not in ("", "/"):
         out.print(f"         at {finding.xpath}", style="dim")
+
+
+def _sum_up(counted: "Counter[bool | None]") -> None:
+    out = console()
+    parts = [f"{counted[valid]} {word}" for valid, (word, _) in _VERDICT.items() if counted[valid]]
+    out.print(f"{counted.total()} files: {', '.join(parts)}", style="bold")

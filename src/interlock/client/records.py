@@ -210,6 +210,8 @@ class Filter(TypedDict, total=False):
 
     status: Status | str | Iterable[Status | str]
     held: HeldCause | str | None
+    #: Only those that something late or contradictory was recorded of.
+    flagged: bool
     uetr: str | None
     message_id: str | None
     end_to_end_id: str | None

@@ -13,7 +13,9 @@ from typing import Any, Final, NamedTuple, cast
 
 from lxml import etree
 
+from interlock.iso20022 import wrappers
 from interlock.iso20022.findings import Finding, Severity
+from interlock.iso20022.original import EnvelopeKind, Transport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +40,13 @@ class Envelope:
     definition: str | None
     findings: tuple[Finding, ...] = field(default=())
     wrapper_namespace: str | None = None
-    #: True where AppHdr and Document are children of the outermost element, not deeper.
-    wrapper_is_flat: bool = False
+    #: What an answer in the same kind of envelope needs to know; None for a Document and nothing else.
+    transport: Transport | None = None
+
+    @property
+    def kind(self) -> EnvelopeKind:
+        """What header and document came wrapped in."""
+        return EnvelopeKind.BARE if self.transport is None else self.transport.kind
 
 
 #: Comments and processing instructions are dropped while parsing, so that text around them is one text: what a rule
@@ -95,7 +102,10 @@ def read(
     try:
         root = etree.fromstring(body, parser or _PARSER)
     except etree.XMLSyntaxError as exc:
-        return _nothing(_syntax_finding(exc))
+        siblings = _siblings(body, exc, parser or _PARSER)
+        if siblings is None:
+            return _nothing(_syntax_finding(exc))
+        root = siblings
     except (ValueError, LookupError):  # an encoding that lxml refuses before it parses
         return _nothing(_finding("xml.malformed", "The encoding of the XML is not supported; use UTF-8."))
     refused = _refuse_parsed(root, body, limits)
@@ -105,6 +115,35 @@ def read(
 
 
 _LIMITS: Final = Limits()
+
+#: What is put around header and document that came with nothing around them; no path shows it.
+_SIBLINGS: Final = "{urn:interlock:siblings}siblings"
+_BEFORE: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml\s[^>]{0,200}\?>)?")
+
+
+def _siblings(body: bytes, exc: etree.XMLSyntaxError, parser: etree.XMLParser) -> etree._Element | None:
+    """AppHdr and Document that stand side by side without an outermost element, put into one; None for all else.
+
+    Such a body is two XML documents in one, but it is what some gateways hand on.
+    """
+    if _error_name(exc) != "document end" or not _PLAIN.match(body):
+        return None
+    match = _BEFORE.match(body)
+    start = match.end() if match else 0
+    pieces = (body[:start], b'<i:siblings xmlns:i="urn:interlock:siblings">', body[start:], b"</i:siblings>")
+    try:
+        root = etree.fromstring(b"".join(pieces), parser)
+    except (etree.XMLSyntaxError, ValueError, LookupError):
+        return None
+    texts = (root.text, *(child.tail for child in root))
+    names = sorted(local_name(child) for child in root)
+    return root if names == ["AppHdr", "Document"] and not any(text and text.strip() for text in texts) else None
+
+
+def _error_name(exc: etree.XMLSyntaxError) -> str:
+    """What libxml2 calls the fault, for instance ERR_TAG_NAME_MISMATCH, in words."""
+    entry = cast("Any", exc.error_log).last_error
+    return "syntax" if entry is None else str(entry.type_name.removeprefix("ERR_").replace("_", " ").lower())
 
 
 def _refuse_unparsed(body: bytes, limits: Limits) -> Finding | None:
@@ -197,9 +236,7 @@ def _syntax_finding(exc: etree.XMLSyntaxError) -> Finding:
     Its message is not used: it can repeat what stands at that place, which may be personal data.
     """
     line, column = exc.position
-    # libxml2 names what it found, for instance ERR_TAG_NAME_MISMATCH.
-    entry = cast("Any", exc.error_log).last_error
-    name = "syntax" if entry is None else entry.type_name.removeprefix("ERR_").replace("_", " ").lower()
+    name = _error_name(exc)
     text = f"The XML is not well-formed ({name}) at line {line}, column {column}."
     if name == "document end":
         text += " There must be one outermost element: wrap AppHdr and Document into one."
@@ -221,12 +258,15 @@ class _Part(NamedTuple):
     definition: str | None
 
 
+#: What is remembered must not be as long as a sender likes.
+_TAG_MAX: Final = 100
+
+
 def _kind(tag: str) -> tuple[bool, str | None] | None:
     """Whether a tag, `{namespace}name`, is that of a header, and its definition; None for other elements."""
     if not tag.endswith(("Document", "AppHdr")):
         return None
-    # What is remembered must not be as long as a sender likes.
-    return _named(tag) if len(tag) <= 100 else _named.__wrapped__(tag)
+    return _named(tag) if len(tag) <= _TAG_MAX else _named.__wrapped__(tag)
 
 
 @lru_cache(maxsize=1024)
@@ -246,7 +286,11 @@ def _open(root: etree._Element, *, lenient: bool) -> Envelope:
     """The envelope around what is inside."""
     kind = _kind(root.tag)
     if kind is not None and not kind[0] and kind[1] is not None:
-        return Envelope(wrapper=None, header=None, document=root, header_definition=None, definition=kind[1])
+        bare: list[Finding] = []
+        _judge_content(_Part(root, *kind), bare, lenient=lenient)
+        return Envelope(
+            wrapper=None, header=None, document=root, header_definition=None, definition=kind[1], findings=tuple(bare)
+        )
     findings: list[Finding] = []
     parts = _parts(root)
     headers = _of_kind(parts, findings, is_header=True, lenient=lenient)
@@ -255,13 +299,29 @@ def _open(root: etree._Element, *, lenient: bool) -> Envelope:
     header = headers[0] if headers else None
     # Of two documents neither is *the* message: an answer to one would speak for the other.
     document = documents[0] if len(documents) == 1 else None
-    shown = [part.element for part in (header, document) if part is not None]
-    is_wrapped = bool(shown) and root not in shown
-    namespace, _, name = root.tag.rpartition("}")
+    shown = [part for part in (header, document) if part is not None]
+    for part in shown:
+        _judge_content(part, findings, lenient=lenient)
+    is_wrapped = bool(shown) and all(part.element is not root for part in shown)
+    name, namespace = None, None
+    transport: Transport | None = None
+    if root.tag == _SIBLINGS:
+        findings.append(_siblings_finding())
+        transport = Transport(kind=EnvelopeKind.SIBLINGS)
+    elif is_wrapped:
+        namespace, _, name = root.tag.rpartition("}")
+        # The usual wrapper holds both and nothing else.
+        if len(root) == len(parts) and all(part.element.getparent() is root for part in parts):
+            transport = wrappers.flat(root.tag) if len(root.tag) <= _TAG_MAX else None
+        if transport is None:
+            if len(parts) <= _PARTS_LOOKED_AROUND:
+                _judge_strangers(root, parts, findings)
+            parts_shown = (header.element if header else None, document.element if document else None)
+            transport = wrappers.transport(root, *parts_shown)
     return Envelope(
-        wrapper=name if is_wrapped else None,
-        wrapper_namespace=namespace[1:] or None if is_wrapped else None,
-        wrapper_is_flat=is_wrapped and all(element.getparent() is root for element in shown),
+        wrapper=name,
+        wrapper_namespace=namespace[1:] or None if namespace else None,
+        transport=transport,
         header=header.element if header else None,
         document=document.element if document else None,
         header_definition=header.definition if header else None,
@@ -290,7 +350,7 @@ def _of_kind(parts: list[_Part], findings: list[Finding], *, is_header: bool, le
     good = [part for part in named if part.definition is not None]
     if good:
         return good
-    for stranger in named:
+    for stranger in named[:_STRANGERS_MAX]:
         namespace = _unused_namespace(stranger)
         mended = lenient and namespace is not None and "}" not in stranger.element.tag
         findings.append(_namespace_finding(stranger, namespace, Severity.WARNING if mended else Severity.ERROR))
@@ -333,11 +393,15 @@ def _printable(prefix: str) -> str:
 
 def _moved(part: _Part, namespace: tuple[str, str]) -> _Part:
     """The same elements, in the namespace that their sender meant; lines stay."""
-    uri = part.element.nsmap[namespace[0]]
-    for element in part.element.iter():
+    _move(part.element, part.element.nsmap[namespace[0]])
+    return _Part(part.element, part.is_header, namespace[1])
+
+
+def _move(part: etree._Element, uri: str) -> None:
+    """Put all elements that are in no namespace into this one."""
+    for element in part.iter():
         if "}" not in element.tag:
             element.tag = f"{{{uri}}}{element.tag}"
-    return _Part(part.element, part.is_header, namespace[1])
 
 
 def _judge_number(headers: list[_Part], documents: list[_Part], findings: list[Finding]) -> None:
@@ -354,6 +418,58 @@ def _judge_number(headers: list[_Part], documents: list[_Part], findings: list[F
         findings.append(_finding("envelope.no_document", text))
 
 
+def _judge_content(part: _Part, findings: list[Finding], *, lenient: bool) -> None:
+    """The first element in a header or document is in its namespace too, not only the outermost."""
+    content = next(iter(part.element), None)
+    namespace = part.element.tag.rpartition("}")[0]
+    if content is None or content.tag.startswith(f"{namespace}}}"):
+        return
+    is_bare = "}" not in content.tag
+    mended = lenient and is_bare
+    outer, inner = local_name(part.element), "its content" if len(content.tag) > 100 else local_name(content)
+    text = (
+        f"{outer} is in the namespace of {part.definition}, but {inner} is in "
+        f"{'none' if is_bare else 'another'}: a prefix holds for one element only. Write it on every element, or "
+        f"declare the namespace on {outer} as the default, xmlns=."
+    )
+    severity = Severity.WARNING if mended else Severity.ERROR
+    place = path_of(content)
+    findings.append(_finding("envelope.namespace", text, xpath=place, line=line_of(content), severity=severity))
+    if mended:
+        _move(part.element, namespace[1:])
+
+
+#: Beyond one header and one document it is wrong for that reason, whatever else stands there.
+_PARTS_LOOKED_AROUND: Final = 2
+#: How many strangers in a wrapper are told one by one.
+_STRANGERS_MAX: Final = 20
+
+
+def _judge_strangers(root: etree._Element, parts: list[_Part], findings: list[Finding]) -> None:
+    """Whatever stands in a wrapper and is not known there is said, since nothing here looks at it."""
+    count = 0
+    for stranger in wrappers.strangers(root, [part.element for part in parts]):
+        count += 1
+        if count <= _STRANGERS_MAX:
+            text = (
+                "This element beside AppHdr and Document is not known here: it is kept with the message, but nothing "
+                "reads it. Put what matters into the message itself."
+            )
+            place, line = path_of(stranger), line_of(stranger)
+            findings.append(_finding("envelope.unknown", text, xpath=place, line=line, severity=Severity.WARNING))
+    if count > _STRANGERS_MAX:
+        text = f"There are {count - _STRANGERS_MAX} further unknown elements beside AppHdr and Document."
+        findings.append(_finding("envelope.unknown", text, xpath=path_of(root), severity=Severity.WARNING))
+
+
+def _siblings_finding() -> Finding:
+    text = (
+        "AppHdr and Document stand side by side with nothing around them, which is no well-formed XML. They are read "
+        "all the same, and answered alike; better wrap both into one outermost element."
+    )
+    return _finding("xml.siblings", text, severity=Severity.WARNING)
+
+
 def line_of(element: etree._Element) -> int | None:
     """Line in the bytes received, from 1."""
     return cast("int | None", element.sourceline)  # the stubs give it no type
@@ -363,7 +479,7 @@ def path_of(element: etree._Element) -> str:
     """Path from the root of the bytes received, in local names, as findings give it."""
     names = [local_name(element)]
     above = element.getparent()
-    while above is not None:
+    while above is not None and above.tag != _SIBLINGS:
         names.append(local_name(above))
         above = above.getparent()
     names.append("")
@@ -389,7 +505,7 @@ def _with_line(envelope: Envelope, finding: Finding) -> Finding:
     if anchor is None:
         return finding
     element: etree._Element | None = anchor.getroottree().getroot()
-    for step in finding.xpath.split("/")[2:]:
+    for step in finding.xpath.split("/")[1 if anchor.getroottree().getroot().tag == _SIBLINGS else 2 :]:
         child = _child(element, step)
         if child is None:
             break  # The element is missing: the line of what should hold it.

@@ -2,6 +2,7 @@
 
 import re
 from decimal import Decimal
+from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct
@@ -22,6 +23,13 @@ class Agent(Struct, frozen=True, kw_only=True):
     is_organisation: bool = False
 
 
+class Party(Struct, frozen=True, kw_only=True):
+    """Who has assigned a case, or created it: an institution or organisation, or somebody known by name only."""
+
+    agent: Agent | None = None
+    name: str | None = None
+
+
 class Header(Struct, frozen=True, kw_only=True):
     """A business application header (head.001), as read."""
 
@@ -33,6 +41,9 @@ class Header(Struct, frozen=True, kw_only=True):
     #: MsgDefIdr, as written by the sender.
     message_definition: str | None
     business_service: str | None
+    #: MktPrctc: Regy and Id.
+    market_practice_registry: str | None = None
+    market_practice: str | None = None
     #: CreDt, as written.
     created_at: str | None
     possible_duplicate: bool
@@ -88,6 +99,99 @@ class PaymentGroup(Struct, frozen=True, kw_only=True):
     line: int | None
 
 
+class Level(StrEnum):
+    """What a reference is to."""
+
+    #: A whole message.
+    MESSAGE = "message"
+    #: A PmtInf block of a message.
+    BLOCK = "block"
+    #: One payment.
+    PAYMENT = "payment"
+
+
+class Reference(Struct, frozen=True, kw_only=True):
+    """What a request such as a camt.056 or a pacs.028 refers to: one original, by whichever of its names it gives."""
+
+    #: Place in the message, from 1, over all cases.
+    ordinal: int
+    level: Level
+    xpath: str
+    line: int | None
+    #: Local name of its element: TxInf, IntrBk, OrgnlGrpInfAndCxl and so on.
+    element: str = ""
+    #: CxlId, GrpCxlId, PmtCxlId or StsReqId: the request's own name for this.
+    own_id: str | None = None
+    #: Case/Id and Case/Cretr, of the reference itself or else of the request.
+    case_id: str | None = None
+    case_creator: Party | None = None
+    #: OrgnlMsgId and OrgnlMsgNmId, its own or those of what it stands under.
+    message_id: str | None = None
+    definition: str | None = None
+    created_at: str | None = None
+    payment_information_id: str | None = None
+    instruction_id: str | None = None
+    end_to_end_id: str | None = None
+    transaction_id: str | None = None
+    uetr: str | None = None
+    amount: str | None = None
+    currency: str | None = None
+    settlement_date: str | None = None
+    #: Rsn/Cd, as written.
+    reason: str | None = None
+    #: Rsn/Prtry, where there is no code.
+    proprietary_reason: str | None = None
+    #: GrpCxl or PmtInfCxl: it means everything in the message or block.
+    whole: bool = False
+
+
+class Investigation(Struct, frozen=True, kw_only=True):
+    """What a camt.110 asks, so that a camt.111 can repeat it."""
+
+    #: RqstrInvstgtnId and RspndrInvstgtnId.
+    requestor_id: str | None = None
+    responder_id: str | None = None
+    #: InvstgtnTp, as a code of ExternalInvestigationType1Code or a proprietary one.
+    type_code: str | None = None
+    proprietary_type: str | None = None
+    requestor: Party | None = None
+    responder: Party | None = None
+
+
+class EnvelopeKind(StrEnum):
+    """How header and document come wrapped."""
+
+    #: A Document and nothing else.
+    BARE = "bare"
+    #: AppHdr and Document side by side with nothing around them, which is two XML documents in one.
+    SIBLINGS = "siblings"
+    #: ISO's own business message envelope, nvlp.001.
+    BUSINESS_MESSAGE = "BizMsgEnvlp"
+    #: Of samples and some gateways.
+    REQUEST_PAYLOAD = "RequestPayload"
+    #: Swift Alliance Access, XML version 2.
+    DATA_PDU = "DataPDU"
+    FEDNOW = "FedNow"
+    FEDWIRE = "Fedwire"
+    #: Any other wrapper.
+    OTHER = "other"
+
+
+class Transport(Struct, frozen=True, kw_only=True):
+    """The envelope that a message came in, so that its answer can come in one of the same kind.
+
+    Levels are elements, outermost first, each a local name and a namespace. Those in `around` hold both parts; those in
+    `header` and `document` only one each.
+    """
+
+    kind: EnvelopeKind
+    around: tuple[tuple[str, str | None], ...] = ()
+    header: tuple[tuple[str, str | None], ...] = ()
+    document: tuple[tuple[str, str | None], ...] = ()
+    #: Of a DataPDU: paths below its header, and their texts.
+    details: tuple[tuple[str, str], ...] = ()
+
+
 class Original(Struct, frozen=True, kw_only=True):
     """What an answer repeats and a rule looks at, of one message; any field may be absent in an invalid one."""
 
@@ -111,10 +215,21 @@ class Original(Struct, frozen=True, kw_only=True):
     #: Of the element inside Document, for instance `/Document/FIToFICstmrCdtTrf`.
     xpath: str = ""
     line: int | None = None
-    #: Local name and namespace of the element that holds AppHdr and Document side by side, so that an answer can use
-    #: the same; None where there is no such element, or where it is not the outermost.
-    wrapper: str | None = None
-    wrapper_namespace: str | None = None
+    #: What it came in; None for a Document and nothing else, and where nothing can be said.
+    transport: Transport | None = None
+    #: What the message refers to, where it is about others (a status request, a cancellation, an investigation).
+    references: tuple[Reference, ...] = ()
+    #: There were more than are read.
+    references_cut: bool = False
+    #: Assgnmt/Assgnr and Assgnmt/Assgne of the messages that assign a case.
+    assigner: Party | None = None
+    assignee: Party | None = None
+    #: Case/Id and Case/Cretr of the request as a whole.
+    case_id: str | None = None
+    case_creator: Party | None = None
+    investigation: Investigation | None = None
+    #: Local names of what a camt.087 wants modified.
+    modifications: tuple[str, ...] = ()
 
 
 def to_decimal(text: str | None) -> Decimal | None:

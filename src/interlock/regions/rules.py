@@ -93,6 +93,14 @@ def returned(entry: Entry, generation: int) -> Entry | None:
     return entry._replace(members=frozenset(), taker=None, version=entry.version + 1)
 
 
+def retired(entry: Entry) -> Entry | None:
+    """The entry of a home that an operator gives up for good: it is never let back. None where that was done before.
+
+    Who may take it over still may, and must: what it had in flight is decided by nobody else.
+    """
+    return None if entry.retired else entry._replace(retired=True, version=entry.version + 1)
+
+
 # -- at the home ------------------------------------------------------------------------------------------------------
 
 
@@ -252,8 +260,12 @@ class Health(NamedTuple):
         return Health(self.failures + 1, self.silent + seconds)
 
 
+#: What is shown of a region.
+CONDITIONS = ("healthy", "suspect", "dead", "fenced", "rejoining")
+
+
 def condition(health: Health, *, suspect_after: int, dead_after: int, post_fenced: bool, taken: bool) -> str:
-    """One of healthy, suspect, dead, fenced, rejoining: what is shown of a region."""
+    """One of `CONDITIONS`."""
     if taken:
         return "rejoining" if health.failures == 0 else "fenced"
     if post_fenced:

@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from interlock.iso20022.findings import Finding, Severity
 from interlock.iso20022.original import Original
+from interlock.iso20022.profiles.facts import DuplicateKey
 
 
 class Inspection(Struct, frozen=True, kw_only=True):
@@ -28,6 +29,14 @@ class Inspection(Struct, frozen=True, kw_only=True):
     is_usable: bool
     #: The definition of its answer; None: not one that is answered here.
     answer: str | None
+    #: The definition of the answer to a request about other messages; None: it is no such request.
+    enquiry: str | None = None
+    #: Name of the profile that judged it, and of that one's edition; None: none did.
+    profile: str | None = None
+    edition: str | None = None
+    #: By what that profile knows doubles, and the ISO reason of a payment that is one; None: as usual.
+    duplicate_keys: tuple[DuplicateKey, ...] | None = None
+    duplicate_reason: str | None = None
     #: Our own mistake kept us from looking at it; the message is held for an operator, not judged.
     failure: str | None = None
 

@@ -24,7 +24,7 @@ def run(inspection: Inspection, received: Passed, route: Route) -> Passed | Held
         return Refusal(reason=first.reason, note=first.note, findings=tuple(errors), payments=refused)
     warnings = received.warnings + tuple(f for f in inspection.business if f.severity is Severity.WARNING)
     going = ((payment.decimal, payment.currency) for payment in payments if payment.ordinal not in refused)
-    if not inspection.is_answer and route.needs_decision(going):
+    if inspection.answer is not None and route.needs_decision(going):
         return Held(note=f"route {route.name} wants a consumer's decision", refused=refused, warnings=warnings)
     return Passed(refused=refused, warnings=warnings)
 

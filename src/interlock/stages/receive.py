@@ -4,11 +4,13 @@ The order of the questions is the field's (format before identity before busines
 faults gets the same reason everywhere.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from uuid import UUID
 
+from interlock.iso20022 import answers
 from interlock.iso20022.findings import Finding, Severity
 from interlock.iso20022.original import Agent, Original, OriginalPayment
+from interlock.iso20022.profiles.facts import DuplicateKey
 from interlock.iso20022.reasons import reason_for
 from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Passed, Refusal
@@ -20,29 +22,33 @@ _HEADER_DUPLICATE = Refusal(
     note="the business message identifier was used before by this sender",
     untreatable=True,
 )
-_PAYMENT_DUPLICATE = (
-    reason_for("duplicate"),
-    "this payment was sent before: its identification belongs to another transaction",
-)
+_PAYMENT_DUPLICATE = "this payment was sent before: its identification belongs to another transaction"
 
 
 def run(inspection: Inspection, taken: Mapping[Key, UUID]) -> Passed | Refusal:
     """Judge a message by what it is (`inspection`) and by which of its keys are another transaction's (`taken`)."""
     if (format_fault := _first_error(inspection.technical)) is not None:
         return _refusal(format_fault, inspection.technical)
-    if inspection.answer is None and not inspection.is_answer:
+    if not _is_served(inspection):
         return _not_served(inspection)
     kinds = {key.kind for key in taken}
     if KeyKind.MESSAGE in kinds:
         return _MESSAGE_DUPLICATE
     if KeyKind.HEADER in kinds:
         return _HEADER_DUPLICATE
-    reason, note = _PAYMENT_DUPLICATE
+    reason, note = inspection.duplicate_reason or reason_for("duplicate"), _PAYMENT_DUPLICATE
     refused = {key.payment: Refusal(reason=reason, note=note) for key in taken if key.payment}
     if refused and inspection.original is not None and len(refused) == len(inspection.original.payments):
         return Refusal(reason=reason, note=note)
     warnings = tuple(finding for finding in inspection.technical if finding.severity is Severity.WARNING)
     return Passed(refused=refused, warnings=warnings)
+
+
+def _is_served(inspection: Inspection) -> bool:
+    """Whether something is done about it: paid, answered from the ledger, acknowledged, or taken note of."""
+    if inspection.answer is not None or inspection.enquiry is not None or inspection.is_answer:
+        return True
+    return inspection.definition is not None and answers.receipt_definition(inspection.definition) is not None
 
 
 def _first_error(findings: Sequence[Finding]) -> Finding | None:
@@ -62,44 +68,100 @@ def _not_served(inspection: Inspection) -> Refusal:
         reason="FF01",
         xpath="/",
         line=None,
-        text=f"{inspection.definition} is understood but not served here",
+        text=answers.not_served(inspection.definition or "the message"),
     )
     return Refusal(reason=finding.reason, note=finding.text, findings=(finding,))
 
 
 # -- under which names a message and its payments are known -----------------------------------------------------------
 
+#: What makes doubles where no profile says otherwise.
+USUAL_KEYS = frozenset({DuplicateKey.MESSAGE, DuplicateKey.HEADER, DuplicateKey.UETR, DuplicateKey.TRANSACTION})
 
-def message_keys(original: Original) -> tuple[Key, ...]:
-    """The keys of the whole message: MsgId, and BizMsgIdr with its sender where there is a header."""
+
+def message_keys(original: Original, wanted: Collection[DuplicateKey] | None = None) -> tuple[Key, ...]:
+    """The keys of the whole message: MsgId, and BizMsgIdr with its sender where there is a header.
+
+    wanted: those that the profile has; None: the usual ones. The others only find, see `message_names`.
+    """
+    kept = USUAL_KEYS if wanted is None else wanted
+    return tuple(key for kind, key in _of_message(original) if kind in kept)
+
+
+def message_names(original: Original, wanted: Collection[DuplicateKey] | None = None) -> tuple[Key, ...]:
+    """Names that find a message but, by its profile, refuse no other."""
+    kept = USUAL_KEYS if wanted is None else wanted
+    return tuple(key for kind, key in _of_message(original) if kind not in kept)
+
+
+def _of_message(original: Original) -> list[tuple[DuplicateKey, Key]]:
     keys = []
     if original.message_id:
-        keys.append(Key(kind=KeyKind.MESSAGE, value=original.message_id))
+        keys.append((DuplicateKey.MESSAGE, Key(kind=KeyKind.MESSAGE, value=original.message_id)))
     header = original.header
     if header is not None and header.business_message_id:
         value = f"{header.business_message_id}{QUALIFIER}{_named(header.sender)}"
-        keys.append(Key(kind=KeyKind.HEADER, value=value))
-    return tuple(keys)
+        keys.append((DuplicateKey.HEADER, Key(kind=KeyKind.HEADER, value=value)))
+    return keys
 
 
-def payment_keys(original: Original, payment: OriginalPayment) -> tuple[Key, ...]:
+def payment_keys(
+    original: Original, payment: OriginalPayment, wanted: Collection[DuplicateKey] | None = None
+) -> tuple[Key, ...]:
     """The keys that make a payment unique: its UETR, and its TxId with the instructing agent.
 
     Both, so that a payment which is sent again without its UETR, or with another, is still a duplicate. They are
     qualified by the business function: a cover pacs.009 carries the UETR of its pacs.008 by rule. A return or reversal
     is known by its own id, for one payment may be returned in several parts; the original's ids only find it.
+
+    wanted: those that the profile has, maybe by InstrId or EndToEndId as well; None: the usual ones.
     """
     if payment.own_id:
         return (_transaction_key(original, payment, payment.own_id),)
-    return _carried_keys(original, payment)
+    carried = _carried_keys(original, payment)
+    if wanted is None:
+        return carried
+    kept = tuple(key for key in carried if _DUPLICATE_KEYS[key.kind] in wanted)
+    return kept + tuple(_further_keys(original, payment, wanted))
 
 
-def finding_keys(original: Original, payment: OriginalPayment) -> tuple[Key, ...]:
-    """Names that find a payment but refuse no other: EndToEndId, and what a return says of its original."""
-    names = _carried_keys(original, payment) if payment.own_id else ()
-    if payment.end_to_end_id and payment.end_to_end_id != "NOTPROVIDED":
+def finding_keys(
+    original: Original, payment: OriginalPayment, wanted: Collection[DuplicateKey] | None = None
+) -> tuple[Key, ...]:
+    """Names that find a payment but refuse no other: EndToEndId, and what a return says of its original.
+
+    Also the usual keys that the profile does not have.
+    """
+    names: tuple[Key, ...] = ()
+    if payment.own_id:
+        names = _carried_keys(original, payment)
+    elif wanted is not None:
+        names = tuple(key for key in _carried_keys(original, payment) if _DUPLICATE_KEYS[key.kind] not in wanted)
+    if payment.end_to_end_id and payment.end_to_end_id != _NOT_PROVIDED:
         names += (Key(kind=KeyKind.END_TO_END, value=payment.end_to_end_id, payment=payment.ordinal),)
     return names
+
+
+_DUPLICATE_KEYS = {KeyKind.UETR: DuplicateKey.UETR, KeyKind.TRANSACTION: DuplicateKey.TRANSACTION}
+#: What stands where a debtor gave no EndToEndId.
+_NOT_PROVIDED = "NOTPROVIDED"
+
+
+def _further_keys(original: Original, payment: OriginalPayment, wanted: Collection[DuplicateKey]) -> Iterator[Key]:
+    """Keys that only some profiles have. They are kept among the transaction ids, and cannot be taken for one."""
+    if DuplicateKey.INSTRUCTION in wanted and payment.instruction_id:
+        yield _transaction_key(original, payment, f"{payment.instruction_id}{QUALIFIER}InstrId")
+    if DuplicateKey.END_TO_END in wanted and payment.end_to_end_id not in (None, _NOT_PROVIDED):
+        facts = (
+            payment.end_to_end_id,
+            "EndToEndId",
+            _named(payment.debtor_agent),
+            _named(payment.creditor_agent),
+            payment.amount,
+            payment.currency,
+            payment.settlement_date,
+        )
+        yield _transaction_key(original, payment, QUALIFIER.join(fact or "-" for fact in facts))
 
 
 def _carried_keys(original: Original, payment: OriginalPayment) -> tuple[Key, ...]:

@@ -5,7 +5,7 @@ change and, where keys turn out to be another's, calls again with that fact.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
 from uuid import UUID
@@ -19,8 +19,10 @@ from interlock.iso20022.answers import Answer
 from interlock.iso20022.codes import Status
 from interlock.iso20022.findings import Finding
 from interlock.lifecycle import EventKind, Standing, State, judge
+from interlock.regions.rivals import Rival
 from interlock.routes import Route
 from interlock.stages import deliver, process, receive, release
+from interlock.stages.enquire import Outcome
 from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Held, Passed, Refusal
 from interlock.stages.steps import Steps
@@ -59,6 +61,8 @@ class Arrival(Struct, frozen=True, kw_only=True):
     idempotency: Idempotency | None = None
     #: On the original, told in the same commit.
     original: Change | None = None
+    #: Of a request about other messages, once it is known: without it the request is received, and waits there.
+    outcome: Outcome | None = None
 
 
 #: What a transaction is before its first event.
@@ -106,7 +110,7 @@ def advance(steps: Steps, arrival: Arrival, now: datetime) -> Change:
             outcome = dataclasses.replace(outcome, refused={**outcome.refused, **arrival.refused})
         if before.standing.state is State.ACCP:
             steps.take(EventKind.RECEIVED, actor=before.client, detail=_told(outcome.warnings))
-        if arrival.stopped:
+        if arrival.stopped or (inspection.enquiry is not None and arrival.outcome is None):
             return _change(steps, arrival, before, outcome.refused, entered=entered)
         outcome = process.run(inspection, outcome, route)
     untreatable = False
@@ -251,9 +255,9 @@ def taken_over(steps: Steps, event: EventKind, route: Route) -> None:
         steps.take(event, reason=_RECOVERY_REASON, code=RECOVERED, note=note)
 
 
-def yield_to(steps: Steps, rivals: tuple[UUID, ...]) -> bool:
+def yield_to(steps: Steps, rivals: Collection[Rival]) -> bool:
     """Give way to transactions of other regions that have taken the same payments; False where it is too late."""
-    note = f"the same payment was taken in another region, as {', '.join(map(str, rivals))}"
+    note = f"the same payment was taken in another region, as {', '.join(str(rival.transaction) for rival in rivals)}"
     standing = steps.transaction.standing
     if standing.state is State.ENDING and standing.end is not Status.ACSC:
         return False
@@ -340,7 +344,9 @@ def _change(
     bodies: tuple[Body, ...] = () if before.digest is not None else (inbox(inspection),)
     if steps.ends:
         narrated = {ordinal: (refusal.reason, refusal.note) for ordinal, refusal in refused.items()}
-        answer = release.answer(transaction, inspection, narrated, transaction.updated_at, untreatable=untreatable)
+        answer = release.answer(
+            transaction, inspection, narrated, transaction.updated_at, untreatable=untreatable, outcome=arrival.outcome
+        )
         transaction, answers = _answered(steps, transaction, answer)
         bodies += answers
     reserves, names = _keys(transaction, arrival, refused, entered=entered)
@@ -378,16 +384,18 @@ def _keys(
         return (), ()
     kept: list[Key] = []
     names: list[Key] = []
-    (kept if entered and arrival.root is None else names).extend(receive.message_keys(original))
+    wanted = arrival.inspection.duplicate_keys
+    (kept if entered and arrival.root is None else names).extend(receive.message_keys(original, wanted))
+    names.extend(receive.message_names(original, wanted))
     ended = transaction.standing.end in (Status.RJCT, Status.CANC)
     for payment in original.payments:
-        keys = receive.payment_keys(original, payment)
+        keys = receive.payment_keys(original, payment, wanted)
         if arrival.root is not None:
             value = f"{arrival.root.hex}/{payment.ordinal}"
             keys += (Key(kind=KeyKind.ATTEMPT, value=value, payment=payment.ordinal),)
         lives = entered and not ended and payment.ordinal not in refused
         (kept if lives else names).extend(keys)
-        names.extend(receive.finding_keys(original, payment))
+        names.extend(receive.finding_keys(original, payment, wanted))
     return tuple(kept), tuple(names)
 
 

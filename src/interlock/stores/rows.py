@@ -45,7 +45,7 @@ def born(t: Transaction) -> Row:
         None if t.deadline is None else t.deadline.clock, None if t.deadline is None else micros(t.deadline.at),
         t.sla_left, t.announced, t.definition, t.message_id, t.reference, t.reason, t.code, t.note, t.payments,
         t.digest, t.answer, t.answer_digest, int(t.answer_due), t.attempt, t.redrive_of and t.redrive_of.bytes,
-        t.redriven_as and t.redriven_as.bytes, t.approved_by, int(t.flagged),
+        t.redriven_as and t.redriven_as.bytes, t.approved_by, int(t.flagged), int(t.everywhere),
     )  # fmt: skip
 
 
@@ -56,6 +56,7 @@ def grown(t: Transaction) -> Row:
         None if t.deadline is None else t.deadline.clock, None if t.deadline is None else micros(t.deadline.at),
         t.sla_left, t.definition, t.message_id, t.reason, t.code, t.note, t.payments, t.digest, t.answer,
         t.answer_digest, int(t.answer_due), t.redriven_as and t.redriven_as.bytes, t.approved_by, int(t.flagged),
+        int(t.everywhere),
     )  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def transaction(*row: Any) -> Transaction:
     (
         id_, client, region, epoch, version, route, state, status, end, created, updated, due_clock, due_at,
         sla_left, announced, definition, message_id, reference, reason, code, note, payments, digest, answer,
-        answer_digest, answer_due, attempt, redrive_of, redriven_as, approved_by, flagged,
+        answer_digest, answer_due, attempt, redrive_of, redriven_as, approved_by, flagged, everywhere,
     ) = row  # fmt: skip
     return Transaction(
         id=UUID(bytes=id_),
@@ -95,6 +96,7 @@ def transaction(*row: Any) -> Transaction:
         redriven_as=None if redriven_as is None else UUID(bytes=redriven_as),
         approved_by=approved_by,
         flagged=bool(flagged),
+        everywhere=bool(everywhere),
     )
 
 

@@ -32,6 +32,7 @@ from interlock.ports import (
     SigningKey,
     Write,
 )
+from interlock.regions.rivals import Rival
 from interlock.regions.rules import Post
 from interlock.stores import rows as mapping
 from interlock.stores import sqlite_filters
@@ -317,7 +318,11 @@ class SqliteStore:
     def flushed(self) -> tuple[int, Mapping[int, int]]:
         return 0, {}
 
-    def rivals(self, transactions: Collection[UUID]) -> Mapping[UUID, tuple[UUID, ...]]:  # noqa: ARG002 - as above
+    def rivals(
+        self,
+        transactions: Collection[UUID],  # noqa: ARG002 - there are no other regions
+        region: int,  # noqa: ARG002 - as above
+    ) -> Mapping[UUID, tuple[Rival, ...]]:
         return {}
 
     def inherited(self, transaction: UUID) -> tuple[Event, ...]:  # noqa: ARG002 - there are no other regions

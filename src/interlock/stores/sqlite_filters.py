@@ -1,5 +1,6 @@
 """A filter over transactions as an SQLite statement. Only fixed fragments are joined, every value is bound."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from interlock.chain import micros
@@ -28,19 +29,27 @@ def where(query: Query) -> tuple[str, list[Any]]:
             parts.append("status <> 'ACSC'")  # lets SQLite see that the partial index serves
     if query.cause is not None:
         both("state = ?", f"PDNG/{query.cause}")
+    if query.flagged:
+        parts.append("flagged = 1")  # as the partial index has it
     if query.key is not None:
         both(*_named(query.client, *query.key))
-    if query.since is not None:
-        both("created_at >= ?", micros(query.since))
-        both(f"{sign}id >= ?", rows.id_bound(query.since - rows.ID_SLACK))
-    if query.until is not None:
-        both("created_at < ?", micros(query.until))
-        both(f"{sign}id < ?", rows.id_bound(query.until + rows.ID_SLACK))
-    if query.after is not None:
-        both(f"{sign}id < ?", query.after.bytes)
+    for fragment, value in _range(query, sign):
+        both(fragment, value)
     where = " AND ".join(parts) or "1"
     sql = f"SELECT * FROM transactions WHERE {where} ORDER BY {sign}id DESC LIMIT ?"  # noqa: S608 - fixed fragments
     return sql, [*bindings, query.limit + 1]
+
+
+def _range(query: Query, sign: str) -> Iterator[tuple[str, Any]]:
+    """When it was created, and which page it is on: a range of time is a range of ids."""
+    if query.since is not None:
+        yield "created_at >= ?", micros(query.since)
+        yield f"{sign}id >= ?", rows.id_bound(query.since - rows.ID_SLACK)
+    if query.until is not None:
+        yield "created_at < ?", micros(query.until)
+        yield f"{sign}id < ?", rows.id_bound(query.until + rows.ID_SLACK)
+    if query.after is not None:
+        yield f"{sign}id < ?", query.after.bytes
 
 
 def _named(client: str | None, kind: KeyKind, value: str) -> tuple[str, ...]:

@@ -25,7 +25,8 @@ from interlock.iso20022.answers import (
 from interlock.iso20022.codes import Status
 from interlock.iso20022.envelopes import Limits, read
 from interlock.iso20022.fields import extract
-from interlock.iso20022.original import Agent, Header, Original, OriginalPayment
+from interlock.iso20022.original import Agent, EnvelopeKind, Header, Original, OriginalPayment, Transport
+from interlock.iso20022.records import TABLES, paths
 from interlock.iso20022.schemas import Catalogue
 
 SAMPLES: Final = Path(__file__).parents[2] / "samples"
@@ -114,6 +115,7 @@ def test_every_version_has_an_answer() -> None:
         "pacs.004",
         "pacs.007",
         "pain.001",
+        "pain.007",
         "pain.008",
         "pain.013",
     )
@@ -142,6 +144,9 @@ def test_later_requests_get_later_answers() -> None:
         ("pacs.008.001.08", False),
         ("camt.056.001.08", False),
         ("pacs.028.001.03", False),
+        ("camt.060.001.05", False),
+        ("camt.006.001.08", True),
+        ("acmt.024.001.03", True),
     ],
 )
 def test_answers_are_never_answered(definition: str, *, verdict: bool) -> None:
@@ -155,12 +160,13 @@ def test_answers_are_never_answered(definition: str, *, verdict: bool) -> None:
         (THREE, True),
         (replace(THREE, message_id=None), False),
         (replace(THREE, message_id=""), False),
-        (replace(THREE, definition="camt.056.001.08"), False),
+        (replace(THREE, definition="camt.056.001.08"), True),
+        (replace(THREE, definition="camt.060.001.05"), False),
         (extract(read(b"nothing")), False),
     ],
 )
 def test_usable_originals(original: Original, *, verdict: bool) -> None:
-    """A status report needs a request of a kind that has one, and its name."""
+    """An answer of its own family needs a request of a kind that has one, and its name."""
     assert has_usable_original(original) is verdict
 
 
@@ -260,10 +266,12 @@ def test_header_of_the_answer() -> None:
 
 
 def test_wrappers() -> None:
-    """A wrapper with a namespace is used again; one that held header and document at different depths is not."""
-    envelope = read(answer(replace(HEADED, wrapper="DataPDU", wrapper_namespace="urn:a?b&c'd")).body)
+    """A wrapper with a namespace is used again; where there is none to use, one of ours holds header and document."""
+    transport = Transport(kind=EnvelopeKind.OTHER, around=(("DataPDU", "urn:a?b&c'd"),))
+    envelope = read(answer(replace(HEADED, transport=transport)).body)
     assert (envelope.wrapper, envelope.wrapper_namespace) == ("DataPDU", "urn:a?b&c'd")
-    assert read(answer(replace(HEADED, wrapper=None)).body).wrapper == "BusinessMessage"
+    assert read(answer(replace(HEADED, transport=None)).body).wrapper == "BusinessMessage"
+    assert read(answer(replace(HEADED, transport=Transport(kind=EnvelopeKind.OTHER))).body).wrapper == "BusinessMessage"
 
 
 def test_times_are_in_utc() -> None:
@@ -409,6 +417,72 @@ def test_early_reasons_are_those_of_the_schemas() -> None:
             assert codes == shape.reasons
 
 
+#: A value that fits each field; what is not named here is an id.
+FITTING: Final = {
+    "created_at": "2026-11-22T10:00:00+01:00",
+    "number_of_transactions": "1",
+    "control_sum": "10",
+    "total_amount": "10",
+    "amount": "10",
+    "equivalent_amount": "10",
+    "settlement_date": "2026-11-23",
+    "requested_execution_date": "2026-11-23",
+    "accepted_at": "2026-11-22T10:00:00+01:00",
+    "uetr": "0e8b2a4c-5d6f-4a1b-9c3d-7e8f9a0b1c2d",
+    "bic": "EXMPDEFFXXX",
+    "lei": "5493001KJTIIGC8Y1R12",
+}
+
+
+def filled(definition: str) -> bytes:
+    """A request of that version with every field that is read, at every place where versions have it."""
+    layouts = TABLES["layouts"]
+    layout = layouts.get(definition) or layouts.get(definition[:8], {})
+
+    def record(*tables: str) -> etree._Element:
+        element = etree.Element("record")
+        for path, slot in paths(*tables).items():
+            inside = element
+            for name in path.split("/"):
+                found = inside.find(name)
+                inside = etree.SubElement(inside, name) if found is None else found
+            inside.text = FITTING.get(slot.rpartition(".")[2], f"EXAMPLE-{slot[:20]}")
+            if slot.endswith("amount"):
+                inside.set("Ccy", "EUR")
+        return element
+
+    body = record("message")
+    payment = record(*layout["payment_tables"])
+    payment.tag = layout["payment"]
+    if "block" in layout:
+        block = record(*layout.get("block_tables", ()))
+        block.tag = layout["block"]
+        block.append(payment)
+        body.append(block)
+    else:
+        body.append(payment)
+    body.tag = CATALOGUE.children(definition)[0].name
+    tech = "" if definition == "pain.001.001.01" else "tech:"
+    content = etree.tostring(body, encoding="unicode")
+    return f'<Document xmlns="urn:iso:std:iso:20022:{tech}xsd:{definition}">{content}</Document>'.encode()
+
+
+@pytest.mark.parametrize(
+    "definition", [one.name for one in CATALOGUE.definitions() if answer_definition(one.name) is not None]
+)
+def test_every_request_version_gets_a_valid_answer(definition: str) -> None:
+    """To every version of every request, with all that can be read of it, the answer is valid and names the payment."""
+    original = extract(read(filled(definition)))
+    assert len(original.payments) == 1
+    for verdict in (SETTLED, REJECTED):
+        one = answer(original, verdict)
+        assert one.definition == answer_definition(definition)
+        assert faults(one) == []
+        assert texts(one, "TxSts") == [verdict.status.value]
+        ids = texts(one, "OrgnlEndToEndId") + texts(one, "EndToEndId")
+        assert ids == [original.payments[0].end_to_end_id]
+
+
 XML_TEXT: Final = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="\ufffe\uffff")
 )
@@ -519,7 +593,17 @@ def test_many_payments() -> None:
 
 # -------------------------------------------------------------------------------------------------------------- oracle
 
-FAMILIES: Final = ("pacs.008", "pacs.009", "pacs.003", "pacs.010", "pacs.004", "pacs.007", "pain.001", "pain.008")
+FAMILIES: Final = (
+    "pacs.008",
+    "pacs.009",
+    "pacs.003",
+    "pacs.010",
+    "pacs.004",
+    "pacs.007",
+    "pain.001",
+    "pain.008",
+    "pain.013",
+)
 
 
 @cache

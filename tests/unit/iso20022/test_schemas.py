@@ -1,17 +1,14 @@
-"""Schemas: what is valid, what is said of what is not, and where schemas come from."""
+"""Schemas: what is valid, and what is said of what is not."""
 
 import re
 import threading
-from pathlib import Path
 from typing import Final
 
 import pytest
 from lxml import etree
 
-from interlock.errors import ConfigError
-from interlock.iso20022 import schemas
 from interlock.iso20022.findings import Finding, Severity
-from interlock.iso20022.schemas import Catalogue, Source, UserSchemaError, definition_of_namespace
+from interlock.iso20022.schemas import Catalogue
 
 PACS_008: Final = "pacs.008.001.08"
 NAMESPACE: Final = f"urn:iso:std:iso:20022:tech:xsd:{PACS_008}"
@@ -37,26 +34,14 @@ DOCUMENT: Final = f"""<Document xmlns="{NAMESPACE}"><FIToFICstmrCdtTrf>
   {PAYMENT}
 </FIToFICstmrCdtTrf></Document>"""
 
-USER_SCHEMA: Final = """<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns="{namespace}"
-    targetNamespace="{namespace}" elementFormDefault="qualified">
-  {more}
-  <xs:element name="Document" type="Document"/>
-  <xs:complexType name="Document"><xs:sequence>
-    <xs:element name="Only" type="Max3" maxOccurs="2"/><xs:element name="Day" type="xs:date" minOccurs="0"/>
-  </xs:sequence></xs:complexType>
-  {max3}
-</xs:schema>"""
-MAX3: Final = """<xs:simpleType name="Max3"><xs:restriction base="xs:string">
-    <xs:maxLength value="3"/></xs:restriction></xs:simpleType>"""
+
+BIC: Final = "a BIC of 8 or 11 characters: bank, country, place and maybe branch, such as AAAADEFFXXX"
+CURRENCY: Final = "a currency's code of three capital letters, such as EUR"
 
 
 @pytest.fixture(scope="module")
 def catalogue() -> Catalogue:
     return Catalogue()
-
-
-def user_schema(namespace: str = NAMESPACE, *, more: str = "", max3: str = MAX3) -> str:
-    return USER_SCHEMA.format(namespace=namespace, more=more, max3=max3)
 
 
 def changed(before: str, after: str) -> etree._Element:
@@ -68,51 +53,6 @@ def changed(before: str, after: str) -> etree._Element:
 def only(findings: tuple[Finding, ...]) -> Finding:
     (finding,) = findings
     return finding
-
-
-# What there is
-
-
-def test_definitions_are_sorted_and_of_all_payment_families(catalogue: Catalogue) -> None:
-    """The catalogue lists its versions by name, of every family, without compiling one."""
-    names = [definition.name for definition in catalogue.definitions()]
-    assert names == sorted(names)
-    assert {name[:4] for name in names} == {"admi", "camt", "head", "pacs", "pain", "remt"}
-    assert len(names) == 272
-
-
-def test_definition_tells_namespace_and_root(catalogue: Catalogue) -> None:
-    """A header's root is AppHdr, any other's Document; the two oldest namespaces lack `tech`."""
-    by_name = {definition.name: definition for definition in catalogue.definitions()}
-    assert by_name["head.001.001.02"].root == "AppHdr"
-    assert by_name[PACS_008].root == "Document"
-    assert by_name[PACS_008].namespace == NAMESPACE
-    assert by_name["pain.001.001.01"].namespace == "urn:iso:std:iso:20022:xsd:pain.001.001.01"
-
-
-def test_unknown_version_is_a_key_error(catalogue: Catalogue) -> None:
-    """Who validates a version without asking `knows` has made a mistake, and is told so."""
-    assert not catalogue.knows("pacs.008.001.99")
-    with pytest.raises(KeyError):
-        catalogue.validate("pacs.008.001.99", etree.fromstring(DOCUMENT))
-    with pytest.raises(KeyError):
-        catalogue.xsd("../../etc/passwd")
-
-
-@pytest.mark.parametrize(
-    ("namespace", "definition"),
-    [
-        (NAMESPACE, PACS_008),
-        ("urn:iso:std:iso:20022:xsd:pain.001.001.01", "pain.001.001.01"),
-        ("urn:iso:std:iso:20022:tech:xsd:supl.001.001.01.extra", None),
-        ("urn:iso:std:iso:20022:tech:xsd:../../x", None),
-        ("http://www.w3.org/2000/09/xmldsig#", None),
-        ("", None),
-    ],
-)
-def test_definition_of_namespace(namespace: str, definition: str | None) -> None:
-    """Only an ISO 20022 message namespace names a version."""
-    assert definition_of_namespace(namespace) == definition
 
 
 # Verdicts and findings
@@ -177,16 +117,38 @@ def test_finding_says_all_there_is_to_say(catalogue: Catalogue) -> None:
             None,
         ),
         (
+            *("<NbOfTxs>", '<NbOfTxs xmlns="urn:secret">', "unexpected", "GrpHdr/NbOfTxs"),
+            "NbOfTxs is expected here, but in another namespace: put it into that of its message.",
+        ),
+        (
+            *("<NbOfTxs>1", "<NbOfTxs>secret", "pattern", "GrpHdr/NbOfTxs"),
+            "NbOfTxs must be 1 to 15 digits (pattern [0-9]{1,15}).",
+        ),
+        (
+            *(
+                "<Cdtr>",
+                '<Cdtr xmlns:i="http://www.w3.org/2001/XMLSchema-instance" i:nil="true">',
+                "nil",
+                "CdtTrfTxInf/Cdtr",
+            ),
+            "Cdtr must not be nil: give its content, or leave it out.",
+        ),
+        (
+            *("<Cdtr>", '<Cdtr xmlns:i="http://www.w3.org/2001/XMLSchema-instance" i:type="secret">'),
+            *("type", "CdtTrfTxInf/Cdtr/@type"),
+            "Attribute type of Cdtr names no type of the schema: remove the attribute xsi:type.",
+        ),
+        (
             *("<SttlmMtd>CLRG</SttlmMtd>", "", "missing", "GrpHdr/SttlmInf"),
             "SttlmInf is incomplete: next must come SttlmMtd.",
         ),
         (
             *("AAAADEFFXXX", "secret", "pattern", "CdtTrfTxInf/DbtrAgt/FinInstnId/BICFI"),
-            "BICFI must match the pattern [A-Z0-9]{4,4}[A-Z]{2,2}[A-Z0-9]{2,2}([A-Z0-9]{3,3}){0,1}",
+            f"BICFI must be {BIC} (pattern [A-Z0-9]{{4,4}}[A-Z]{{2,2}}[A-Z0-9]{{2,2}}([A-Z0-9]{{3,3}}){{0,1}}).",
         ),
         (
             *("EUR", "secret", "pattern", "CdtTrfTxInf/IntrBkSttlmAmt/@Ccy"),
-            "Attribute Ccy of IntrBkSttlmAmt must match the pattern [A-Z]{3,3}",
+            f"Attribute Ccy of IntrBkSttlmAmt must be {CURRENCY} (pattern [A-Z]{{3,3}}).",
         ),
         (
             *(' Ccy="EUR"', "", "attributeMissing", "CdtTrfTxInf/IntrBkSttlmAmt"),
@@ -196,10 +158,13 @@ def test_finding_says_all_there_is_to_say(catalogue: Catalogue) -> None:
             *("<ChrgBr>", '<ChrgBr secret="secret">', "attribute", "CdtTrfTxInf/ChrgBr/@secret"),
             "Attribute secret of ChrgBr is not allowed: remove it.",
         ),
-        (*("E1", "", "minLength", "CdtTrfTxInf/PmtId/EndToEndId"), "EndToEndId must have a length of at least 1."),
+        (
+            *("E1", "", "minLength", "CdtTrfTxInf/PmtId/EndToEndId"),
+            "EndToEndId must not be empty: give a value, or leave it out.",
+        ),
         (
             *("E1", "secret" * 6, "maxLength", "CdtTrfTxInf/PmtId/EndToEndId"),
-            "EndToEndId must have a length of at most 35.",
+            "EndToEndId must have a length of at most 35: shorten it.",
         ),
         (
             *("12.34", "7777.123456", "fractionDigits", "CdtTrfTxInf/IntrBkSttlmAmt"),
@@ -345,137 +310,3 @@ def test_children_of_value_and_of_nothing(catalogue: Catalogue) -> None:
     assert catalogue.children(PACS_008, ("FIToFICstmrCdtTrf", "CdtTrfTxInf", "IntrBkSttlmAmt")) == ()
     with pytest.raises(KeyError):
         catalogue.children(PACS_008, ("FIToFICstmrCdtTrf", "Nope"))
-
-
-# Cache and memory
-
-
-def forbid_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> bytes:
-        raise AssertionError("compiled again")
-
-    monkeypatch.setattr(schemas, "compile_source", refuse)
-
-
-def test_cache_saves_compiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one process has compiled, the next one reads."""
-    text = Catalogue(cache=tmp_path / "new").xsd(PACS_008)
-    forbid_compiling(monkeypatch)
-    assert Catalogue(cache=tmp_path / "new").xsd(PACS_008) == text
-
-
-def test_cache_of_another_compiler_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new compiler does not trust what an old one wrote."""
-    Catalogue(cache=tmp_path).xsd(PACS_008)
-    monkeypatch.setattr(schemas, "COMPILER_VERSION", 0)
-    forbid_compiling(monkeypatch)
-    with pytest.raises(AssertionError, match="compiled again"):
-        Catalogue(cache=tmp_path).xsd(PACS_008)
-
-
-@pytest.mark.parametrize("damage", [b"", b"<xs:schema", b"\xff\xfe", None])
-def test_damaged_cache_is_made_anew(tmp_path: Path, damage: bytes | None) -> None:
-    """A torn or edited file is noticed, replaced, and changes no verdict."""
-    text = Catalogue(cache=tmp_path).xsd(PACS_008)
-    (file,) = tmp_path.rglob("*.xsd")
-    stored = file.read_bytes()
-    file.write_bytes(stored.replace(b'"35"', b'"99"') if damage is None else damage)
-    assert Catalogue(cache=tmp_path).xsd(PACS_008) == text
-    assert file.read_bytes() == stored
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
-
-
-def test_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
-    """No cache is no fault: here its folder is a file."""
-    (tmp_path / "file").write_text("")
-    assert Catalogue(cache=tmp_path / "file").validate(PACS_008, etree.fromstring(DOCUMENT)) == ()
-
-
-def test_loaded_schemas_are_bounded() -> None:
-    """Only so many schemas are held; the one not used for longest goes first."""
-    catalogue = Catalogue(loaded_max=2)
-    for definition in ("head.001.001.01", "head.001.001.02", "head.001.001.01", "head.001.001.03"):
-        catalogue.children(definition)
-    assert list(catalogue._loaded) == ["head.001.001.01", "head.001.001.03"]
-
-
-# The operator's folder
-
-
-def test_user_schema_goes_first(tmp_path: Path) -> None:
-    """A file for a known version replaces the compiled schema, whatever its name; others stay."""
-    (tmp_path / "our-scheme.xsd").write_text(user_schema())
-    catalogue = Catalogue(user=tmp_path)
-    catalogue.check()
-    sources = {definition.name: definition.source for definition in catalogue.definitions()}
-    assert sources[PACS_008] is Source.USER
-    assert sources["pacs.008.001.09"] is Source.COMPILED
-    assert catalogue.xsd(PACS_008) == user_schema().encode()
-    assert (
-        catalogue.validate(PACS_008, etree.fromstring(f'<Document xmlns="{NAMESPACE}"><Only>a</Only></Document>')) == ()
-    )
-    assert catalogue.validate(PACS_008, etree.fromstring(DOCUMENT)) != ()
-
-
-def test_user_schema_adds_a_version(tmp_path: Path) -> None:
-    """A version that we do not have is there once its file is."""
-    namespace = "urn:iso:std:iso:20022:tech:xsd:pain.008.001.77"
-    (tmp_path / "x.xsd").write_text(user_schema(namespace))
-    catalogue = Catalogue(user=tmp_path)
-    assert catalogue.knows("pain.008.001.77")
-    bad = etree.fromstring(f'<Document xmlns="{namespace}"><Only>a</Only><Day>secret</Day></Document>')
-    assert only(catalogue.validate("pain.008.001.77", bad)).text == "Day must be a date, such as 2026-01-31."
-    assert [child.name for child in catalogue.children("pain.008.001.77")] == ["Only", "Day"]
-
-
-def test_user_schema_may_include_a_file_of_its_folder(tmp_path: Path) -> None:
-    """A schema in several files works, in a folder with an awkward name too; parts are no versions of their own."""
-    folder = tmp_path / "my schémas"
-    folder.mkdir()
-    (folder / "main.xsd").write_text(user_schema(more='<xs:include schemaLocation="a%20part.xsd"/>', max3=""))
-    part = f'<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" targetNamespace="{NAMESPACE}">{MAX3}</xs:schema>'
-    (folder / "a part.xsd").write_text(part)
-    catalogue = Catalogue(user=folder)
-    root = etree.fromstring(f'<Document xmlns="{NAMESPACE}"><Only>secret</Only></Document>')
-    assert only(catalogue.validate(PACS_008, root)).text == "Only must have a length of at most 3."
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("<xs:schema", "cannot be read"),
-        ("<html/>", "not an XSD"),
-        ("<!DOCTYPE a [<!ENTITY b 'c'>]>" + user_schema(), "DOCTYPE"),
-        (user_schema(more='<xs:include schemaLocation="../other.xsd"/>'), "bare file name"),
-        (user_schema(more='<xs:include schemaLocation="/etc/other.xsd"/>'), "bare file name"),
-        (user_schema(more='<xs:include schemaLocation="absent.xsd"/>'), "bare file name"),
-        (user_schema(more='<xs:import namespace="u:d" schemaLocation="http://127.0.0.1:9/d.xsd"/>'), "bare file name"),
-        (user_schema(max3=""), "not a valid XSD"),
-    ],
-)
-def test_broken_user_schema_names_its_file(tmp_path: Path, text: str, says: str) -> None:
-    """A file that cannot be used is refused at the start, by name and with the cause; nothing is fetched for it."""
-    (tmp_path / "other.xsd").write_text(user_schema("urn:iso:std:iso:20022:tech:xsd:pain.008.001.77"))
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    (folder / "broken.xsd").write_text(text)
-    with pytest.raises(UserSchemaError, match=says) as caught:
-        Catalogue(user=folder).check()
-    assert str(folder / "broken.xsd") in str(caught.value)
-    assert isinstance(caught.value, ConfigError)
-
-
-def test_two_user_schemas_for_one_version(tmp_path: Path) -> None:
-    """Of two files for one version the one named after it counts; if none is, the operator must say."""
-    (tmp_path / "a.xsd").write_text(user_schema())
-    (tmp_path / "b.xsd").write_text(user_schema())
-    with pytest.raises(UserSchemaError, match=r"a\.xsd, b\.xsd"):
-        Catalogue(user=tmp_path)
-    (tmp_path / f"{PACS_008}.xsd").write_text(user_schema())
-    assert Catalogue(user=tmp_path).knows(PACS_008)
-
-
-def test_absent_user_folder_is_refused(tmp_path: Path) -> None:
-    """A folder that is set but not there is a mistake of the configuration, not an empty folder."""
-    with pytest.raises(UserSchemaError, match="not there"):
-        Catalogue(user=tmp_path / "nope")

@@ -1,6 +1,7 @@
 """The compiled schemas against the official ones, which lie beside the repository where the developers have them."""
 
 import csv
+import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,12 +14,15 @@ from interlock.iso20022.schemas import Catalogue, definition_of_namespace
 
 ORACLE: Final = Path(__file__).parents[3].parent / "shared" / "iso20022"
 XS: Final = "{http://www.w3.org/2001/XMLSchema}"
-PAYMENTS: Final = ("pacs", "pain", "camt", "admi", "head")
+#: Versions of the extra package that no official file is at hand for.
+NOT_COMPARED: Final = {"camt.088.001.02", "camt.105.001.02", "camt.106.001.02"}
 
 #: What a type is: nested tuples of plain words; references to other types stay names.
 Shape: TypeAlias = tuple[object, ...]
 
-CATALOGUE: Final = Catalogue()
+#: Compiled schemas, so that each is compiled once; gone with the process.
+CACHE: Final = tempfile.TemporaryDirectory(prefix="interlock-oracle-")
+CATALOGUE: Final = Catalogue(cache=Path(CACHE.name), loaded_max=500)
 KNOWN: Final = [definition.name for definition in CATALOGUE.definitions()]
 
 pytestmark = [
@@ -126,11 +130,11 @@ def test_compiled_is_structurally_official(definition: str) -> None:
     assert list(differences(Schema(CATALOGUE.xsd(definition)), official(definition))) == []
 
 
-def test_all_payments_versions_are_compared() -> None:
-    """The comparison above covers every payments version of the catalogue, and these are at least 263."""
-    payments = [name for name in KNOWN if name.startswith(PAYMENTS)]
-    assert len(payments) >= 263
-    assert [name for name in KNOWN if not (ORACLE / "xsd" / f"{name}.xsd").exists()] == []
+def test_all_versions_are_compared() -> None:
+    """The comparison above covers every version of the catalogue but three, and these are at least 272."""
+    compared = {name for name in KNOWN if (ORACLE / "xsd" / f"{name}.xsd").exists()}
+    assert len(compared) >= 272
+    assert {*KNOWN} - compared <= NOT_COMPARED
 
 
 @pytest.mark.parametrize(
@@ -191,7 +195,7 @@ def verdict(catalogue: Catalogue, file: str) -> str:
 def test_verdicts_on_samples_are_official() -> None:
     """Every sample whose versions we have gets the verdict of the official schemas."""
     ours = {sample["file"]: verdict(CATALOGUE, sample["file"]) for sample in samples()}
-    judged = {file for file, value in ours.items() if value != "NOSCHEMA"}
+    judged = {file for file, value in ours.items() if value != "NOSCHEMA" and not definitions(file) & NOT_COMPARED}
     assert len(judged) >= 240
     assert {file: ours[file] for file in judged} == {
         sample["file"]: sample["expected"] for sample in samples() if sample["file"] in judged
@@ -204,7 +208,7 @@ def test_errors_on_samples_are_official() -> None:
     for sample in samples():
         root = parse(sample["file"])
         for definition, part in parts(root) if root is not None else ():
-            if not CATALOGUE.knows(definition):
+            if not CATALOGUE.knows(definition) or definition in NOT_COMPARED:
                 continue
             compiled, theirs = both(definition)
             assert errors(compiled, part) == errors(theirs, part), sample["file"]
@@ -225,10 +229,20 @@ def errors(schema: etree.XMLSchema, part: etree._Element) -> list[tuple[str, str
 
 
 def test_official_schemas_as_user_folder() -> None:
-    """An operator's folder with the official files judges all samples as these do: versions that we lack are there."""
+    """With the official files as an operator's folder each of the 282 samples gets the verdict that is expected of it.
+
+    What the official files have no schema for is unknown here too, unless the extra package has it.
+    """
     catalogue = Catalogue(user=ORACLE / "xsd")
-    judged = [sample for sample in samples() if sample["expected"] != "NOSCHEMA"]
-    assert len(judged) >= 270
-    assert {sample["file"]: verdict(catalogue, sample["file"]) for sample in judged} == {
-        sample["file"]: sample["expected"] for sample in judged
+    expected = {sample["file"]: sample["expected"] for sample in samples()}
+    assert len(expected) == 282
+    differing = {
+        file: (found, wanted) for file, wanted in expected.items() if (found := verdict(catalogue, file)) != wanted
     }
+    extra = {file for file in differing if definitions(file) & NOT_COMPARED & {*KNOWN}}
+    assert {file: differing[file] for file in differing.keys() - extra} == {}
+
+
+def definitions(file: str) -> set[str]:
+    root = parse(file)
+    return {definition for definition, _ in parts(root)} if root is not None else set()

@@ -25,6 +25,7 @@ from interlock.chain import decode as decode_event
 from interlock.errors import ConfigError, Contended, LeaseLost, OutcomeUnknown, StoreUnavailable
 from interlock.iso20022.codes import HeldCause, Status
 from interlock.ports import Client, Control, IdempotencyTaken, Open, Outcome, Page, Query, SigningKey, Write
+from interlock.regions.rivals import Rival
 from interlock.regions.rules import Post
 from interlock.stores import rows as mapping
 from interlock.stores.postgres import filters, schema
@@ -478,10 +479,10 @@ class PostgresStore:
         rows = self._rows("flushed", rf"interlock\_{self.region}\_to\_%")
         return rows[0][0], {int(name.rsplit("_", 1)[1]): reached for _, name, reached in rows if name is not None}
 
-    def rivals(self, transactions: Collection[UUID]) -> Mapping[UUID, tuple[UUID, ...]]:
-        found: dict[UUID, tuple[UUID, ...]] = {}
-        for ours, theirs in self._rows("rivals", list(transactions), self.region):
-            found[ours] = (*found.get(ours, ()), theirs)
+    def rivals(self, transactions: Collection[UUID], region: int) -> Mapping[UUID, tuple[Rival, ...]]:
+        found: dict[UUID, tuple[Rival, ...]] = {}
+        for ours, theirs, settled, settles in self._rows("rivals", list(transactions), region):
+            found[ours] = (*found.get(ours, ()), Rival(theirs, settled, settles))
         return found
 
     def taken(self) -> frozenset[int]:

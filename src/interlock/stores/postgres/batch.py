@@ -44,10 +44,11 @@ Name = tuple[str, str, str]
 _BORN = (
     Ids, Texts, Integers, Integers, Integers, Texts, Texts, Texts, Texts, Bigs, Bigs, Texts, Bigs, Floats, Texts, Texts,
     Texts, Texts, Texts, Texts, Texts, Integers, Bytes, Texts, Bytes, Truths, Integers, Ids, Ids, Texts, Truths,
+    Truths,
 )  # fmt: skip
 _GROWN = (
     Integers, Integers, Texts, Texts, Texts, Texts, Bigs, Texts, Bigs, Floats, Texts, Texts, Texts, Texts, Texts,
-    Integers, Bytes, Texts, Bytes, Truths, Ids, Texts, Truths, Ids,
+    Integers, Bytes, Texts, Bytes, Truths, Ids, Texts, Truths, Truths, Ids,
 )  # fmt: skip
 _EVENTS = (Ids, Integers, Integers, Bytes, Bytes, Bytes)
 _BODIES = (Ids, Smalls, Integers, Integers, Texts, Bytes, Bytes)

@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from interlock.errors import InterlockError, StoreUnavailable
-from interlock.stores.postgres import publications, schema
+from interlock.regions.flows import Inbound, Outbound, PeerStatus
+from interlock.stores.postgres import doubles, publications, schema
 from interlock.stores.postgres.connections import fetch
 from interlock.stores.postgres.publications import OPERATIONS, TABLES, Part, Publication, Published
-from interlock.stores.postgres.replication import Inbound, Outbound, Peers, PeerSettings, PeerStatus, Replication
+from interlock.stores.postgres.replication import Peers, PeerSettings, Replication
 from interlock.stores.statements import queries
 
 #: What of the server is looked at.
@@ -224,10 +225,10 @@ def _of_outbound(name: str, outbound: Outbound) -> Iterator[str]:
 
 
 def _incidents(replication: Replication) -> Iterator[str]:
-    # Nobody else writes a row of a transaction of ours.
-    if not replication.takeovers():
-        return
+    """What is recorded: whatever comes is looked at as it comes."""
     with replication.use() as connection:
-        found = fetch(connection, queries("postgres", "replication.sql")["incidents"], (_INCIDENTS,))
-    for id_, one, status, other, other_status in found:
-        yield f"INCIDENT: transaction {id_} has ended {status} in region {one} and {other_status} in region {other}"
+        number, newest = doubles.recorded(connection, replication.region, _INCIDENTS)
+    for id_, note in newest:
+        yield f"INCIDENT: transaction {id_} has ended twice: {note}"
+    if number > len(newest):
+        yield f"INCIDENT: {number - len(newest)} more transactions have ended twice; list them by `flagged`"

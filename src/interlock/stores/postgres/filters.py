@@ -114,6 +114,8 @@ def _fields(values: _Values, query: Query) -> Iterator[str]:
             yield "t.due_at IS NOT NULL"
     if query.cause is not None:
         yield f"t.state = {values.mark(f'PDNG/{query.cause}')} AND t.due_at IS NOT NULL"
+    if query.flagged:
+        yield "t.flagged"
     if query.since is not None:
         yield f"t.created_at >= {values.mark(micros(query.since))}"
     if query.until is not None:

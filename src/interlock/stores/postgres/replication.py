@@ -23,8 +23,10 @@ from psycopg import errors, sql
 from interlock.chain import micros, moment
 from interlock.errors import ConfigError, ConflictError, InterlockError, StoreUnavailable
 from interlock.ports import Takeover
+from interlock.regions.doubles import Arrivals, Double, Place
+from interlock.regions.flows import Inbound, Outbound, PeerStatus
 from interlock.regions.rules import Post
-from interlock.stores.postgres import publications, schema
+from interlock.stores.postgres import doubles, publications, schema
 from interlock.stores.postgres.connections import Connection, fetch, for_bulk, said, translated
 from interlock.stores.postgres.publications import OPERATIONS, TABLES, Columns
 from interlock.stores.postgres.witness import BoundedLine
@@ -100,55 +102,6 @@ class Subscription(NamedTuple):
         if sorted(self.publications) != sorted(OPERATIONS):
             found.append(f"it is to {', '.join(self.publications)}, not {', '.join(OPERATIONS)}")
         return found
-
-
-class Inbound(NamedTuple):
-    """How a peer's changes come in."""
-
-    subscribed: bool
-    enabled: bool = False
-    worker: bool = False
-    #: Tables by the server's letter: `r` is ready, all others are being copied.
-    tables: Mapping[str, str] = {}
-    apply_errors: int = 0
-    sync_errors: int = 0
-    #: How far the peer is ahead; None: it cannot be asked.
-    lag_bytes: int | None = None
-    lag_seconds: float | None = None
-    #: It has come further since it was last looked at, or lacks nothing.
-    moves: bool = False
-    #: There is something to apply, and for a while nothing of it was.
-    stalled: bool = False
-
-    @property
-    def ready(self) -> bool:
-        """Everything was copied, and what is new is being applied."""
-        return self.worker and copied(self.tables)
-
-
-class Outbound(NamedTuple):
-    """How our changes reach a peer."""
-
-    #: It has a slot with us.
-    slot: bool
-    worker: bool = False
-    lag_bytes: int | None = None
-    lag_seconds: float | None = None
-    #: `lost`: what it still lacks is not there any more; it must be reseeded.
-    wal_status: str | None = None
-    #: What may still be written before that happens; None: there is no limit.
-    safe_wal_size: int | None = None
-    #: As of what comes in.
-    moves: bool = False
-    stalled: bool = False
-
-
-class PeerStatus(NamedTuple):
-    """Replication with one peer, both ways."""
-
-    number: int
-    inbound: Inbound
-    outbound: Outbound
 
 
 class _Abroad(NamedTuple):
@@ -675,7 +628,7 @@ class Replication:
             subscribed=True, enabled=present.enabled, worker=pid is not None, tables=tables,
             apply_errors=apply_errors or 0, sync_errors=sync_errors or 0,
             lag_bytes=lag_bytes, lag_seconds=0.0 if lag_bytes == 0 else silent,
-            moves=still == 0, stalled=present.enabled and still >= self.stall_seconds,
+            moves=still == 0, stalled=present.enabled and still >= self.stall_seconds, copied=copied(tables),
         )  # fmt: skip
 
     def _outbound(self, number: int) -> Outbound:
@@ -836,6 +789,39 @@ class Replication:
         with self.use() as connection:
             rows = fetch(connection, self._sql["in_flight_of"], (home, epoch_below, after or _NULL_ID, limit))
         return [id_ for (id_,) in rows]
+
+    # -- ends that contradict each other --
+
+    def arrivals(self, limit: int, since: datetime | None = None) -> Arrivals:
+        """What has come from peers since the last look, and which ends of it contradict those of other regions.
+
+        limit: events of each journal. since: transactions that began before are looked at only where the journals show
+        that something of theirs has come; None: all are. A peer whose rows are still being copied is left for later:
+        they come table by table.
+        """
+        with self.use() as connection:
+            numbers = (int(name.rsplit("_", 1)[1]) for (name,) in fetch(connection, self._sql["subscribed"]))
+            followed = [
+                number
+                for number in numbers
+                if (present := self._subscription(connection, number)) and copied(self._tables(connection, present.oid))
+            ]
+            return doubles.arrivals(connection, followed, limit, since)
+
+    def note_seen(self, reached: Mapping[Place, int]) -> None:
+        """Note how far it was looked: what came before is not looked at again."""
+        with self.use() as connection:
+            doubles.note_seen(connection, reached)
+
+    def ended_twice(self) -> int:
+        """How many transactions of this region are flagged with another region's end that contradicts theirs."""
+        with self.use() as connection:
+            return doubles.recorded(connection, self.region, 0)[0]
+
+    def doubles(self) -> list[Double]:
+        """Every one that there is, by a look at all transactions."""
+        with self._long() as connection:
+            return doubles.everywhere(connection)
 
     # -- what can be wrong --
 

@@ -11,7 +11,7 @@
 uuid_send(t.id), t.client, t.region, t.epoch, t.version, t.route, t.state, t.status, t."end", t.created_at, t.updated_at,
 t.due_clock, t.due_at, t.sla_left, t.announced, t.definition, t.message_id, t.reference, t.reason, t.code, t.note,
 t.payments, t.digest, t.answer, t.answer_digest, t.answer_due, t.attempt, uuid_send(t.redrive_of), uuid_send(t.redriven_as),
-t.approved_by, t.flagged
+t.approved_by, t.flagged, t.everywhere
 
 -- -- a process and its journal ---------------------------------------------------------------------------------------
 
@@ -117,13 +117,14 @@ SELECT uuid_send(id), version FROM transactions WHERE id = ANY ($1) AND region =
 INSERT INTO transactions (
     id, client, region, epoch, version, route, state, status, "end", created_at, updated_at, due_clock, due_at,
     sla_left, announced, definition, message_id, reference, reason, code, note, payments, digest, answer,
-    answer_digest, answer_due, attempt, redrive_of, redriven_as, approved_by, flagged, claim
+    answer_digest, answer_due, attempt, redrive_of, redriven_as, approved_by, flagged, everywhere, claim
 )
-SELECT *, $32::bigint FROM unnest(
+SELECT *, $33::bigint FROM unnest(
     $1::uuid[], $2::text[], $3::integer[], $4::integer[], $5::integer[], $6::text[], $7::text[], $8::text[], $9::text[],
     $10::bigint[], $11::bigint[], $12::text[], $13::bigint[], $14::double precision[], $15::text[], $16::text[],
     $17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::integer[], $23::bytea[], $24::text[],
-    $25::bytea[], $26::boolean[], $27::integer[], $28::uuid[], $29::uuid[], $30::text[], $31::boolean[]
+    $25::bytea[], $26::boolean[], $27::integer[], $28::uuid[], $29::uuid[], $30::text[], $31::boolean[],
+    $32::boolean[]
 );
 
 -- What is fixed at birth (client, region, created_at, announced, reference, attempt, redrive_of) is not written again.
@@ -134,17 +135,17 @@ UPDATE transactions t SET
     definition = u.definition, message_id = u.message_id, reason = u.reason, code = u.code, note = u.note,
     payments = u.payments, digest = u.digest, answer = u.answer, answer_digest = u.answer_digest,
     answer_due = u.answer_due, redriven_as = u.redriven_as, approved_by = u.approved_by, flagged = u.flagged,
-    claim = $25
+    everywhere = u.everywhere, claim = $26
 FROM unnest(
     $1::integer[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[],
     $9::bigint[], $10::double precision[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
     $16::integer[], $17::bytea[], $18::text[], $19::bytea[], $20::boolean[], $21::uuid[], $22::text[], $23::boolean[],
-    $24::uuid[]
+    $24::boolean[], $25::uuid[]
 ) AS u (
     epoch, version, route, state, status, "end", updated_at, due_clock, due_at, sla_left, definition, message_id,
-    reason, code, note, payments, digest, answer, answer_digest, answer_due, redriven_as, approved_by, flagged, id
+    reason, code, note, payments, digest, answer, answer_digest, answer_due, redriven_as, approved_by, flagged, everywhere, id
 )
-WHERE t.id = u.id AND t.id = ANY ($24) AND t.region = $26;
+WHERE t.id = u.id AND t.id = ANY ($25) AND t.region = $27;
 
 -- name: insert_idempotency
 INSERT INTO idempotency (client, key, region, digest, tx)
@@ -200,11 +201,17 @@ SELECT k.* FROM unnest($1::text[], $2::text[], $3::text[]) AS u (client, kind, v
 ) k;
 
 -- name: rivals
-SELECT DISTINCT k.tx, h.tx FROM keys k JOIN keys h USING (client, kind, value, freed)
+SELECT k.tx, h.tx, bool_or(EXISTS (
+    SELECT 1 FROM payments p WHERE p.tx = h.tx AND p.ordinal = h.payment AND p.status = 'ACSC'
+)), bool_or(EXISTS (
+    SELECT 1 FROM transactions t WHERE t.id = h.tx AND t.state = 'ending' AND t."end" = 'ACSC'
+))
+FROM keys k JOIN keys h USING (client, kind, value, freed)
 WHERE k.tx = ANY ($1) AND k.region = $2 AND k.freed = '00000000-0000-0000-0000-000000000000'
     AND h.region <> $2 AND h.tx <> k.tx AND h.payment > 0 AND NOT EXISTS (
         SELECT 1 FROM payments p WHERE p.tx = h.tx AND p.ordinal = h.payment AND p.status IN ('RJCT', 'CANC')
-    );
+    )
+GROUP BY k.tx, h.tx;
 
 -- name: failed_payments
 SELECT uuid_send(tx), ordinal FROM payments WHERE tx = ANY ($1) AND status IN ('RJCT', 'CANC');

@@ -182,12 +182,72 @@ SELECT c.relname::text FROM unnest($1::text[]) AS u (name) CROSS JOIN LATERAL (
 -- name: slots_used
 SELECT count(*) FROM pg_replication_slots;
 
--- One transaction that has ended in two regions, and not in the same way.
--- name: incidents
-SELECT a.id, a.region, a.status, b.region, b.status FROM transactions a JOIN transactions b ON b.id = a.id
-WHERE a.region < b.region AND a.state = 'end' AND b.state = 'end'
+-- -- ends that contradict each other -------------------------------------------------------------------------------
+
+-- Journals of a region's that anything has come from, by hops along the index, and how far each was looked at. The range
+-- of ids leaves few partitions to look in.
+-- name: journals_of
+WITH RECURSIVE hop AS (
+    (
+        SELECT writer, journal FROM events WHERE writer >= $1 AND writer < $2 AND tx >= $3
+        ORDER BY writer, journal, chain_seq LIMIT 1
+    )
+    UNION ALL
+    SELECT n.writer, n.journal FROM hop CROSS JOIN LATERAL (
+        SELECT writer, journal FROM events
+        WHERE (writer, journal) > (hop.writer, hop.journal) AND writer < $2 AND tx >= $3
+        ORDER BY writer, journal, chain_seq LIMIT 1
+    ) n
+)
+SELECT h.writer, h.journal, coalesce(s.chain_seq, 0) FROM hop h LEFT JOIN seen s USING (writer, journal)
+ORDER BY h.writer, h.journal;
+
+-- name: arrived
+SELECT chain_seq, tx FROM events WHERE writer = $1 AND journal = $2 AND chain_seq > $3 AND tx >= $5
+ORDER BY chain_seq LIMIT $4;
+
+-- name: note_seen
+INSERT INTO seen (writer, journal, chain_seq) SELECT * FROM unnest($1::integer[], $2::integer[], $3::bigint[])
+ON CONFLICT (writer, journal) DO UPDATE SET chain_seq = excluded.chain_seq WHERE seen.chain_seq < excluded.chain_seq;
+
+-- One transaction that has ended in two regions, and not in the same way: each way round.
+-- name: apart
+SELECT a.id, a.id, b.region, b.status FROM transactions a JOIN transactions b ON b.id = a.id
+WHERE a.region <> b.region AND a.state = 'end' AND b.state = 'end'
     AND (a.status, a.answer_digest) IS DISTINCT FROM (b.status, b.answer_digest)
-ORDER BY a.id LIMIT $1;
+
+-- name: ended_apart
+{apart} AND a.id = ANY ($1) AND b.id = ANY ($1);
+
+-- name: ended_apart_anywhere
+{apart};
+
+-- name: both_settled
+EXISTS (SELECT 1 FROM payments p WHERE p.tx = h.tx AND p.ordinal = h.payment AND p.status = 'ACSC')
+AND EXISTS (SELECT 1 FROM payments p WHERE p.tx = k.tx AND p.ordinal = k.payment AND p.status = 'ACSC')
+
+-- One payment that has settled as transactions of two regions. Row by row, as all look-ups of names.
+-- name: settled_twice
+SELECT DISTINCT k.tx, h.tx, h.region, 'ACSC' FROM unnest($1::uuid[]) AS u (tx) CROSS JOIN LATERAL (
+    SELECT client, kind, value, region, tx, payment FROM keys
+    WHERE tx = u.tx AND freed = '00000000-0000-0000-0000-000000000000' AND payment > 0 OFFSET 0
+) h CROSS JOIN LATERAL (
+    SELECT tx, payment FROM keys WHERE client = h.client AND kind = h.kind AND value = h.value
+        AND freed = '00000000-0000-0000-0000-000000000000' AND region <> h.region AND tx <> h.tx AND payment > 0 OFFSET 0
+) k WHERE {both_settled};
+
+-- name: settled_twice_anywhere
+SELECT DISTINCT k.tx, h.tx, h.region, 'ACSC' FROM keys h JOIN keys k USING (client, kind, value, freed)
+WHERE freed = '00000000-0000-0000-0000-000000000000' AND h.region <> k.region AND h.tx <> k.tx
+    AND h.payment > 0 AND k.payment > 0 AND {both_settled};
+
+-- What is flagged is little, and has an index of its own; the newest first.
+-- name: flagged
+SELECT id FROM transactions WHERE flagged AND region = $1;
+
+-- name: ended_twice
+SELECT DISTINCT ON (tx) tx, content FROM events
+WHERE tx = ANY ($1) AND position('"kind":"EndedTwice"'::bytea IN content) > 0 ORDER BY tx DESC, epoch DESC, seq DESC;
 
 -- -- comparing two regions -------------------------------------------------------------------------------------------
 

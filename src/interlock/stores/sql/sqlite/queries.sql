@@ -10,8 +10,8 @@ SELECT row, version FROM transactions WHERE id = ?;
 INSERT INTO transactions (
     id, client, region, epoch, version, route, state, status, "end", created_at, updated_at, due_clock, due_at,
     sla_left, announced, definition, message_id, reference, reason, code, note, payments, digest, answer,
-    answer_digest, answer_due, attempt, redrive_of, redriven_as, approved_by, flagged, row
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    answer_digest, answer_due, attempt, redrive_of, redriven_as, approved_by, flagged, everywhere, row
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO NOTHING;
 
 -- Only a birth that lost in the batch it was tried in.
@@ -23,7 +23,8 @@ DELETE FROM transactions WHERE row = ?;
 UPDATE transactions SET
     epoch = ?, version = ?, route = ?, state = ?, status = ?, "end" = ?, updated_at = ?, due_clock = ?, due_at = ?,
     sla_left = ?, definition = ?, message_id = ?, reason = ?, code = ?, note = ?, payments = ?, digest = ?, answer = ?,
-    answer_digest = ?, answer_due = ?, redriven_as = ?, approved_by = ?, flagged = ?
+    answer_digest = ?, answer_due = ?, redriven_as = ?, approved_by = ?, flagged = ?,
+    everywhere = ?
 WHERE row = ?;
 
 -- name: insert_event

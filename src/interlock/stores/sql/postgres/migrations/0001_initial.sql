@@ -38,6 +38,14 @@ CREATE TABLE takeovers (
     PRIMARY KEY (home, generation, region)
 );
 
+-- How far what came from other regions was compared with our own ends, by their journals; ours alone, never published.
+CREATE TABLE seen (
+    writer    integer NOT NULL,
+    journal   integer NOT NULL,
+    chain_seq bigint NOT NULL,
+    PRIMARY KEY (writer, journal)
+) WITH (fillfactor = 50);
+
 -- Fencing tokens: a later process has a higher one.
 CREATE SEQUENCE tokens;
 
@@ -105,6 +113,8 @@ CREATE TABLE transactions (
     redriven_as uuid,
     approved_by text,
     flagged     boolean NOT NULL,
+    -- Its payments settle only once all other regions have them, and none of those holds the same.
+    everywhere  boolean NOT NULL,
     -- Token of the process that has it in hand.
     claim       bigint NOT NULL,
     PRIMARY KEY (id, region)
@@ -115,6 +125,8 @@ CREATE INDEX transactions_due ON transactions (due_at) WHERE due_at IS NOT NULL;
 -- Few come to nothing: they are found by their client, and by operators. What has settled is found by client and time.
 CREATE INDEX transactions_failed ON transactions (client, status, id) WHERE status IN ('RJCT', 'CANC');
 CREATE INDEX transactions_failed_all ON transactions (status, id) WHERE status IN ('RJCT', 'CANC');
+-- What the operations desk must look at: next to nothing.
+CREATE INDEX transactions_flagged ON transactions (id) WHERE flagged;
 -- What somebody has in hand this moment; after a death, what must be taken over.
 CREATE INDEX transactions_claim ON transactions (claim) WHERE state IN ('ACTC', 'ACSP', 'ending', 'handing');
 

@@ -51,13 +51,17 @@ CREATE TABLE transactions (
     redrive_of  BLOB,
     redriven_as BLOB,
     approved_by TEXT,
-    flagged     INTEGER NOT NULL
+    flagged     INTEGER NOT NULL,
+    -- Its payments settle only once all other regions have them, and none of those holds the same.
+    everywhere  INTEGER NOT NULL
 ) STRICT;
 -- Ids are UUIDv7: time-ordered, so this index grows at its end, and a range of time is a range of ids.
 CREATE UNIQUE INDEX transactions_id ON transactions (id);
 CREATE INDEX transactions_client ON transactions (client, id);
 -- Few are in one of these states at a time; what was settled is found by the index above.
 CREATE INDEX transactions_status ON transactions (client, status, id) WHERE status <> 'ACSC';
+-- What the operations desk must look at: next to nothing.
+CREATE INDEX transactions_flagged ON transactions (id) WHERE flagged = 1;
 -- Whatever has no end has a clock that runs: what is in flight, and what is overdue.
 CREATE INDEX transactions_due ON transactions (due_at) WHERE due_at IS NOT NULL;
 

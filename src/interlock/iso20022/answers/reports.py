@@ -1,0 +1,197 @@
+"""Status reports on payments: pacs.002, pain.002 and pain.014. Pure."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import groupby
+from typing import Final
+
+from interlock.iso20022.answers.editions import FIRST_CUSTOMER_REPORT, SHAPES, Shape, answer_definition
+from interlock.iso20022.answers.pieces import (
+    ID_MAX,
+    agent_in,
+    amount_of,
+    counts,
+    date_of,
+    date_time_of,
+    element,
+    required_text,
+    route,
+    text_of,
+    timestamp,
+    uetr_of,
+)
+from interlock.iso20022.answers.reasons import status_reason
+from interlock.iso20022.answers.verdicts import Answer, PaymentVerdict, Verdict
+from interlock.iso20022.answers.wrapping import enveloped
+from interlock.iso20022.codes import Status
+from interlock.iso20022.original import Original, OriginalPayment, PaymentGroup
+
+
+def build_report(
+    original: Original, verdict: Verdict, *, answer_id: str, now: datetime, definition: str | None = None
+) -> Answer:
+    """The status report on a request: pacs.002, pain.002 or pain.014, with a header where the request had one.
+
+    original: must have a usable original (`has_usable_original`); what in it does not fit the answer's types is left
+    out, so that the answer is valid even if the request was not.
+    answer_id: MsgId and BizMsgIdr, 1 to 35 characters; now: aware.
+    definition: the version that a profile names, in place of the one published with the request.
+    Raises ValueError for what only a caller can get wrong: no usable original, unknown definition, no id, naive time.
+    """
+    shape = SHAPES.get(definition or answer_definition(original.definition) or "")
+    if shape is None or not 0 < len(original.message_id or "") <= ID_MAX:
+        raise ValueError("no status report can be written for this message; use build_admi002")
+    created_at = timestamp(now)
+    message_id = required_text(answer_id)
+    if shape.definition == FIRST_CUSTOMER_REPORT:
+        content = _first_customer_report(shape, original, verdict, message_id, created_at)
+    else:
+        content = _report(shape, original, verdict, message_id, created_at)
+    document = f'<Document xmlns="{shape.namespace}"><{shape.root}>{content}</{shape.root}></Document>'
+    return Answer(definition=shape.definition, body=enveloped(document, shape.definition, original, message_id, now))
+
+
+def _report(shape: Shape, original: Original, verdict: Verdict, message_id: str, created_at: str) -> str:
+    """Content of every version but the very first pain.002: header, the group as a whole, the payments."""
+    outcome = _Outcome(shape, original, verdict)
+    party = "<InitgPty><Nm>NOTPROVIDED</Nm></InitgPty>" if "party" in shape.has else ""
+    agents = route(shape.has, original.instructing_agent, original.instructed_agent) if "agents" in shape.has else ""
+    return (
+        f"<GrpHdr><MsgId>{message_id}</MsgId><CreDtTm>{created_at}</CreDtTm>{party}{agents}</GrpHdr>"
+        f"<OrgnlGrpInfAndSts><OrgnlMsgId>{text_of(original.message_id)}</OrgnlMsgId>"
+        f"<OrgnlMsgNmId>{original.definition}</OrgnlMsgNmId>"
+        f"{element('OrgnlCreDtTm', date_time_of(original.created_at))}"
+        f"{counts(original.number_of_transactions, original.control_sum)}"
+        f"<GrpSts>{outcome.status}</GrpSts>{outcome.reason}</OrgnlGrpInfAndSts>"
+        f"{_blocks(shape, original, outcome) if 'blocks' in shape.has else _payments(shape, original, outcome)}"
+    )
+
+
+class _Outcome:
+    """A verdict, seen as the answer shows it: per payment, per block, for the whole."""
+
+    __slots__ = ("_pieces", "reason", "shape", "status", "verdict", "whole")
+
+    def __init__(self, shape: Shape, original: Original, verdict: Verdict) -> None:
+        self.shape = shape
+        self.verdict = verdict
+        self.whole = PaymentVerdict(status=verdict.status, reason=verdict.reason, narrative=verdict.narrative)
+        # Most payments of a message share a verdict: its text is made once.
+        self._pieces: dict[PaymentVerdict, tuple[str, str]] = {}
+        self.status, self.reason = self.summary(original.payments) if verdict.payments else self.of(self.whole)
+
+    def of(self, verdict: PaymentVerdict) -> tuple[str, str]:
+        """Status code and StsRsnInf element."""
+        pieces = self._pieces.get(verdict)
+        if pieces is None:
+            status = Status.RJCT if verdict.status is Status.CANC else verdict.status
+            pieces = self._pieces[verdict] = status.value, status_reason(self.shape, status, verdict)
+        return pieces
+
+    def of_payment(self, payment: OriginalPayment) -> tuple[str, str]:
+        """As `of`, for one payment."""
+        return self.of(self.verdict.payments.get(payment.ordinal, self.whole))
+
+    def summary(self, payments: Iterable[OriginalPayment]) -> tuple[str, str]:
+        """Status of several payments together: theirs, or PART; with the reason where it is one and the same."""
+        shown = {self.of_payment(payment) for payment in payments} or {self.of(self.whole)}
+        statuses = {status for status, _ in shown}
+        if len(statuses) > 1:
+            return "PART", ""
+        return statuses.pop(), shown.pop()[1] if len(shown) == 1 else ""
+
+
+def _blocks(shape: Shape, original: Original, outcome: _Outcome) -> str:
+    """One OrgnlPmtInfAndSts a block of the request, its payments inside."""
+    pieces = []
+    for index, payments in groupby(original.payments, lambda payment: payment.group):
+        group = original.groups[index] if index is not None else _NO_GROUP
+        pieces.append(_block(shape, group, tuple(payments), outcome))
+    return "".join(pieces)
+
+
+def _block(shape: Shape, group: PaymentGroup, payments: tuple[OriginalPayment, ...], outcome: _Outcome) -> str:
+    status, reason = outcome.summary(payments)
+    content = "".join([_payment(shape, payment, outcome) for payment in payments])
+    return (
+        f"<OrgnlPmtInfAndSts><OrgnlPmtInfId>{text_of(group.payment_information_id) or 'NOTPROVIDED'}</OrgnlPmtInfId>"
+        f"{counts(group.number_of_transactions, group.control_sum)}"
+        f"<PmtInfSts>{status}</PmtInfSts>{reason}{content}</OrgnlPmtInfAndSts>"
+    )
+
+
+_NO_GROUP: Final = PaymentGroup(
+    payment_information_id=None,
+    number_of_transactions=None,
+    control_sum=None,
+    requested_execution_date=None,
+    xpath="",
+    line=None,
+)
+
+
+def _payments(shape: Shape, original: Original, outcome: _Outcome) -> str:
+    """The payments one after the other, for versions without blocks."""
+    groups = original.groups
+    pieces = []
+    for payment in original.payments:
+        block = text_of(groups[payment.group].payment_information_id) if payment.group is not None else None
+        pieces.append(_payment(shape, payment, outcome, element("OrgnlPmtInfId", block)))
+    return "".join(pieces)
+
+
+def _payment(shape: Shape, payment: OriginalPayment, outcome: _Outcome, block: str = "") -> str:
+    """TxInfAndSts: whose payment it was, what became of it, and as much of it as recognises it."""
+    has = shape.has
+    status, reason = outcome.of_payment(payment)
+    agents = route(has, payment.instructing_agent, payment.instructed_agent) if "agents" in has else ""
+    return (
+        f"<TxInfAndSts>{block}"
+        f"{element('OrgnlInstrId', text_of(payment.instruction_id))}"
+        f"{element('OrgnlEndToEndId', text_of(payment.end_to_end_id))}"
+        f"{element('OrgnlTxId', text_of(payment.transaction_id)) if 'tx' in has else ''}"
+        f"{element('OrgnlUETR', uetr_of(payment.uetr)) if 'uetr' in has else ''}"
+        f"<TxSts>{status}</TxSts>{reason}"
+        f"{element('AccptncDtTm', date_time_of(payment.accepted_at))}"
+        f"{agents}{reference(shape, payment)}</TxInfAndSts>"
+    )
+
+
+def reference(shape: Shape, payment: OriginalPayment) -> str:
+    """OrgnlTxRef: amount, settlement date and agents of the original."""
+    if "reference" not in shape.has:
+        return ""
+    amount = "" if payment.amount_is_equivalent else amount_of(payment.amount, payment.currency)
+    settlement_date = ""
+    if "agents" in shape.has:
+        amount = amount and f"<IntrBkSttlmAmt{amount}</IntrBkSttlmAmt>"
+        settlement_date = element("IntrBkSttlmDt", date_of(payment.settlement_date))
+    else:
+        amount = amount and f"<Amt><InstdAmt{amount}</InstdAmt></Amt>"
+    debtor_agent = agent_in(shape.has, "DbtrAgt", payment.debtor_agent)
+    creditor_agent = agent_in(shape.has, "CdtrAgt", payment.creditor_agent)
+    content = f"{amount}{settlement_date}{debtor_agent}{creditor_agent}"
+    return content and f"<OrgnlTxRef>{content}</OrgnlTxRef>"
+
+
+def _first_customer_report(shape: Shape, original: Original, verdict: Verdict, message_id: str, created_at: str) -> str:
+    """Content of pain.002.001.01 (2005), which nothing later resembles."""
+    outcome = _Outcome(shape, original, verdict)
+    payments = "".join([_first_customer_payment(payment, outcome) for payment in original.payments])
+    return (
+        f"<GnlInf><PmtInitnStsId>{message_id}</PmtInitnStsId><CreDtTm>{created_at}</CreDtTm>"
+        "<InitgPty><Nm>NOTPROVIDED</Nm></InitgPty></GnlInf>"
+        f"<OrgnlGrpRefInfAndSts><GrpId>{text_of(original.message_id)}</GrpId>"
+        f"<OrgnlMsgTp>{original.definition}</OrgnlMsgTp>"
+        f"<GrpSts>{outcome.status}</GrpSts>{outcome.reason}</OrgnlGrpRefInfAndSts>"
+        f"{payments and f'<OrgnlPmtInf>{payments}</OrgnlPmtInf>'}"
+    )
+
+
+def _first_customer_payment(payment: OriginalPayment, outcome: _Outcome) -> str:
+    status, reason = outcome.of_payment(payment)
+    return (
+        f"<OrgnlTxRefInfAndSts><PmtId>{element('InstrId', text_of(payment.instruction_id))}"
+        f"<EndToEndId>{text_of(payment.end_to_end_id) or 'NOTPROVIDED'}</EndToEndId></PmtId>"
+        f"<TxSts>{status}</TxSts>{reason}</OrgnlTxRefInfAndSts>"
+    )

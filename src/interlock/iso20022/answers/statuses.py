@@ -1,0 +1,107 @@
+"""pacs.002 on a pacs.028: the present truth of each payment that was asked for. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from interlock.iso20022.answers.editions import SHAPES, Shape, enquiry_definition
+from interlock.iso20022.answers.pieces import (
+    ID_MAX,
+    NOT_PROVIDED,
+    date_time_of,
+    element,
+    required_text,
+    route,
+    text_of,
+    timestamp,
+    uetr_of,
+)
+from interlock.iso20022.answers.reasons import status_reason
+from interlock.iso20022.answers.reports import reference
+from interlock.iso20022.answers.verdicts import Answer, PaymentVerdict, Statement
+from interlock.iso20022.answers.wrapping import enveloped
+from interlock.iso20022.codes import Status
+from interlock.iso20022.original import Level, Original
+
+
+def build_statuses(
+    original: Original,
+    statements: Sequence[Statement],
+    *,
+    answer_id: str,
+    now: datetime,
+    definition: str | None = None,
+) -> Answer:
+    """The status report on a status request: a group status for each message asked for, a status for each payment.
+
+    Raises ValueError for what only a caller can get wrong: another kind of request, an unknown definition, no
+    statement, no id, a naive time.
+    """
+    shape = SHAPES.get(definition or enquiry_definition(original.definition) or "")
+    if shape is None or not shape.definition.startswith("pacs.002") or not statements:
+        raise ValueError("no status report can be written for this message; use build_admi002")
+    message_id = required_text(answer_id)
+    agents = route(shape.has, original.instructing_agent, original.instructed_agent)
+    groups = [_group(shape, one) for one in statements if one.reference.level is Level.MESSAGE]
+    payments = [_payment(shape, one, message_id) for one in statements if one.reference.level is not Level.MESSAGE]
+    document = (
+        f'<Document xmlns="{shape.namespace}"><{shape.root}>'
+        f"<GrpHdr><MsgId>{message_id}</MsgId><CreDtTm>{timestamp(now)}</CreDtTm>{agents}</GrpHdr>"
+        f"{''.join(groups)}{''.join(payments)}</{shape.root}></Document>"
+    )
+    return Answer(definition=shape.definition, body=enveloped(document, shape.definition, original, message_id, now))
+
+
+def _message(statement: Statement) -> str:
+    """OrgnlMsgId, OrgnlMsgNmId and OrgnlCreDtTm; the first two are mandatory."""
+    asked = statement.reference
+    message_id = text_of(statement.message_id or asked.message_id)
+    definition = text_of(statement.definition or asked.definition)
+    created_at = date_time_of(statement.created_at if statement.message_id else asked.created_at)
+    return (
+        f"<OrgnlMsgId>{message_id or NOT_PROVIDED}</OrgnlMsgId>"
+        f"<OrgnlMsgNmId>{definition or NOT_PROVIDED}</OrgnlMsgNmId>"
+        f"{element('OrgnlCreDtTm', created_at)}"
+    )
+
+
+def _why(shape: Shape, statement: Statement) -> str:
+    verdict = PaymentVerdict(status=Status.RJCT, reason=statement.reason, narrative=statement.narrative)
+    return status_reason(shape, statement.status, verdict)
+
+
+def _group(shape: Shape, statement: Statement) -> str:
+    return (
+        f"<OrgnlGrpInfAndSts>{_message(statement)}<GrpSts>{statement.status}</GrpSts>"
+        f"{_why(shape, statement)}</OrgnlGrpInfAndSts>"
+    )
+
+
+def _payment(shape: Shape, statement: Statement, message_id: str) -> str:
+    """TxInfAndSts; the ids are those that were asked with, where the ledger has no better."""
+    asked, payment = statement.reference, statement.payment
+    instruction_id = text_of(payment.instruction_id if payment else asked.instruction_id)
+    end_to_end_id = text_of(payment.end_to_end_id if payment else asked.end_to_end_id)
+    transaction_id = text_of(payment.transaction_id if payment else asked.transaction_id)
+    uetr = uetr_of(payment.uetr if payment else asked.uetr) if "uetr" in shape.has else None
+    told = ""
+    # What a customer has instructed is no interbank amount.
+    if payment is not None and (statement.definition or "").startswith("pacs"):
+        agents = route(shape.has, payment.instructing_agent, payment.instructed_agent)
+        told = f"{element('AccptncDtTm', date_time_of(payment.accepted_at))}{agents}{reference(shape, payment)}"
+    return (
+        f"<TxInfAndSts><StsId>{numbered(message_id, asked.ordinal)}</StsId>"
+        f"<OrgnlGrpInf>{_message(statement)}</OrgnlGrpInf>"
+        f"{element('OrgnlInstrId', instruction_id)}{element('OrgnlEndToEndId', end_to_end_id)}"
+        f"{element('OrgnlTxId', transaction_id)}{element('OrgnlUETR', uetr)}"
+        f"<TxSts>{statement.status}</TxSts>{_why(shape, statement)}{told}</TxInfAndSts>"
+    )
+
+
+def numbered(message_id: str, ordinal: int) -> str:
+    """An id for one part of a message, made of the message's and its place; at most 35 characters.
+
+    message_id: escaped already, so it is cut only where it has nothing escaped in it.
+    """
+    end = f"-{ordinal}"
+    room = ID_MAX - len(end)
+    return f"{message_id[:room] if '&' not in message_id else NOT_PROVIDED}{end}"

@@ -1,0 +1,404 @@
+"""What a profile's file can say: every fact with the source that it comes from, and how sure that is. Pure.
+
+A file is one profile. What stands at its top holds always; `[[editions]]` add what holds from a day or until one. Paths
+are local names from the element inside Document, `CdtTrfTxInf/PmtId/UETR`; those of the header begin inside AppHdr.
+"""
+
+import re
+from datetime import date
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from interlock.iso20022.findings import Severity
+from interlock.iso20022.reasons import is_status_reason
+
+
+class Mark(StrEnum):
+    """How sure a fact is."""
+
+    #: The scheme's own text was read.
+    PRIMARY = "P"
+    #: Somebody else's account of it: a bank's guide, an implementation, a reputable article.
+    SECONDARY = "S"
+    #: A single or old account, or common knowledge.
+    WEAK = "W"
+    #: Follows from other facts.
+    DERIVED = "D"
+    #: Not verified at all.
+    UNVERIFIED = "U"
+    #: The operator's own decision, which needs no source.
+    OWN = "own"
+
+    @property
+    def severity(self) -> Severity:
+        """What breaking such a fact weighs, unless the profile says otherwise: hearsay refuses no payment."""
+        return Severity.WARNING if self in (Mark.WEAK, Mark.UNVERIFIED) else Severity.ERROR
+
+
+#: A header's own family, for demands on AppHdr.
+HEADER: Final = "head.001"
+
+_STEP = r"[A-Za-z][A-Za-z0-9]*"
+_PATH: Final = re.compile(rf"(?:{_STEP}/)*(?:{_STEP}|@{_STEP})\Z")
+_WITHIN: Final = re.compile(rf"(?://)?{_STEP}(?:/{_STEP})*\Z")
+_CONDITION: Final = re.compile(rf"/?(?:{_STEP}/)*(?:{_STEP}|@{_STEP})(?:=[A-Za-z0-9._-]+)?\Z")
+_FAMILY: Final = re.compile(r"[a-z]{4}\.\d{3}(?:\.\d{3}\.\d{2})?\Z")
+_DEFINITION: Final = re.compile(r"[a-z]{4}\.\d{3}\.\d{3}\.\d{2}\Z")
+_CODE: Final = re.compile(r"[A-Za-z0-9._+/ -]{1,70}\*?\Z")
+_PATTERN_MAX: Final = 200
+
+
+def _like(form: re.Pattern[str], what: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not form.match(value):
+            raise ValueError(f"{value!r} must be {what}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _is_pattern(value: str) -> str:
+    if len(value) > _PATTERN_MAX:
+        raise ValueError(f"a pattern has at most {_PATTERN_MAX} characters")
+    try:
+        re.compile(value)
+    except re.error as exc:
+        raise ValueError(f"{value!r} is no regular expression: {exc}") from exc
+    return value
+
+
+def _is_reason(value: str) -> str:
+    if not is_status_reason(value):
+        raise ValueError(f"{value!r} must be an ISO ExternalStatusReason1Code")
+    return value
+
+
+Path = Annotated[str, _like(_PATH, "a path of element names, such as PmtId/UETR")]
+Within = Annotated[str, _like(_WITHIN, "a path of element names, such as CdtTrfTxInf, or //Name for anywhere")]
+Condition = Annotated[str, _like(_CONDITION, "a path of element names, with =VALUE where its text matters")]
+Family = Annotated[str, _like(_FAMILY, "a family (pacs.008) or definition (pacs.008.001.08)")]
+Definition = Annotated[str, _like(_DEFINITION, "a definition such as pacs.008.001.08")]
+Code = Annotated[str, _like(_CODE, "a code, with * at its end for all that begin so")]
+Pattern = Annotated[str, AfterValidator(_is_pattern)]
+Reason = Annotated[str, AfterValidator(_is_reason)]
+Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, populate_by_name=True)
+
+
+class Source(_Frozen):
+    """Where facts come from."""
+
+    text: str = Field(min_length=1)
+    mark: Mark
+
+
+class Fact(_Frozen):
+    """Something that holds, and who says so."""
+
+    #: Key of `[sources]`; empty: the operator's own decision.
+    source: str = ""
+    #: Where it differs from the source's.
+    mark: Mark | None = None
+
+
+# -- what is demanded of messages -------------------------------------------------------------------------------------
+
+
+class Demand(Fact):
+    """Something that a message must, or must not, have."""
+
+    #: Families or definitions that it is about, `head.001` for the header; empty: every document.
+    messages: tuple[Family, ...] = ()
+    #: Unset: as sure as the source is. `off` takes a demand of the profile extended out again.
+    severity: Severity | Literal["off"] | None = None
+    #: Unset: the reason of its kind.
+    reason: Reason | None = None
+    #: Why, or what to do; unset: what its kind says.
+    text: str = ""
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What makes two demands the same, so that a profile can say otherwise than the one that it extends."""
+        return (type(self), self.messages)
+
+
+class Placed(Demand):
+    """A demand on an element."""
+
+    #: The element in which `path` begins, each time it occurs; unset: the message.
+    within: Within | None = None
+    path: Path
+    #: Only where all of these are there, as paths in `within`, with `=VALUE` for a text; `/` begins at the message.
+    when: tuple[Condition, ...] = ()
+    #: Only where none of these is.
+    unless: tuple[Condition, ...] = ()
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Also where it looks, and when."""
+        return (*super().identity, self.within, self.path, self.when, self.unless)
+
+    @model_validator(mode="after")
+    def _can_go_back(self) -> "Placed":
+        if (self.within or "").startswith("//") and any(one.startswith("/") for one in (*self.when, *self.unless)):
+            raise ValueError("a condition cannot begin with / where `within` is //Name: the way back is not known")
+        return self
+
+
+class Mandatory(Placed):
+    """An element that must be there."""
+
+    #: Any of these will do as well; `/` begins at the message.
+    alternatives: tuple[Condition, ...] = Field((), alias="or")
+
+
+class Forbidden(Placed):
+    """An element that must not be there."""
+
+
+class Codes(Placed):
+    """An element whose text is one of some."""
+
+    #: The only ones.
+    codes: tuple[Code, ...] = ()
+    #: All but these.
+    without: tuple[Code, ...] = ()
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Codes":
+        if bool(self.codes) == bool(self.without):
+            raise ValueError("either `codes` or `without` must list some")
+        return self
+
+
+class Length(Placed):
+    """An element whose text has at most so many characters."""
+
+    max: int = Field(ge=1)
+
+
+class Count(Placed):
+    """An element that occurs at most so often."""
+
+    max: int = Field(ge=0)
+
+
+class Matching(Placed):
+    """An element whose text matches a regular expression from end to end."""
+
+    pattern: Pattern
+
+
+class Characters(Demand):
+    """The characters that texts are made of."""
+
+    #: Name of a set in `[character_sets]`.
+    set: str
+    #: The elements meant, as paths from the message; empty: all texts.
+    paths: tuple[Within, ...] = ()
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Also where it looks."""
+        return (*super().identity, self.paths)
+
+
+class Amount(Demand):
+    """What the amount of each payment may be."""
+
+    #: The only ones; empty: any.
+    currencies: tuple[Annotated[str, Field(pattern=r"^[A-Z]{3}$")], ...] = ()
+    min: Decimal | None = None
+    max: Decimal | None = None
+
+
+class Versions(Fact):
+    """The versions of a family of messages that are in use."""
+
+    accepted: tuple[Definition, ...] = Field(min_length=1)
+
+
+class Header(Fact):
+    """Whether there must be a business application header."""
+
+    demanded: bool
+    severity: Severity | None = None
+
+
+class Unlisted(Fact):
+    """What is made of messages of a family that `[versions]` does not list."""
+
+    severity: Severity | Literal["off"]
+
+
+class Answer(Fact):
+    """The version of the answer to a family or definition."""
+
+    definition: Definition
+
+
+class Setting(Fact):
+    """A rule of ours with another weight, or turned on or off."""
+
+    severity: Severity | Literal["off"]
+
+
+class CharacterSet(Fact):
+    """A set of characters: the inside of a regular expression's brackets."""
+
+    allowed: Annotated[str, Field(min_length=1, max_length=400)]
+
+    @model_validator(mode="after")
+    def _is_a_class(self) -> "CharacterSet":
+        _is_pattern(f"[{self.allowed}]")
+        return self
+
+
+class Checks(_Frozen):
+    """All that is checked of messages: of a profile always, or in an edition of it."""
+
+    header: Header | None = None
+    unlisted: Unlisted | None = None
+    versions: dict[Family, Versions] = {}
+    mandatory: tuple[Mandatory, ...] = ()
+    forbidden: tuple[Forbidden, ...] = ()
+    codes: tuple[Codes, ...] = ()
+    lengths: tuple[Length, ...] = ()
+    counts: tuple[Count, ...] = ()
+    patterns: tuple[Matching, ...] = ()
+    characters: tuple[Characters, ...] = ()
+    amounts: tuple[Amount, ...] = ()
+    answers: dict[Family, Answer] = {}
+    rules: dict[str, Setting] = {}
+
+    @property
+    def demands(self) -> tuple[Demand, ...]:
+        """All demands, in the order in which they are told."""
+        return (
+            *self.mandatory, *self.forbidden, *self.codes, *self.counts, *self.lengths, *self.patterns,
+            *self.characters, *self.amounts,
+        )  # fmt: skip
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """Everything here that has a source."""
+        single = tuple(fact for fact in (self.header, self.unlisted) if fact is not None)
+        return (*single, *self.versions.values(), *self.demands, *self.answers.values(), *self.rules.values())
+
+
+# -- what is known besides --------------------------------------------------------------------------------------------
+
+
+class Span(Fact):
+    """A time."""
+
+    seconds: Seconds
+    text: str = ""
+
+
+class TimeoutReason(Fact):
+    """The ISO reason of a time-out."""
+
+    reason: Reason
+
+
+class DuplicateKey(StrEnum):
+    """Under what a message or payment is known, so that its double is refused."""
+
+    #: GrpHdr/MsgId.
+    MESSAGE = "message"
+    #: BizMsgIdr with its sender.
+    HEADER = "header"
+    #: UETR.
+    UETR = "uetr"
+    #: TxId with its instructing agent.
+    TRANSACTION = "transaction"
+    #: InstrId with its instructing agent.
+    INSTRUCTION = "instruction"
+    #: EndToEndId with debtor agent, creditor agent, amount and day.
+    END_TO_END = "end_to_end"
+
+
+class Duplicates(Fact):
+    """What makes a message or payment the double of another."""
+
+    keys: tuple[DuplicateKey, ...] = Field(min_length=1)
+    #: Of a payment that is a double.
+    reason: Reason = "AM05"
+    text: str = ""
+
+
+class Retry(Fact):
+    """When a sender may ask, and under which identification it may send again."""
+
+    #: The soonest that a status request makes sense, after the payment was sent.
+    status_request_after_seconds: Seconds | None = None
+    #: Where the answer is that nothing of it is known: `same_id` or `new_id`.
+    unknown: Literal["same_id", "new_id"] | None = None
+    #: Where it was rejected or ran out of time.
+    rejected: Literal["same_id", "new_id"] | None = None
+    text: str = ""
+
+
+class Recall(Fact):
+    """Until when a payment may be asked back; one window."""
+
+    #: ISO ExternalCancellationReason1Code; empty: whatever the reason.
+    reasons: tuple[Annotated[str, Field(pattern=r"^[A-Z0-9]{4}$")], ...] = ()
+    days: int | None = Field(None, ge=1)
+    business_days: int | None = Field(None, ge=1)
+    months: int | None = Field(None, ge=1)
+    text: str = ""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "Recall":
+        if sum(value is not None for value in (self.days, self.business_days, self.months)) != 1:
+            raise ValueError("one of days, business_days and months must be given")
+        return self
+
+
+class Choice(Fact):
+    """The headers by which a profile is chosen where no route names one; `*` at the end stands for any rest."""
+
+    business_service: tuple[Code, ...] = ()
+    market_practice: tuple[Code, ...] = ()
+
+
+class EditionFile(Checks):
+    """What holds in a time; editions may overlap, and then either will do."""
+
+    name: str = Field(min_length=1, max_length=40)
+    valid_from: date | None = None
+    valid_until: date | None = None
+    source: str = ""
+    mark: Mark | None = None
+
+    @model_validator(mode="after")
+    def _is_a_time(self) -> "EditionFile":
+        if self.valid_from and self.valid_until and self.valid_until < self.valid_from:
+            raise ValueError("valid_until is before valid_from")
+        return self
+
+
+class ProfileFile(Checks):
+    """A profile as written."""
+
+    title: str = Field(min_length=1)
+    text: str = ""
+    extends: str | None = None
+    sources: dict[str, Source] = {}
+    character_sets: dict[str, CharacterSet] = {}
+    choose: Choice | None = None
+    sla: Span | None = None
+    decide_within: Span | None = None
+    timeout: TimeoutReason | None = None
+    duplicates: Duplicates | None = None
+    retry: Retry | None = None
+    recall: tuple[Recall, ...] = ()
+    editions: tuple[EditionFile, ...] = ()

@@ -1,0 +1,44 @@
+"""Debtors, creditors and those beside them: that they are named. Pure."""
+
+from datetime import date
+from typing import Final
+
+from lxml import etree
+
+from interlock.iso20022.rules.rule import ElementCheck, ShapeCheck
+from interlock.iso20022.rules.xml import child, has, local_name
+
+
+def _empty(element: etree._Element, _today: date) -> str | None:
+    return None if len(element) else ""
+
+
+def _address_without_name(names: tuple[str, ...]) -> str | None:
+    return "Nm" if "PstlAdr" in names and "Nm" not in names else None
+
+
+def _neither_name_nor_bic(element: etree._Element, _today: date) -> str | None:
+    # Schemas put the name first; banks as parties have FinInstnId there.
+    if len(element) and local_name(element[0]) in ("Nm", "FinInstnId"):
+        return None
+    return None if child(element, "Id", "OrgId", "AnyBIC") is not None else "Nm"
+
+
+def _bic_and_address(element: etree._Element, _today: date) -> str | None:
+    """AnyBIC (in Id/OrgId) of a debtor or creditor with both name and address."""
+    organisation = element.getparent()
+    identity = organisation.getparent() if organisation is not None else None
+    party = identity.getparent() if identity is not None else None
+    if party is None or local_name(party) not in ("Dbtr", "Cdtr"):
+        return None
+    return "" if has(party, "Nm") and has(party, "PstlAdr") else None
+
+
+ELEMENT_CHECKS: Final[dict[str, ElementCheck]] = {
+    "party.empty": _empty,
+    "party.name_or_bic": _neither_name_nor_bic,
+    "party.bic_alone": _bic_and_address,
+}
+SHAPE_CHECKS: Final[dict[str, ShapeCheck]] = {
+    "party.address_without_name": _address_without_name,
+}

@@ -1,0 +1,490 @@
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import pytest
+from lxml import etree
+from msgspec.structs import replace
+
+from interlock.iso20022.answers import Answer
+from interlock.iso20022.codes import Status
+from interlock.iso20022.envelopes import read
+from interlock.iso20022.fields import extract
+from interlock.iso20022.original import Original
+from interlock.iso20022.schemas import Catalogue
+from interlock.lifecycle import EventKind, Standing
+from interlock.stages.enquire import Outcome, answer, is_enquiry, run
+from interlock.stages.matching import Entry, Facts, keys
+from interlock.stages.steps import Steps
+from interlock.transaction import KeyKind, Payment, Transaction
+from tests.enquiries import UETR, Ids, request
+
+SAMPLES: Final = Path(__file__).parents[1] / "samples"
+AT: Final = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+CATALOGUE: Final = Catalogue()
+SINGLE: Final = extract(read((SAMPLES / "pacs.008.001.08_bah.xml").read_bytes()))
+THREE: Final = extract(read((SAMPLES / "pacs.008.001.08.xml").read_bytes()))
+BLOCKS: Final = extract(read((SAMPLES / "pain.001.001.09.xml").read_bytes()))
+
+#: The ways in which a transaction can stand, by the events that led there after it was received.
+ACTC: Final = ()
+HELD: Final = (EventKind.HELD_FOR_DECISION,)
+FAULT: Final = (EventKind.STAGE_FAULT,)
+ACSP: Final = (EventKind.PASSED,)
+HANDED: Final = (EventKind.PASSED, EventKind.HAND_OVER_INTENDED, EventKind.HANDED_OVER)
+UNKNOWN: Final = (*HANDED, EventKind.DEADLINE)
+SETTLED: Final = (EventKind.PASSED, EventKind.SETTLED)
+REJECTED: Final = (EventKind.REFUSED,)
+CANCELLED: Final = (EventKind.CANCELLED,)
+
+
+def entry(
+    original: Original = SINGLE,
+    *events: EventKind,
+    number: int = 1,
+    refused: Sequence[int] = (),
+    alone: bool = True,
+    with_original: bool = True,
+    **changes: object,
+) -> Entry:
+    """A message in the ledger after these events; some of its payments may have been refused before."""
+    unborn = Transaction(
+        id=UUID(int=number),
+        client="c",
+        region=0,
+        route="default",
+        standing=Standing(),
+        version=0,
+        created_at=AT + timedelta(seconds=number),
+        updated_at=AT,
+        deadline=None,
+        definition=original.definition,
+        message_id=original.message_id,
+        payments=len(original.payments),
+    )
+    steps = Steps(unborn, AT, alone=alone)
+    for kind in (EventKind.ID_ISSUED, EventKind.RECEIVED, *events):
+        reason = {EventKind.REFUSED: "AC03", EventKind.CANCELLED: "DS02"}.get(kind)
+        steps.take(kind, reason=reason, note=None if reason is None else f"noted {reason}")
+    transaction = replace(steps.transaction, **changes)
+    status = transaction.standing.status
+    assert status is not None
+    payments = tuple(
+        Payment(
+            ordinal=one.ordinal,
+            instruction_id=one.instruction_id,
+            end_to_end_id=one.end_to_end_id,
+            transaction_id=one.transaction_id,
+            uetr=one.uetr,
+            amount=one.decimal,
+            currency=one.currency,
+            status=Status.RJCT if one.ordinal in refused else status,
+            reason="AM05" if one.ordinal in refused else transaction.reason if status.is_final else None,
+        )
+        for one in original.payments
+    )
+    return Entry(transaction=transaction, payments=payments, original=original if with_original else None)
+
+
+def asked(definition: str, *ids: Ids, whole: bool = False, reason: str | None = None) -> Original:
+    return extract(read(request(definition, *ids, whole=whole, reason=reason)))
+
+
+def ids_of(original: Original, place: int, *, amount: str | None = None) -> Ids:
+    """What a request calls a payment of that message."""
+    payment = original.payments[place]
+    return Ids(
+        message_id=original.message_id,
+        definition=original.definition,
+        instruction_id=payment.instruction_id,
+        end_to_end_id=payment.end_to_end_id,
+        transaction_id=payment.transaction_id,
+        uetr=payment.uetr,
+        amount=amount,
+    )
+
+
+def answered(original: Original, outcome: Outcome, definition: str | None = None) -> Answer:
+    """The answer, which is valid and the same each time."""
+    one = answer(original, outcome, answer_id="A-1", now=AT, definition=definition)
+    envelope = read(one.body)
+    assert envelope.document is not None
+    assert [f.text for f in CATALOGUE.validate(one.definition, envelope.document)] == []
+    assert one == answer(original, outcome, answer_id="A-1", now=AT, definition=definition)
+    return one
+
+
+def texts(one: Answer, tag: str) -> list[str | None]:
+    return [element.text for element in etree.fromstring(one.body).iter(f"{{*}}{tag}")]
+
+
+def known(*entries: Entry, references: int = 1, complete: bool = True, offer_return: bool = True) -> Facts:
+    """The same entries for each reference."""
+    return Facts(
+        entries=dict.fromkeys(range(1, references + 1), entries),
+        complete=complete,
+        offer_return=offer_return,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- cancellation
+
+
+@pytest.mark.parametrize(
+    ("events", "cancels", "confirmation", "status", "reason"),
+    [
+        (ACTC, True, "CNCL", "ACCR", None),
+        (HELD, True, "CNCL", "ACCR", None),
+        (FAULT, True, "CNCL", "ACCR", None),
+        (ACSP, True, "CNCL", "ACCR", None),
+        (HANDED, False, "PDCR", "PDCR", "PTNA"),
+        (UNKNOWN, False, "PDCR", "PDCR", "PTNA"),
+        (SETTLED, False, "PDCR", "PDCR", "RQDA"),
+        (REJECTED, False, "RJCR", "RJCR", "NARR"),
+        (CANCELLED, False, "CNCL", "ACCR", None),
+    ],
+)
+@pytest.mark.parametrize("definition", ["camt.056.001.08", "camt.056.001.11", "camt.056.001.04"])
+def test_cancellation(
+    definition: str,
+    events: tuple[EventKind, ...],
+    confirmation: str,
+    status: str,
+    reason: str | None,
+    *,
+    cancels: bool,
+) -> None:
+    """What can still be cancelled is; what cannot is answered with why; what was cancelled already is cancelled."""
+    original = asked(definition)
+    outcome = run(original, known(entry(SINGLE, *events)))
+    assert [(cancel.transaction, cancel.reason) for cancel in outcome.cancels] == (
+        [(UUID(int=1), "DUPL")] if cancels else []
+    )
+    one = answered(original, outcome)
+    assert (texts(one, "Conf"), texts(one, "TxCxlSts")) == ([confirmation], [status])
+    said = texts(one, "Cd") + texts(one, "Prtry")
+    assert said == ([] if reason is None else [reason])
+
+
+def test_intents_are_not_told() -> None:
+    """Where a peer can take over, a cancellation is told once it is a fact; until then it is pending."""
+    outcome = run(asked("camt.056.001.08"), known(entry(SINGLE, *CANCELLED, alone=False)))
+    assert (outcome.cancels, outcome.waits) == ((), (UUID(int=1),))
+    assert texts(answered(asked("camt.056.001.08"), outcome), "TxCxlSts") == ["PDCR"]
+    settling = run(asked("camt.056.001.08"), known(entry(SINGLE, *SETTLED, alone=False)))
+    assert (settling.cancels, settling.waits) == ((), ())
+    assert texts(answered(asked("camt.056.001.08"), settling), "Cd") == ["PTNA"]
+
+
+def test_recalls_that_are_not_offered() -> None:
+    """Where returns are not offered, or no longer, a recall of what was settled is refused."""
+    original = asked("camt.056.001.08")
+    refused = answered(original, run(original, known(entry(SINGLE, *SETTLED), offer_return=False)))
+    assert (texts(refused, "Conf"), texts(refused, "Cd")) == (["RJCR"], ["AGNT"])
+    late = answered(original, run(original, Facts(entries={1: (entry(SINGLE, *SETTLED),)}, expired={1})))
+    assert (texts(late, "Conf"), texts(late, "Cd")) == (["RJCR"], ["NARR"])
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"), [("DUPL", "DUPL"), ("FRAD", "FRAD"), ("CUST", "CUST"), ("TECH", "DS02"), ("AC03", "DS02")]
+)
+def test_reason_of_the_cancelled_payment(reason: str, expected: str) -> None:
+    """The status of the payment carries why it was cancelled, as far as that is a reason of statuses."""
+    outcome = run(asked("camt.056.001.08", reason=reason), known(entry()))
+    assert [cancel.reason for cancel in outcome.cancels] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("ids", "found"),
+    [
+        (Ids(), True),
+        (Ids(message_id=None), True),
+        (Ids(uetr=UETR.upper(), transaction_id=None, instruction_id=None, end_to_end_id=None), True),
+        (Ids(uetr=None, transaction_id=None, instruction_id=None, end_to_end_id=None), True),
+        (Ids(uetr=None, transaction_id=None, end_to_end_id="NOTPROVIDED"), True),
+        (Ids(uetr="0e8b2a4c-5d6f-4a1b-9c3d-000000000000"), False),
+        (Ids(end_to_end_id="OTHER"), False),
+        (Ids(transaction_id="OTHER"), False),
+        (Ids(message_id="OTHER"), False),
+        (Ids(definition="pacs.009.001.08"), False),
+        (Ids(definition="pacs.008"), True),
+        (Ids(amount="250"), True),
+        (Ids(amount="250.01"), False),
+        (Ids(amount=None), True),
+    ],
+)
+def test_references_must_fit(ids: Ids, *, found: bool) -> None:
+    """By any of its names a payment is found; a name or an amount that is another's means that it is not this one."""
+    original = asked("camt.056.001.08", ids)
+    outcome = run(original, known(entry()))
+    one = answered(original, outcome)
+    assert len(outcome.cancels) == int(found)
+    assert texts(one, "Cd") == ([] if found else ["NOOR"])
+
+
+def test_unknown_and_not_known_for_sure() -> None:
+    """What the ledger does not have was never received; where not all of it can be asked, nobody says so."""
+    original = asked("camt.056.001.08")
+    assert texts(answered(original, run(original, Facts())), "Cd") == ["NOOR"]
+    unsure = answered(original, run(original, Facts(complete=False)))
+    assert (texts(unsure, "Conf"), texts(unsure, "Cd")) == (["PDCR"], ["NARR"])
+
+
+def test_one_of_several_payments() -> None:
+    """A message is cancelled as a whole or not at all: one payment of three is not, all that still live are."""
+    one, two, three = (ids_of(THREE, place) for place in range(3))
+    several = asked("camt.056.001.08", one)
+    outcome = run(several, known(entry(THREE)))
+    assert outcome.cancels == ()
+    assert texts(answered(several, outcome), "TxCxlSts") == ["RJCR"]
+    everything = asked("camt.056.001.08", one, two, three)
+    outcome = run(everything, known(entry(THREE), references=3))
+    assert len(outcome.cancels) == 1
+    assert texts(answered(everything, outcome), "TxCxlSts") == ["ACCR"] * 3
+    alive = asked("camt.056.001.08", one, three)
+    outcome = run(alive, known(entry(THREE, refused=[2]), references=2))
+    assert len(outcome.cancels) == 1
+
+
+def test_part_of_a_request() -> None:
+    """Of two payments of different messages one may be cancelled and one not: each is told, the whole is in part."""
+    original = asked("camt.056.001.08", Ids(), Ids(transaction_id="OTHER", uetr=None))
+    outcome = run(original, Facts(entries={1: (entry(),), 2: ()}))
+    one = answered(original, outcome)
+    assert (texts(one, "Conf"), texts(one, "TxCxlSts")) == (["PECR"], ["ACCR", "RJCR"])
+
+
+def test_a_whole_message() -> None:
+    """A message that is meant as a whole is cancelled as such, whatever is in it."""
+    original = asked("camt.056.001.08", Ids(message_id=THREE.message_id), whole=True)
+    outcome = run(original, known(entry(THREE)))
+    assert len(outcome.cancels) == 1
+    assert texts(answered(original, outcome), "GrpCxlSts") == ["ACCR"]
+
+
+def test_blocks_of_a_customers_message() -> None:
+    """A block is cancelled where it is all that lives of its message; to know what is in it the message is needed."""
+    first, both = (
+        Ids(message_id=BLOCKS.message_id, definition="pain.001.001.09", block=f"EXAMPLE-P-000{number}")
+        for number in (1, 2)
+    )
+    one = asked("camt.055.001.08", first, whole=True)
+    assert run(one, known(entry(BLOCKS))).cancels == ()
+    assert len(run(one, known(entry(BLOCKS, refused=[3]))).cancels) == 1
+    all_of_it = asked("camt.055.001.08", first, both, whole=True)
+    outcome = run(all_of_it, known(entry(BLOCKS), references=2))
+    assert len(outcome.cancels) == 1
+    assert texts(answered(all_of_it, outcome), "PmtInfCxlSts") == ["ACCR", "ACCR"]
+    assert run(all_of_it, known(entry(BLOCKS, with_original=False), references=2)).cancels == ()
+
+
+def test_the_live_attempt_is_meant() -> None:
+    """Of a payment that was rejected and sent again, and of attempts, the one that lives is meant."""
+    rejected, alive = entry(SINGLE, *REJECTED, number=1), entry(SINGLE, number=2)
+    for entries in ((rejected, alive), (alive, rejected)):
+        outcome = run(asked("camt.056.001.08"), known(*entries))
+        assert [cancel.transaction for cancel in outcome.cancels] == [UUID(int=2)]
+    first = entry(SINGLE, *CANCELLED, number=1, redriven_as=UUID(int=2))
+    outcome = run(asked("camt.056.001.08"), known(first, entry(SINGLE, *SETTLED, number=2)))
+    assert texts(answered(asked("camt.056.001.08"), outcome), "Cd") == ["RQDA"]
+
+
+def test_ambiguous_references() -> None:
+    """Where two payments that live fit, neither is touched."""
+    original = asked("camt.056.001.08", Ids(message_id=None, uetr=None, transaction_id=None))
+    outcome = run(original, known(entry(number=1), entry(number=2)))
+    assert outcome.cancels == ()
+    assert texts(answered(original, outcome), "Cd") == ["NARR"]
+
+
+def test_requests_are_no_payments() -> None:
+    """A request to cancel cannot be cancelled, and an answer is not what a reference means."""
+    request_before = replace(asked("camt.056.001.08"), message_id="EXAMPLE-M-0001")
+    ids = Ids(definition="camt.056.001.08")
+    outcome = run(asked("camt.056.001.08", ids), known(entry(request_before)))
+    assert outcome.cancels == ()
+    answer_before = replace(SINGLE, definition="pacs.002.001.10", payments=())
+    assert run(asked("camt.056.001.08", Ids(definition="pacs.002.001.10")), known(entry(answer_before))).cancels == ()
+
+
+def test_requests_to_pay_have_codes_of_their_own() -> None:
+    """The cancellation of a pain.013 is refused with the codes for requests to pay."""
+    pain = replace(BLOCKS, definition="pain.013.001.09")
+    ids = Ids(message_id=BLOCKS.message_id, definition="pain.013.001.09", block="EXAMPLE-P-0001")
+    original = asked("camt.055.001.10", ids, whole=True)
+    assert texts(answered(original, run(original, known(entry(pain, *SETTLED)))), "Cd") == ["AACR"]
+    assert texts(answered(original, run(original, known(entry(pain, *REJECTED)))), "Cd") == ["ARJR"]
+    assert texts(answered(original, run(original, Facts())), "Cd") == ["URTP"]
+
+
+def test_too_many_references() -> None:
+    """A request that refers to more than is looked up is refused, and nothing is cancelled."""
+    original = replace(asked("camt.056.001.08"), references_cut=True)
+    outcome = run(original, known(entry()))
+    assert outcome.cancels == ()
+    assert texts(answered(original, outcome), "Conf") == ["RJCR"]
+
+
+def test_requests_that_refer_to_nothing() -> None:
+    """A request without a reference is answered all the same: that it asks for nothing."""
+    for definition in ("camt.056.001.08", "pacs.028.001.03"):
+        original = replace(asked(definition), references=())
+        assert answered(original, run(original, Facts())).definition == "admi.002.001.01"
+
+
+# ---------------------------------------------------------------------------------------------------------- statuses
+
+
+@pytest.mark.parametrize(
+    ("events", "status", "reason", "words"),
+    [
+        (ACTC, "ACTC", None, None),
+        (HELD, "PDNG", None, "Held for a decision."),
+        (FAULT, "PDNG", None, "Held for a technical fault, which is looked into."),
+        (ACSP, "ACSP", None, None),
+        (HANDED, "ACSP", None, None),
+        (UNKNOWN, "PDNG", None, "Handed on; the outcome is not known yet."),
+        (SETTLED, "ACSC", None, None),
+        (REJECTED, "RJCT", "AC03", "noted AC03"),
+        (CANCELLED, "RJCT", "DS02", "noted DS02"),
+    ],
+)
+@pytest.mark.parametrize("definition", ["pacs.028.001.01", "pacs.028.001.03", "pacs.028.001.06"])
+def test_status(
+    definition: str, events: tuple[EventKind, ...], status: str, reason: str | None, words: str | None
+) -> None:
+    """A status request gets the present truth of the payment, and nothing is done."""
+    original = asked(definition)
+    outcome = run(original, known(entry(SINGLE, *events)))
+    assert outcome.cancels == ()
+    one = answered(original, outcome)
+    assert texts(one, "TxSts") == [status]
+    assert [code for code in texts(one, "Cd") if code != "USABA"] == ([] if reason is None else [reason])
+    assert texts(one, "AddtlInf") == ([] if words is None else [words])
+    assert texts(one, "IntrBkSttlmAmt") == ["250.00"]
+    assert texts(one, "OrgnlMsgId") == ["EXAMPLE-M-0001"]
+
+
+def test_status_of_a_message_with_all_its_payments() -> None:
+    """A message that was asked for as a whole is told as a whole, and payment by payment."""
+    original = asked("pacs.028.001.03", Ids(message_id=THREE.message_id), whole=True)
+    one = answered(original, run(original, known(entry(THREE, *SETTLED, refused=[2]))))
+    assert (texts(one, "GrpSts"), texts(one, "TxSts")) == (["PART"], ["ACSC", "RJCT", "ACSC"])
+    assert texts(one, "Cd") == ["AM05"]
+    assert texts(one, "OrgnlTxId") == [payment.transaction_id for payment in THREE.payments]
+
+
+def test_status_of_what_is_not_known() -> None:
+    """Nothing was carried out under a reference that nobody knows; where that is not sure, it is pending."""
+    original = asked("pacs.028.001.03")
+    unknown, unsure = (answered(original, run(original, Facts(complete=sure))) for sure in (True, False))
+    assert (texts(unknown, "TxSts"), texts(unknown, "Cd")) == (["RJCT"], ["NARR"])
+    assert (texts(unsure, "TxSts"), texts(unsure, "Cd")) == (["PDNG"], ["NARR"])
+    assert texts(unknown, "OrgnlUETR") == [UETR]
+
+
+def test_status_without_the_message() -> None:
+    """What the ledger alone has is enough: ids and amount, but not a customer's amount as one between banks."""
+    original = asked("pacs.028.001.03")
+    one = answered(original, run(original, known(entry(SINGLE, *SETTLED, with_original=False))))
+    assert [Decimal(str(text)) for text in texts(one, "IntrBkSttlmAmt")] == [Decimal(250)]
+    pain = asked("pacs.028.001.03", ids_of(BLOCKS, 0))
+    for with_original in (True, False):
+        one = answered(pain, run(pain, known(entry(BLOCKS, *SETTLED, with_original=with_original))))
+        assert (texts(one, "TxSts"), texts(one, "IntrBkSttlmAmt")) == (["ACSC"], [])
+
+
+def test_status_of_a_request() -> None:
+    """A status request that chases a cancellation is told that it was answered, not that something was settled."""
+    before = replace(asked("camt.056.001.08"), message_id="EXAMPLE-M-0001")
+    original = asked("pacs.028.001.03", Ids(definition="camt.056.001.08"))
+    one = answered(original, run(original, known(entry(before, *SETTLED))))
+    assert (texts(one, "TxSts"), texts(one, "Cd")) == (["ACTC"], ["NARR"])
+
+
+# ---------------------------------------------------------------------------------------------------- investigations
+
+
+@pytest.mark.parametrize(
+    ("definition", "events", "expected"),
+    [
+        ("camt.026.001.07", SETTLED, "NINF"),
+        ("camt.027.001.09", SETTLED, "CONF"),
+        ("camt.027.001.09", REJECTED, "ACNR"),
+        ("camt.027.001.09", HELD, "PDNG"),
+        ("camt.027.001.09", None, "NINF"),
+        ("camt.027.001.05", SETTLED, "CONF"),
+        ("camt.026.001.03", SETTLED, None),
+    ],
+)
+def test_investigations(definition: str, events: tuple[EventKind, ...] | None, expected: str | None) -> None:
+    """An investigation is told how the payment stands, in the words of its version; without such words, in ours."""
+    original = asked(definition)
+    outcome = run(original, Facts() if events is None else known(entry(SINGLE, *events)))
+    one = answered(original, outcome)
+    assert one.definition.startswith("admi.002" if expected is None else "camt.029")
+    assert texts(one, "Conf") == ([] if expected is None else [expected])
+
+
+def test_modifications_are_refused_one_by_one() -> None:
+    """Nothing that has come is modified: each element that a camt.087 wants changed has its own refusal."""
+    original = asked("camt.087.001.09")
+    assert original.modifications == ("IntrBkSttlmAmt", "RmtInf")
+    one = answered(original, run(original, known(entry())))
+    assert [element.findtext("{*}Cd") for element in etree.fromstring(one.body).iter("{*}RjctdMod")] == ["UM23", "UM15"]
+    nothing = replace(original, modifications=("Strange",))
+    assert answered(nothing, run(nothing, Facts())).definition == "admi.002.001.01"
+
+
+@pytest.mark.parametrize(
+    ("kind", "events", "status", "codes"),
+    [
+        ("CCNR", SETTLED, "CLSD", ["ACSC"]),
+        ("CCNR", HELD, "CLSD", ["PDNG"]),
+        ("RQFI", SETTLED, "RJCT", ["NOAD", "ACSC"]),
+        ("CCNR", None, "RJCT", ["NOOR"]),
+    ],
+)
+def test_new_investigations(kind: str, events: tuple[EventKind, ...] | None, status: str, codes: list[str]) -> None:
+    """A camt.110 is told the status of the payment, which closes it where it asked for no more."""
+    original = asked("camt.110.001.01", reason=kind)
+    one = answered(original, run(original, Facts() if events is None else known(entry(SINGLE, *events))))
+    assert one.definition == "camt.111.001.01"
+    assert texts(one, "Sts")[:1] == [status]
+    assert texts(one, "Cd") == [*codes, kind]
+
+
+# ------------------------------------------------------------------------------------------------------- what to ask
+
+
+def test_what_is_looked_up() -> None:
+    """By the most telling name first; whole messages by their MsgId alone."""
+    (payment,) = asked("camt.056.001.08").references
+    assert keys(payment) == (
+        (KeyKind.UETR, UETR),
+        (KeyKind.TRANSACTION, "EXAMPLE-T-0001"),
+        (KeyKind.MESSAGE, "EXAMPLE-M-0001"),
+        (KeyKind.END_TO_END, "EXAMPLE-E-0001"),
+    )
+    (message,) = asked("camt.056.001.08", whole=True).references
+    assert keys(message) == ((KeyKind.MESSAGE, "EXAMPLE-M-0001"),)
+    nothing = Ids(message_id=None, uetr=None, transaction_id=None, end_to_end_id="NOTPROVIDED")
+    assert keys(asked("camt.056.001.08", nothing).references[0]) == ()
+
+
+def test_payments_are_no_enquiries() -> None:
+    """Only requests about others are judged here."""
+    assert is_enquiry(asked("camt.056.001.08"))
+    assert not is_enquiry(SINGLE)
+    with pytest.raises(ValueError, match="no request"):
+        run(SINGLE, Facts())
+
+
+def test_versions_that_a_profile_names() -> None:
+    """The answer comes in the version that was asked for in place of the usual one."""
+    original = asked("camt.055.001.09")
+    one = answered(original, run(original, Facts()), "camt.029.001.09")
+    assert one.definition == "camt.029.001.09"

@@ -1,0 +1,124 @@
+"""Inspection joins schemas, rules and profiles: which profile judges, and what that changes."""
+
+import asyncio
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from interlock.errors import ConfigError
+from interlock.inspection import Inspector, ProfileOf, inspect
+from interlock.iso20022.envelopes import Limits
+from interlock.iso20022.profiles import Profiles
+from interlock.iso20022.profiles.examples import folder_of
+from interlock.iso20022.schemas import Catalogue
+from interlock.stages.facts import Inspection
+from tests.messages import Transfer, pacs008
+
+TODAY: Final = date(2026, 11, 23)
+CATALOGUE: Final = Catalogue()
+LIMITS: Final = Limits()
+OURS: Final = Profiles.load()
+
+
+def example(profile: str, file: str) -> bytes:
+    return (folder_of(OURS.named(profile), None) / file).read_bytes()
+
+
+def look(content: bytes, profile: str | ProfileOf | None = None, *, lenient: bool = False) -> Inspection:
+    return inspect(content, CATALOGUE, limits=LIMITS, today=TODAY, profile=profile, lenient=lenient)
+
+
+@pytest.mark.parametrize(
+    ("content", "named", "profile", "edition", "valid"),
+    [
+        (pacs008(), None, "generic", None, True),
+        (pacs008(), "sepa-inst", "sepa-inst", "2025", False),
+        (pacs008(), {"pacs.008.001.08": "fednow"}.get, "fednow", "2025-11", False),
+        (pacs008(), lambda _: None, "generic", None, True),
+        (example("cbprplus", "transfer.xml"), None, "cbprplus", "SR2026", True),
+        (example("cbprplus", "slashes.xml"), None, "cbprplus", "SR2026", False),
+        (example("cbprplus", "slashes.xml"), "generic", "generic", None, True),
+        (example("fedwire", "euros.xml"), None, "fedwire", "2025", False),
+    ],
+)  # fmt: skip
+def test_which_profile_judges(
+    content: bytes, named: str | ProfileOf | None, profile: str, edition: str | None, valid: object
+) -> None:
+    """The one that is named for the definition, else the header's, else generic; the verdict is its."""
+    found = look(content, named)
+    assert (found.profile, found.edition, found.valid) == (profile, edition, valid)
+
+
+def test_what_is_no_message_has_no_profile() -> None:
+    """There is nothing to be judged; a schema's verdict stands before any profile's."""
+    assert look(b"<nothing/>").profile is None
+    broken = look(pacs008().replace(b"<NbOfTxs>1</NbOfTxs>", b""), "sepa-inst")
+    assert (broken.profile, broken.edition, broken.business) == ("sepa-inst", None, ())
+
+
+def test_a_name_that_is_not_there_is_said() -> None:
+    """It is a mistake of the configuration, which is checked at the start: no message can be judged without."""
+    with pytest.raises(ConfigError, match="no profile 'nowhere'"):
+        look(pacs008(), "nowhere")
+    held = asyncio.run(Inspector(CATALOGUE, LIMITS).inspect(pacs008(), TODAY, profile="nowhere"))
+    assert held.failure == "ConfigError"
+
+
+def test_a_profile_weighs_our_rules(tmp_path: Path) -> None:
+    """A rule that it turns off does not refuse, one that it turns on does."""
+    (tmp_path / "mine.toml").write_text(
+        "title = 'Mine'\n[rules]\n'iban.creditor' = { severity = 'off' }\n'iban.form' = { severity = 'off' }\n"
+        "'charges.no_slev' = { severity = 'warning' }\n",
+        "utf-8",
+    )
+    content = pacs008(Transfer(creditor_iban="FR1420041010050500013M02607"))
+    inspector = Inspector(CATALOGUE, LIMITS, Profiles.load(tmp_path))
+    usual, mine = (asyncio.run(inspector.inspect(content, TODAY, profile=name)) for name in (None, "mine"))
+    assert [finding.rule for finding in usual.findings] == ["iban.creditor"]
+    assert ([finding.rule for finding in mine.findings], mine.valid) == (["charges.no_slev"], True)
+
+
+@pytest.mark.parametrize(
+    ("profile", "definition", "answer"),
+    [
+        (None, "pacs.008.001.10", "pacs.002.001.12"),
+        ("fednow", "pacs.008.001.10", "pacs.002.001.10"),
+        ("fednow", "pacs.008.001.08", "pacs.002.001.10"),
+    ],
+)
+def test_the_profile_names_the_answer(profile: str | None, definition: str, answer: str) -> None:
+    """The version that it names is taken; where it names none, the one published with the request."""
+    content = pacs008().replace(b"pacs.008.001.08", definition.encode())
+    assert look(content, profile).answer == answer
+
+
+def test_doubles_are_known_by_the_profiles_keys() -> None:
+    """What makes a double comes with the inspection, and nothing where the profile does not say."""
+    assert look(pacs008()).duplicate_keys is None
+    found = look(pacs008(), "cbprplus")
+    assert (found.duplicate_keys, found.duplicate_reason) == (("message", "header", "uetr"), "AM05")
+
+
+def test_lenient_reading_mends_namespaces() -> None:
+    """A namespace that was declared for a prefix which nothing uses: refused, or mended and told."""
+    namespace = b"urn:iso:std:iso:20022:tech:xsd:pacs.008.001.08"
+    content = pacs008().replace(b'xmlns="' + namespace, b'xmlns:doc="' + namespace)
+    assert look(content).valid is False
+    mended = look(content, lenient=True)
+    assert mended.valid is True
+    assert [finding.rule for finding in mended.findings] == ["envelope.namespace"]
+
+
+def test_a_restricted_schema_of_the_profile_judges_too(tmp_path: Path) -> None:
+    """Beside ISO's; for other profiles it is not there."""
+    (tmp_path / "sepa-sct").mkdir()
+    restricted = CATALOGUE.xsd("pacs.008.001.08").replace(b'value="SLEV"', b'value="NONE"')
+    (tmp_path / "sepa-sct" / "pacs.008.001.08.xsd").write_bytes(restricted)
+    catalogue = Catalogue(user=tmp_path)
+    content = example("sepa-sct", "transfers.xml")
+    valid = [
+        inspect(content, catalogue, limits=LIMITS, today=TODAY, profile=name).valid for name in ("sepa-sct", "generic")
+    ]
+    assert valid == [False, True]
