@@ -315,7 +315,8 @@ class World:
         assert transaction.deadline is None
         assert (self.answer(id_) is not None) == transaction.answer_due == (transaction.answer is not None)
         assert all(payment.status.is_final for payment in payments)
-        if standing.end is Status.ACSC and transaction.answer_due:
+        # A request about other messages has none itself.
+        if standing.end is Status.ACSC and transaction.answer_due and payments:
             assert any(payment.status is Status.ACSC for payment in payments)
         else:
             assert not any(payment.status is Status.ACSC for payment in payments)
