@@ -7,6 +7,7 @@ import asyncio
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from hashlib import sha256
 from typing import TypeAlias
@@ -146,7 +147,7 @@ def inspect(  # noqa: PLR0913 - one call, each of its facts by name
     envelope = envelopes.read(content, limits, lenient=lenient, parser=parser)
     original = None if envelope.document is None or envelope.definition is None else fields.extract(envelope)
     chosen = _choose(profiles or Profiles.load(), envelope, original, profile)
-    technical, judged = _technical(envelope, catalogue, None if chosen is None else chosen.name)
+    technical, judged = _technical(envelope, catalogue, None if chosen is None else chosen.name, lenient=lenient)
     if schema_only and envelope.header is not None:  # a header by itself has a schema, though it is no message
         technical = tuple(finding for finding in technical if finding.rule != "envelope.no_document")
     sound = original is not None and not any(finding.severity is Severity.ERROR for finding in technical)
@@ -230,8 +231,13 @@ def uninspected(content: bytes, failure: str) -> Inspection:
     )
 
 
-def _technical(envelope: Envelope, catalogue: Catalogue, profile: str | None) -> tuple[tuple[Finding, ...], bool]:
-    """Findings of reading and of the schemas, and whether every part had a schema."""
+def _technical(
+    envelope: Envelope, catalogue: Catalogue, profile: str | None, *, lenient: bool
+) -> tuple[tuple[Finding, ...], bool]:
+    """Findings of reading and of the schemas, and whether every part had a schema.
+
+    lenient: what is wrong in the header, which moves no money, is told and keeps nothing from going on.
+    """
     findings = envelope.findings
     judged = True
     parts = ((envelope.header_definition, envelope.header), (envelope.definition, envelope.document))
@@ -239,20 +245,11 @@ def _technical(envelope: Envelope, catalogue: Catalogue, profile: str | None) ->
         if definition is None or element is None:
             continue
         if catalogue.knows(definition):
-            findings += catalogue.validate(definition, element, profile)
+            found = catalogue.validate(definition, element, profile)
+            if lenient and element is envelope.header:
+                found = tuple(replace(finding, severity=Severity.WARNING) for finding in found)
+            findings += found
         else:
             judged = False
-            findings += (_unknown(definition, envelopes.path_of(element)),)
+            findings += (catalogue.unknown(definition, envelopes.path_of(element)),)
     return findings, judged
-
-
-def _unknown(definition: str, xpath: str) -> Finding:
-    return Finding(
-        severity=Severity.ERROR,
-        rule="definition.unknown",
-        reason="FF01",
-        xpath=xpath,
-        line=None,
-        text=f"there is no schema for {definition} here; see the list of definitions, or put its XSD into the folder "
-        "of your own schemas",
-    )

@@ -111,6 +111,22 @@ def test_lenient_reading_mends_namespaces() -> None:
     assert [finding.rule for finding in mended.findings] == ["envelope.namespace"]
 
 
+def test_lenient_reading_takes_a_header_as_it_is() -> None:
+    """What is wrong in the header is told, and refuses nothing; in the message it refuses as ever."""
+    header = (
+        b'<AppHdr xmlns="urn:iso:std:iso:20022:tech:xsd:head.001.001.02"><Fr><FIId><FinInstnId>'
+        b"<BICFI>TESTDEFFXXX</BICFI></FinInstnId></FIId></Fr><To><FIId><FinInstnId><BICFI>TESTFRPPXXX</BICFI></FinInstnId></FIId></To>"
+        b"<BizMsgIdr>B1</BizMsgIdr><MsgDefIdr>pacs.008.001.08</MsgDefIdr><CreDt>2026-11-22</CreDt></AppHdr>"
+    )
+    document = pacs008().split(b"?>", 1)[1]
+    content = b"<Wrapper>" + header + document + b"</Wrapper>"
+    assert look(content).valid is False
+    taken = look(content, lenient=True)
+    assert taken.valid is True
+    assert {finding.xpath for finding in taken.technical} == {"/Wrapper/AppHdr/CreDt"}
+    assert look(content.replace(b"SLEV", b"NONE"), lenient=True).valid is False
+
+
 def test_a_restricted_schema_of_the_profile_judges_too(tmp_path: Path) -> None:
     """Beside ISO's; for other profiles it is not there."""
     (tmp_path / "sepa-sct").mkdir()

@@ -300,7 +300,7 @@ class Reading:
                 continue
             if not self._catalogue.knows(definition):
                 judged = False
-                findings.append(_unknown(definition, envelopes.path_of(element)))
+                findings.append(self._catalogue.unknown(definition, envelopes.path_of(element)))
             elif element is envelope.header:
                 findings.extend(self._catalogue.validate(definition, element, self._profile))
             else:
@@ -371,15 +371,3 @@ def _order_finding() -> Finding:
 def _without_siblings(finding: Finding) -> Finding:
     """What is put around header and document while they are parsed is nothing of the sender's."""
     return replace(finding, xpath=finding.xpath.removeprefix("/siblings")) if finding.line is not None else finding
-
-
-def _unknown(definition: str, xpath: str) -> Finding:
-    return Finding(
-        severity=Severity.ERROR,
-        rule="definition.unknown",
-        reason="FF01",
-        xpath=xpath,
-        line=None,
-        text=f"there is no schema for {definition} here; see the list of definitions, or put its XSD into the folder "
-        "of your own schemas",
-    )

@@ -9,7 +9,7 @@ from threading import Lock
 
 from lxml import etree
 
-from interlock.iso20022.findings import Finding
+from interlock.iso20022.findings import Finding, Severity
 from interlock.iso20022.schemas import packages
 from interlock.iso20022.schemas.cache import Cache
 from interlock.iso20022.schemas.content import Child, ContentModel
@@ -68,6 +68,13 @@ class Catalogue:
             if definition in package.adds and package.folder is None:
                 return f"install {f'interlock[{package.extra}]' if package.extra else package.name}, which has it"
         return "add its XSD with: interlock definitions add FILE.xsd"
+
+    def unknown(self, definition: str, xpath: str) -> Finding:
+        """That there is no schema to judge an element by, and what to do about it."""
+        text = f"There is no schema for {definition} here: {self.how_to_add(definition)}."
+        return Finding(
+            severity=Severity.ERROR, rule="definition.unknown", reason="FF01", xpath=xpath, line=None, text=text
+        )
 
     def xsd(self, definition: str, profile: str | None = None) -> bytes:
         """The text of the schema, or of a profile's restricted one. KeyError if unknown."""
