@@ -181,7 +181,10 @@ def _lose_two(stage: Stage) -> None:
 
 def _lose_taker(stage: Stage, *, decided: bool) -> None:
     stage.lose(HOME)
-    stage.lose(stage.await_taker(HOME, decided=decided))
+    taker = stage.await_taker(HOME, decided=decided)
+    # What it has decided is known to nobody else once it is gone.
+    stage.look()
+    stage.lose(taker)
 
 
 def _pause_taker(stage: Stage) -> None:

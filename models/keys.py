@@ -14,6 +14,8 @@ from uuid import UUID
 from interlock.regions.rivals import PATIENCE, Rival, Turn, taken_turn, turn
 from models.search import World
 
+#: That the first region had the intent before its attempt was paid, as the end's event says.
+_CONFIRMED = "was confirmed"
 _KEY, _GIVES_WAY, _PAID, _FAILED = "intends to release", "intends to fail", "paid", "failed"
 _NO_TIME = timedelta(0)
 
@@ -28,6 +30,8 @@ class Setup(NamedTuple):
     drops: frozenset[int] = frozenset()
     #: The first region may be lost; the second takes it over.
     lost: bool = False
+    #: The second may have dropped it as its guard before.
+    drops_before: bool = False
 
 
 class Rec(NamedTuple):
@@ -46,6 +50,8 @@ class Region(NamedTuple):
     epoch: int = 0
     #: What its last look for rivals came to, and under which epoch; None: it has not looked, or has acted on it.
     looked: tuple[Turn, int] | None = None
+    #: Whether the first region had the attempt then.
+    confirmed: bool = False
 
 
 class Keys(NamedTuple):
@@ -65,7 +71,7 @@ BUGS_THREE = {**BUGS, "any_guard": "one guard's word is enough"}
 BUGS_CUT = {"alone_is_enough": "`everywhere` is forgotten where the other region is no guard"}
 BUGS_LOST = {
     "same_end": "the taker makes the lost region's release a fact, whatever has settled meanwhile",
-    "waits_for_none": "the taker does not wait for what is about to settle",
+    "waits_for_none": "the taker does not wait for what it is about to settle itself",
 }
 
 
@@ -75,11 +81,21 @@ def start(setup: Setup) -> Keys:
     return Keys(tuple(Region(has=(0,) * len(names), guards=frozenset(names) - {own}) for own in names))
 
 
+def _ends(world: Keys) -> set[Rec]:
+    return {rec for region in world.regions for rec in region.log if rec.what in (_PAID, _FAILED)}
+
+
+def two_ends(world: Keys) -> str | None:
+    """What must never be, whatever the setting."""
+    ends = _ends(world)
+    return "two ends of one attempt" if len({rec.attempt for rec in ends}) < len(ends) else None
+
+
 def wrong(world: Keys) -> str | None:
     """What must never be: two attempts paid, or two ends of one."""
-    ends = {rec for region in world.regions for rec in region.log if rec.what in (_PAID, _FAILED)}
-    if len({rec.attempt for rec in ends}) < len(ends):
-        return "two ends of one attempt"
+    ends = _ends(world)
+    if two_ends(world):
+        return two_ends(world)
     return "two attempts of one payment are paid" if sum(rec.what == _PAID for rec in ends) > 1 else None
 
 
@@ -158,7 +174,7 @@ def _may_drop(setup: Setup, world: Keys, own: int) -> bool:
     """A region that another may take over cannot drop it any more; its taker drops it once it hears no more of it."""
     if own not in setup.drops or (own == 0 and world.first != "up"):
         return False
-    return setup.everywhere or not setup.lost or world.first in ("cut", "decided")
+    return setup.everywhere or setup.drops_before or not setup.lost or world.first in ("cut", "decided")
 
 
 def _looks(setup: Setup, world: Keys, own: int, bug: str) -> Iterator[tuple[str, Keys]]:
@@ -167,11 +183,12 @@ def _looks(setup: Setup, world: Keys, own: int, bug: str) -> Iterator[tuple[str,
     region, rivals = world.regions[own], _rivals(world, own, own)
     if bug == "settled_unseen":
         rivals = [rival for rival in rivals if not rival.settled]
+    seen = region._replace(confirmed=own == 1 and world.regions[0].has[own] > 0)
     for waited in (_NO_TIME, PATIENCE):
         found = turn(UUID(int=own), rivals, waited)
         if bug == "first_goes_on" and found is Turn.WAIT:
             found = Turn.GO
-        yield f"{own}: looks: {found.name}", _put(world, own, region._replace(looked=(found, region.epoch)))
+        yield f"{own}: looks: {found.name}", _put(world, own, seen._replace(looked=(found, region.epoch)))
 
 
 def _acts(world: Keys, own: int, bug: str) -> Iterator[tuple[str, Keys]]:
@@ -180,7 +197,10 @@ def _acts(world: Keys, own: int, bug: str) -> Iterator[tuple[str, Keys]]:
     if region.looked is None or (region.looked[1] != region.epoch and bug != "old_look"):
         return
     if region.looked[0] is Turn.GO:
-        yield f"{own}: settles", _write(world, own, _PAID, own)
+        after = _write(world, own, _PAID, own)
+        if region.confirmed:
+            after = _write(after, own, _CONFIRMED, own)
+        yield f"{own}: settles", after
     if region.looked[0] is Turn.YIELD:
         yield f"{own}: gives way", _write(world, own, _GIVES_WAY, own)
 
@@ -206,8 +226,9 @@ def _takes(setup: Setup, world: Keys, bug: str) -> Iterator[tuple[str, Keys]]:
         yield "1: hears no more of 0", world._replace(first="cut")
     known = _known(world, 1)
     if world.first == "cut" and Rec(_KEY, 0) in known and not {Rec(_PAID, 0), Rec(_FAILED, 0)} & known:
-        rivals = _rivals(world, 1, 0)
-        found = taken_turn(UUID(int=0), rivals, ours=())
+        rivals = [rival for rival in _rivals(world, 1, 0) if rival.transaction.int == 1]
+        had = {rival.transaction for rival in rivals if Rec(_CONFIRMED, 1) in known or bug == "confirmed_by_nobody"}
+        found = taken_turn(rivals, had)
         if bug == "same_end" or (bug == "waits_for_none" and found is Turn.WAIT):
             found = Turn.GO
         if Rec(_GIVES_WAY, 0) in known:
@@ -229,6 +250,7 @@ def _world(name: str, says: str, setup: Setup, bugs: dict[str, str], window: str
     return World(name, says, start(setup), partial(_steps, setup), wrong, bugs, window)
 
 
+_ALONE = Setup(lost=True, drops_before=True, drops=frozenset({1}))
 WORLDS: tuple[World[Keys], ...] = (
     _world("keys", "two regions take one payment", Setup(), BUGS),
     _world("keys-three", "three regions take one payment", Setup(regions=3), BUGS_THREE),
@@ -238,6 +260,9 @@ WORLDS: tuple[World[Keys], ...] = (
            Setup(lost=True, drops=frozenset({1})), BUGS_LOST),
     _world("keys-lost-cut", "`everywhere`: the same, and it is dropped at any time",
            Setup(lost=True, everywhere=True, drops=frozenset({0, 1})), BUGS_LOST),
+    World("keys-lost-alone", "the first is lost, and the second may have dropped it before: no attempt ends twice",
+          start(_ALONE), partial(_steps, _ALONE), two_ends,
+          {"confirmed_by_nobody": "the taker rejects what it has settled itself, whether or not the home knew"}),
     _world("keys-alone", "without `everywhere`, and the second may drop the first", Setup(drops=frozenset({1})), {},
            window="a region that is alone settles what another that it does not hear of settles too"),
 )  # fmt: skip

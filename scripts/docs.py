@@ -495,12 +495,6 @@ def _valid(first: date | None, last: date | None) -> str:
     return f"{first or ''} to {last or ''}".strip() if first or last else "always"
 
 
-def _rules() -> str:
-    from interlock.iso20022.rules import RULES
-
-    return _rule_table(RULES.values())
-
-
 def _rules_by_default() -> str:
     """The rules that every message is held to."""
     from interlock.iso20022.rules import RULES
@@ -738,7 +732,6 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "profiles": _profiles,
     "profile-findings": _profile_findings,
     "profiles-settings": _profiles_settings,
-    "rules": _rules,
     "rules-by-default": _rules_by_default,
     "rules-of-profiles": _rules_of_profiles,
     "schema-findings": _schema_findings,

@@ -33,7 +33,7 @@ def _payment(world: "World", client: int, number: int) -> Steps:
     yield chance.uniform(0.0, world.faulty_seconds * 0.8)
     consistent = chance.random() < 0.5
     numbers = sorted(world.regions)
-    region = world.key_owner(f"c{client}") if consistent else chance.choice(numbers)
+    region = chance.choice(numbers)
     ask: Callable[[Region, worker.Reply], Steps]
     if chance.random() < 0.2:
         ask = worker.issue_and_receive(f"c{client}", number, consistent=consistent)

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from interlock.iso20022.codes import Status
 from interlock.ports import IdempotencyTaken, KeysTaken, Outcome, Refenced, Stale, Won
+from interlock.regions.rivals import Rival
 from interlock.regions.rules import Post
 from interlock.transaction import Body, Change, Event, Key, Payment, Transaction
 from simulation.plants import Plants
@@ -155,15 +156,22 @@ class Database:
         """Regions that this one has taken over and that have not come back."""
         return frozenset(home for home, _, taker in self.completed - self.returned if taker == self.region)
 
-    def is_doubled(self, row: Transaction) -> bool:
-        """Whether another region holds one of its payments' keys for something that has not come to nothing."""
-        for held in self.keys.values():
-            own = held.get(self.region)
-            if own is not None and own[0] == row.id and own[1]:
-                others = (other for region, other in held.items() if region != self.region and other[0] != row.id)
-                if not all(self._failed(*other) for other in others):
-                    return True
-        return False
+    def rivals(self, row: Transaction) -> list[Rival]:
+        """Other regions' transactions that hold what its region has reserved for it and have not come to nothing."""
+        holders = {
+            holder
+            for held in self.keys.values()
+            if (own := held.get(row.region)) is not None and own[0] == row.id and own[1]
+            for region, (holder, ordinal) in held.items()
+            if region != row.region and holder != row.id and not self._failed(holder, ordinal)
+        }
+        return [self._rival(holder) for holder in sorted(holders)]
+
+    def _rival(self, holder: UUID) -> Rival:
+        present = self.get(holder)
+        pays = present is not None and present.standing.end is Status.ACSC
+        is_fact = present is not None and present.standing.is_final
+        return Rival(holder, settled=pays and is_fact, settles=pays and not is_fact)
 
     # -- writing --
 

@@ -30,6 +30,10 @@ class Plants(Struct, frozen=True, kw_only=True):
     completed_without_epoch: bool = False
     #: The home goes on as soon as all is decided, while the taker still takes payments in its place.
     informed_at_completion: bool = False
+    #: A payment that every region must have settles as soon as all guards have it.
+    alone_is_enough: bool = False
+    #: A taker makes a lost region's release a fact, whatever has settled meanwhile.
+    taker_looks_nowhere: bool = False
     #: A payment settles though another region holds its keys.
     settled_beside_another: bool = False
     #: What was begun before a takeover is acknowledged as consistent after it.

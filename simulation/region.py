@@ -111,7 +111,7 @@ class Region:
             raise Unavailable("fenced")
         if row.region != self.number and row.region not in self.db.taken():
             raise Unavailable(f"is region {row.region}'s")
-        return Course(row, self.now(), alone=not post.guards, epoch=post.epoch, region=self.number)
+        return Course(row, self.now(), alone=False, epoch=post.epoch, region=self.number)
 
     def owned(self, change: Change, row: Transaction) -> Change:
         """The change of a row, decided now: of another region's it makes one of our own, if there is none of before."""

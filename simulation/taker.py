@@ -8,13 +8,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from interlock.iso20022.codes import Status
 from interlock.lifecycle import Standing, State
 from interlock.ports import Won
 from interlock.regions import rules
+from interlock.regions.rivals import Rival, Turn, taken_turn
 from interlock.regions.rules import Entry, OnTakeover, Post
 from interlock.stages import way
 from interlock.stages.steps import Steps as Course
-from interlock.transaction import Change, Transaction
+from interlock.transaction import Change, Transaction, home_of
 from simulation.region import Region, Unavailable
 from simulation.schedule import Call, Process, Steps, Until
 
@@ -120,10 +122,13 @@ def _decided(region: Region, home: int, entry: Entry, post: Post, left: list[Tra
         if verdict is None:
             continue
         try:
-            change = _change(region, row, post, verdict)
+            change = _change(region, row, post, verdict, entry)
         except Unavailable:
             return False
-        if isinstance(region.commit(change), Won):
+        if change is None:
+            sure = False
+            yield _WORKER_SECONDS
+        elif isinstance(region.commit(change), Won):
             world.note(region, change.after)
             if world.driven_at_once(verdict):
                 world.drive_again(region, row.id)
@@ -133,19 +138,38 @@ def _decided(region: Region, home: int, entry: Entry, post: Post, left: list[Tra
     return sure
 
 
-def _change(region: Region, row: Transaction, post: Post, verdict: OnTakeover) -> Change:
-    """What the taker writes of a transaction: a row of its own."""
+def _counts(region: Region, row: Transaction, rival: Rival, entry: Entry) -> bool:
+    """Whether it is a guard's, without which the home settled nothing; of two that are ours the first comes first."""
+    home = home_of(rival.transaction)
+    guards = home in entry.members or home == region.number
+    return guards and (rival.settled or home not in region.db.taken() or rival.transaction < row.id)
+
+
+def _change(region: Region, row: Transaction, post: Post, verdict: OnTakeover, entry: Entry) -> Change | None:
+    """What the taker writes of a transaction: a row of its own; None while another is about to settle the payment."""
     if region.world.plants.taker_ignores_intent and row.standing.state is State.ENDING:
         row = replace(row, standing=Standing(State.ACSP, row.standing.status), answer_digest=None)
     course = Course(
         row,
         region.now(),
-        alone=not post.guards,
+        alone=False,
         epoch=post.epoch,
         region=region.number,
     )
     if post.fenced:
         raise Unavailable("fenced")
+    if row.standing.end is Status.ACSC and not region.world.plants.taker_looks_nowhere:
+        rivals = [one for one in region.db.rivals(row) if _counts(region, row, one, entry)]
+        confirmed = {
+            one.transaction
+            for one in rivals
+            if one.settled and way.confirmed(region.db.history(one.transaction), row.region)
+        }
+        match taken_turn(rivals, confirmed):
+            case Turn.WAIT:
+                return None
+            case Turn.YIELD if way.yield_to(course, rivals):
+                return region.owned(way.finish(course, *region.facts(row)), row)
     way.taken_over(course, verdict.event, region.world.route(row))
     if row.standing.state is State.ENDING:
         body = region.answer(row)

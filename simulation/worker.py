@@ -15,6 +15,7 @@ from interlock.iso20022.codes import Status
 from interlock.lifecycle import EventKind, State
 from interlock.ports import IdempotencyTaken, KeysTaken, Outcome, Refenced, Won
 from interlock.regions import rules
+from interlock.regions.rivals import Turn, turn
 from interlock.regions.rules import Post
 from interlock.routes import Route
 from interlock.stages import release, way
@@ -57,13 +58,13 @@ def _concluder(region: Region) -> Steps:
         if world.schedule.now - scanned > _SCAN_SECONDS:
             scanned = world.schedule.now
             _scan(region, awaited)
-        for id_, (version, position) in list(awaited.items()):
+        for id_, (_, position) in list(awaited.items()):
             post = region.db.post
             sure = world.plants.release_before_ack or _may_conclude(region, post, position)
-            if not sure:
+            if not sure or not _is_everywhere(region, id_, position):
                 continue
             yield world.schedule.moment()
-            yield from _concluded(region, awaited, id_, version, post)
+            yield from _concluded(region, awaited, id_, post)
         fresh, region.intents = region.intents, {}
         awaited.update(fresh)
         if not fresh:
@@ -76,13 +77,25 @@ def _may_conclude(region: Region, post: Post, position: int) -> bool:
     return rules.may_conclude(post, region.flushed(), position)
 
 
+def _is_everywhere(region: Region, id_: UUID, position: int) -> bool:
+    """Whether all who could take its payments have it, where it is to wait for that; what is too late need not wait."""
+    row = region.db.get(id_)
+    if row is None or not row.everywhere or row.standing.end is not Status.ACSC or region.world.plants.alone_is_enough:
+        return True
+    if release.is_late(row.deadline, region.now()):
+        return True
+    flushed = region.flushed()
+    return all(flushed.get(peer, -1) >= position for peer in set(region.peers) - region.db.taken())
+
+
 def _scan(region: Region, awaited: dict[UUID, tuple[int, int]]) -> None:
     for row in region.db.open():
         if row.standing.state is State.ENDING and row.region == region.number and row.id not in awaited:
             awaited[row.id] = (row.version, region.db.position)
 
 
-def _concluded(region: Region, awaited: dict[UUID, tuple[int, int]], id_: UUID, version: int, post: Post) -> Steps:
+def _concluded(region: Region, awaited: dict[UUID, tuple[int, int]], id_: UUID, post: Post) -> Steps:
+    version, position = awaited[id_]
     row = region.db.get(id_)
     if row is None or row.standing.state is not State.ENDING or row.region != region.number:
         awaited.pop(id_, None)
@@ -96,21 +109,27 @@ def _concluded(region: Region, awaited: dict[UUID, tuple[int, int]], id_: UUID, 
     except Unavailable:
         awaited.pop(id_, None)
         return
-    if row.standing.end is Status.ACSC and (release.is_late(row.deadline, course.now) or _is_doubled(region, row)):
-        inspection, payments = region.facts(row)
-        way.expire(course, region.world.route(row))
-        change = way.finish(course, inspection, payments)
+    if row.standing.end is Status.ACSC:
+        rivals = region.db.rivals(row)
+        whose = (
+            Turn.GO if region.world.plants.settled_beside_another else turn(row.id, rivals, course.now - row.updated_at)
+        )
+        if release.is_late(row.deadline, course.now):
+            way.expire(course, region.world.route(row))
+        elif whose is Turn.WAIT:
+            return  # looked at again with what comes meanwhile
+        elif whose is Turn.YIELD:
+            way.yield_to(course, rivals)
+    if course.events:
+        change = way.finish(course, *region.facts(row))
     else:
         body = region.answer(row)
-        change = way.conclude(course, None if body is None else body.definition)
+        had = [peer for peer, reached in region.flushed().items() if reached >= position]
+        change = way.conclude(course, None if body is None else body.definition, had)
     yield region.world.schedule.moment()
     if isinstance(region.commit(change), Won):
         awaited.pop(id_, None)
         _note(region, change.after)
-
-
-def _is_doubled(region: Region, row: Transaction) -> bool:
-    return region.db.is_doubled(row) and not region.world.plants.settled_beside_another
 
 
 def _note(region: Region, row: Transaction) -> None:
@@ -215,7 +234,7 @@ def _received(region: Region, reply: Reply, id_: UUID, number: int, *, consisten
         if row is None or row.standing.state is not State.ACCP:
             break
         try:
-            course = region.course(row, post)
+            course = region.course(replace(row, everywhere=consistent or row.everywhere), post)
         except Unavailable:
             break
         arrival = Arrival(inspection=inspection, route=region.world.choose(number), taken=taken)
@@ -245,6 +264,7 @@ def _newborn(region: Region, client: str, route: Route, of: Transaction | None =
         deadline=Deadline(clock=Clock.SLA, at=now + route.sla),
         attempt=1 if of is None else of.attempt + 1,
         redrive_of=None if of is None else of.id,
+        everywhere=of is not None and of.everywhere,
     )
 
 
@@ -256,6 +276,7 @@ def _birth(region: Region, newborn: Transaction, post: Post) -> Course:
 
 def _born(region: Region, reply: Reply, newborn: Transaction, arrival: Arrival, *, consistent: bool) -> Steps:
     taken: dict[Key, UUID] = {}
+    newborn = replace(newborn, everywhere=consistent or newborn.everywhere)
     for _ in range(_TRIES):
         post = region.db.post
         yield region.world.schedule.moment()
@@ -298,7 +319,7 @@ def _confirmed(region: Region, reply: Reply, row: Transaction, *, consistent: bo
     world, position = region.world, region.db.position
     # Of what is a peer's it is said that it is here, but only its home can say that the guards have it.
     ours = row.id.int & 0xFF == region.number and row.region == region.number
-    consistent_here = consistent and ours and _owns_keys(region, row.client)
+    consistent_here = consistent and ours
     born = _generation(region, row)
     until = world.schedule.now + _CONFIRM_SECONDS
     while consistent_here and not _held(region, position, born):
@@ -311,12 +332,6 @@ def _confirmed(region: Region, reply: Reply, row: Transaction, *, consistent: bo
         world.trace(f"{region.node} acknowledges {name(row.id)}{' as consistent' if consistent_here else ''}")
     world.promises.acknowledge(row, consistent=consistent_here)
     reply(("accepted", row.id))
-
-
-def _owns_keys(region: Region, client: str) -> bool:
-    """Whether this is where a client's keys are reserved: one region for each, or whoever has taken that over."""
-    owner = region.world.key_owner(client)
-    return owner == region.number or owner in region.db.taken()
 
 
 def _generation(region: Region, row: Transaction) -> int:
@@ -399,10 +414,7 @@ def _decided(region: Region, row: Transaction, post: Post, decision: Decision) -
         return None
     course = region.course(row, post)
     inspection, payments = region.facts(row)
-    if kind is EventKind.ACCEPTED and _is_doubled(region, row):
-        way.expire(course, route)
-    else:
-        way.decided(course, kind, decisions.checked(decision), route)
+    way.decided(course, kind, decisions.checked(decision), route)
     return way.finish(course, inspection, payments)
 
 

@@ -150,10 +150,6 @@ class World:
         """The route of a client's message."""
         return _WAYS[("short", "cancel", "redrive", "hold", "cancel", "ask", "short")[number % 7]].route
 
-    def key_owner(self, client: str) -> int:
-        """The region where a client's keys are reserved, while nobody has taken it over."""
-        return 1 + int(client[1:]) % len(self.regions)
-
     def route(self, row: Transaction) -> Route:
         """The route that a transaction follows."""
         return _WAYS[row.route].route

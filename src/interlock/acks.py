@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 from typing import NamedTuple
-from uuid import UUID
 
 import structlog
 
@@ -30,6 +29,8 @@ _log = structlog.get_logger()
 _BUSY_SECONDS, _PATIENT_SECONDS, _IDLE_SECONDS = 0.003, 0.1, 0.5
 #: The part of an ordinary wait in which nobody need ask, and how much the last wait counts for what is ordinary.
 _QUIET, _LAST = 0.9, 0.2
+#: How much sooner is asked after the first question was answered at once.
+_SOONER = 0.8
 #: The wait after the database could not be asked.
 _RETRY_SECONDS = 0.2
 #: Moments whose positions are remembered, to tell how old the peers' copies are.
@@ -43,6 +44,17 @@ class Confirmed(NamedTuple):
     position: int
     #: And so everything that was committed before.
     until: datetime | None
+
+
+class Word(NamedTuple):
+    """What the peers had of an intent when its end was allowed to become a fact."""
+
+    #: Where the intent was committed, or a place after that.
+    position: int
+    #: The region's, under whose guards that was found.
+    epoch: int
+    #: Numbers of the regions that had it on their disks.
+    had: frozenset[int]
 
 
 class _Intent(NamedTuple):
@@ -66,9 +78,12 @@ class Pace:
         """Nothing is known of how long waits take."""
         self._ordinary = 0.0
 
-    def learn(self, waited: float) -> None:
-        """So long somebody has waited."""
-        self._ordinary += _LAST * (min(waited, _IDLE_SECONDS) - self._ordinary)
+    def learn(self, waited: float, *, asked: bool) -> None:
+        """So long somebody has waited. asked: in vain meanwhile; else it may have been over long before."""
+        if asked:
+            self._ordinary += _LAST * (min(waited, _PATIENT_SECONDS) - self._ordinary)
+        else:
+            self._ordinary = min(waited, self._ordinary) * _SOONER
 
     def next_look(self, since: float, looked: float) -> float:
         """When to ask for what waits since then, having asked last at `looked`; rarer, the longer it is overdue."""
@@ -82,9 +97,14 @@ class Acks:
     """Waits for peers on behalf of all of a process's transactions."""
 
     def __init__(
-        self, store: Store, journal: Journal, now: Now, *, position: Callable[[UUID], int | None] = lambda _: None
+        self,
+        store: Store,
+        journal: Journal,
+        now: Now,
+        *,
+        position: Callable[[Transaction], int | None] = lambda _: None,
     ) -> None:
-        """Nothing is asked before `run`. position: where a transaction was last written, as far as one remembers."""
+        """Nothing is asked before `run`. position: where a transaction was written as it is, if one remembers."""
         self._position = position
         self._store = store
         self._journal = journal
@@ -106,9 +126,9 @@ class Acks:
         self.confirmed: dict[int, Confirmed] = {}
         #: Regions that may take payments of their own.
         self.others: Callable[[], Collection[int]] = lambda: ()
-        #: Makes the intended end of a transaction a fact: told where it was intended, the epoch that we went by, and
-        #: who has taken the same payments elsewhere.
-        self.conclude: Callable[[Transaction, int, int, tuple[Rival, ...]], Awaitable[object]] | None = None
+        #: Makes the intended end of a transaction a fact: told what the peers have of it, and who has taken the same
+        #: payments elsewhere.
+        self.conclude: Callable[[Transaction, Word, tuple[Rival, ...]], Awaitable[object]] | None = None
 
     # -- who waits --
 
@@ -156,7 +176,7 @@ class Acks:
         return False
 
     async def _place(self, transaction: Transaction) -> int:
-        position = self._position(transaction.id)
+        position = self._position(transaction)
         if position is not None:
             return position
         # Another process wrote it, or it is long ago: it lies before the end of the log.
@@ -169,7 +189,7 @@ class Acks:
 
     def has(self, transaction: Transaction, copies: int = 1) -> bool:
         """Whether so many peers have all of it, as of the last look."""
-        position = self._position(transaction.id)
+        position = self._position(transaction)
         if position is None:
             return self.covers(transaction.updated_at, copies)
         return self.is_confirmed(position, copies)
@@ -218,19 +238,21 @@ class Acks:
                 return
 
     async def _look(self) -> None:
-        self._looked = asyncio.get_running_loop().time()
+        looked_before, self._looked = self._looked, asyncio.get_running_loop().time()
         before = self._now()
         position, flushed = await self._journal.look(self._store.flushed)
         # Whatever was committed before we asked lies before this position.
         self._marks.append((position, before))
         self._note(flushed)
-        now = asyncio.get_running_loop().time()
-        for caller in self._callers:
-            if not caller.told.done() and caller.is_so():
-                caller.told.set_result(None)
-                self._pace.learn(now - caller.since)
+        over = [caller for caller in self._callers if not caller.told.done() and caller.is_so()]
+        for caller in over:
+            caller.told.set_result(None)
         self._callers = [caller for caller in self._callers if not caller.told.done()]
-        self._release(position, flushed)
+        since = [caller.since for caller in over] + self._release(position, flushed)
+        if since:
+            # Of those that it was over for now, whoever began last: the others waited longer than they had to.
+            last = max(since)
+            self._pace.learn(self._looked - last, asked=looked_before > last)
 
     def _note(self, flushed: Mapping[int, int]) -> None:
         known, self._flushed = self.confirmed, flushed
@@ -242,9 +264,13 @@ class Acks:
                 until = former.until
             self.confirmed[region] = Confirmed(reached, until)
 
-    def _release(self, position: int, flushed: Mapping[int, int]) -> None:
-        """Conclude what may be, in one go; what nobody remembers the place of lies before the end of the log."""
-        post, now, moment = self._store.post, self._now(), asyncio.get_running_loop().time()
+    def _release(self, position: int, flushed: Mapping[int, int]) -> list[float]:
+        """Conclude what may be, in one go; since when each has waited.
+
+        What nobody remembers the place of lies before the end of the log.
+        """
+        post, now = self._store.post, self._now()
+        freed: list[float] = []
         behind, self._apart = self._apart, []
         while self._intents:
             transaction, place, since = self._intents[0]
@@ -254,8 +280,8 @@ class Acks:
                 break  # what came later lies behind it
             self._intents.popleft()
             behind.append(_Intent(transaction, place, since))
-            self._pace.learn(moment - since)
-        ready: list[tuple[Transaction, int]] = []
+            freed.append(since)
+        ready: list[tuple[Transaction, Word]] = []
         for intent in behind:
             transaction, place = intent.transaction, intent.position
             assert place is not None  # it has been in the queue
@@ -263,13 +289,15 @@ class Acks:
             if releases and not self._is_there(transaction, place):
                 self._apart.append(intent)
             else:
-                ready.append((transaction, place))
+                had = frozenset(peer for peer, reached in flushed.items() if reached >= place)
+                ready.append((transaction, Word(place, post.epoch, had)))
         if ready:
-            task = asyncio.create_task(self._conclude(ready, post.epoch), name="conclude")
+            task = asyncio.create_task(self._conclude(ready), name="conclude")
             self._concluding.add(task)
             task.add_done_callback(self._concluding.discard)
+        return freed
 
-    async def _conclude(self, ready: list[tuple[Transaction, int]], epoch: int) -> None:
+    async def _conclude(self, ready: list[tuple[Transaction, Word]]) -> None:
         assert self.conclude is not None  # set where the parts are joined
         conclude = self.conclude
         try:
@@ -278,10 +306,10 @@ class Acks:
                 self._store.rivals, [transaction.id for transaction, _ in ready], self._store.region
             )
         except DependencyError:
-            for intent in ready:
-                self.intend(*intent)
+            for transaction, word in ready:
+                self.intend(transaction, word.position)
             return
-        concluding = (conclude(intended, place, epoch, rivals.get(intended.id, ())) for intended, place in ready)
+        concluding = (conclude(intended, word, rivals.get(intended.id, ())) for intended, word in ready)
         results = await asyncio.gather(*concluding, return_exceptions=True)
         for (transaction, _), result in zip(ready, results, strict=True):
             if isinstance(result, DependencyError):

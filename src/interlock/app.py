@@ -250,11 +250,16 @@ class Interlock:
             )  # fmt: skip
 
     def _is_alone(self, route: Route) -> bool:
-        """Whether an end on this route is a fact at once: nobody may take over, or the route trusts the lease."""
-        post = self.store.post
-        if not post.guards:
+        """Whether an end on this route is a fact at once: there are no other regions, or the route trusts the lease.
+
+        Not where nobody may take over just now: before a release it is looked who else has the payment.
+        """
+        if not self.config.is_regional:
             return True
-        return route.fencing is Fencing.LEASE and may_conclude_by_lease(post, _boottime(), self._leased_until)
+        post = self.store.post
+        if route.fencing is not Fencing.LEASE:
+            return False
+        return not post.guards or may_conclude_by_lease(post, _boottime(), self._leased_until)
 
     async def _look_at_lease(self) -> None:
         asked = _boottime()

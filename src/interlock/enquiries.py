@@ -39,6 +39,8 @@ class Means(NamedTuple):
     original: Callable[[Transaction], Awaitable[Original | None]]
     #: Whether this region goes on with it.
     is_ours: Callable[[Transaction], bool]
+    #: Whether there are other regions.
+    is_regional: Callable[[], bool]
 
 
 class Enquiries:
@@ -83,7 +85,11 @@ class Enquiries:
             found = await self._named(client, matching.keys(reference))
             # What another region goes on with can be told of, but is not this one's to cancel.
             known = tuple(one for one in found if not cancels or self._means.is_ours(one) or one.standing.is_final)
-            is_complete &= len(known) == len(found)
+            if len(known) < len(found):
+                # Of several attempts the one that lives may be among those: then nothing can be said of any.
+                known, is_complete = (), False
+            # What is not here may be in another region, whose changes have not come yet.
+            is_complete &= bool(known) or not self._means.is_regional()
             for one in known:
                 if one.id not in met:  # a thousand references may name one message
                     met[one.id] = await self._entry(client, one)

@@ -37,6 +37,8 @@ _log = structlog.get_logger()
 _JOB = "regions"
 #: A guard that lacks what it could have had for so long is dropped, lest ends wait for it.
 _PATIENCE_SECONDS = 1.5
+#: How long a cancellation may take to become a fact, before what it cancelled is driven again.
+_END_SECONDS = 60.0
 #: Transactions decided together in a takeover.
 _PAGE = 500
 #: Between two looks at how replication goes and at what has come of recent transactions; and of all.
@@ -132,6 +134,8 @@ class Keeper:
         #: Positions of our log, and when we saw them: what a peer could have by now.
         self._marks: deque[tuple[float, int]] = deque(maxlen=64)
         self._admitting: dict[int, _Admission] = {}
+        #: Transactions that were cancelled in a takeover and are to be driven again.
+        self._redriving: set[asyncio.Task[None]] = set()
         self._silent: dict[int, rules.Health] = {}
         self._looked_at = self._counted_at = float("-inf")
         self.tally = Tally()
@@ -163,6 +167,7 @@ class Keeper:
             found = self._witness.entries()
             entry = found[self._settings.region][0] if self._settings.region in found else None
             entries = {number: found[number] for number in self._peers if number in found}
+            self._workflow.retired = frozenset(number for number, (known, _) in entries.items() if known.retired)
             self.tally.generation = max((known.generation for known, _ in found.values()), default=0)
             self.tally.own_generation = 0 if entry is None else entry.generation
             self.tally.witness = True
@@ -345,7 +350,7 @@ class Keeper:
         if record is None:
             return
         if record.completed_at is None:
-            await self._decide(number, entry.generation)
+            await self._decide(number, entry)
         elif record.returned_at is None:
             if not entry.retired:  # what was given up stays ours: it never goes on
                 await asyncio.to_thread(self._see_home, number, entry.generation)
@@ -376,7 +381,9 @@ class Keeper:
     def _takeovers(self) -> list[Takeover]:
         return [record for record in self._own.takeovers() if record.region == self._settings.region]
 
-    async def _decide(self, number: int, generation: int) -> None:
+    async def _decide(self, number: int, entry: Entry) -> None:
+        generation = entry.generation
+        members = entry.members | {self._settings.region}
         # The epoch first: whoever completes the takeover meanwhile makes another one, and we decide nothing more.
         await self._journal.renew()
         epoch = self._store.post.epoch
@@ -389,7 +396,7 @@ class Keeper:
         below = generation * rules.CHANGES
         while page := await asyncio.to_thread(self._own.in_flight_of, number, below, after, _PAGE):
             after = page[-1]
-            decided += sum(await asyncio.gather(*(self._settle(id_, number, below, epoch) for id_ in page)))
+            decided += sum(await asyncio.gather(*(self._settle(id_, number, below, (epoch, members)) for id_ in page)))
         self.tally.decided += decided
         if after is not None:
             return  # the next turn looks again, until nothing is left
@@ -402,8 +409,8 @@ class Keeper:
         if completed:
             _log.warning("taken over: everything is decided", region=self._names[number])
 
-    async def _settle(self, id_: UUID, home: int, below: int, epoch: int) -> int:
-        """Decide one transaction of a lost region."""
+    async def _settle(self, id_: UUID, home: int, below: int, sight: tuple[int, frozenset[int]]) -> int:
+        """Decide one transaction of a lost region. sight: our epoch, and who might have taken it over."""
         present = await self._journal.read(self._store.get, id_)
         if present is None or present.region != home:
             return 0
@@ -411,10 +418,20 @@ class Keeper:
         verdict = rules.verdict(present.standing.state, present.epoch, below, rule)
         if verdict is None:
             return 0
-        decided = await self._workflow.take_over_from(present, verdict, epoch)
-        if verdict.redrive and decided.standing.is_final:
-            await self._redrive(decided)
+        decided = await self._workflow.take_over_from(present, verdict, *sight)
+        if verdict.redrive:
+            # Not here: the turn must go on for the cancellation to become a fact.
+            task = asyncio.create_task(self._redrive_ended(decided), name="redrive")
+            self._redriving.add(task)
+            task.add_done_callback(self._redriving.discard)
         return int(decided.region != home)  # what waits for another region's word is looked at again
+
+    async def _redrive_ended(self, transaction: Transaction) -> None:
+        ended = await self._workflow.until_end(transaction, _END_SECONDS)
+        if not ended.standing.is_final:
+            _log.warning("not driven again", transaction=str(transaction.id), why="its cancellation is no fact yet")
+            return
+        await self._redrive(ended)
 
     async def _redrive(self, transaction: Transaction) -> None:
         try:

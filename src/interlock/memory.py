@@ -47,7 +47,7 @@ class Memory:
         self._transactions: OrderedDict[UUID, Transaction] = OrderedDict()
         self._answers: OrderedDict[UUID, Body] = OrderedDict()
         self._collected: OrderedDict[UUID, None] = OrderedDict()
-        self._places: OrderedDict[UUID, int] = OrderedDict()
+        self._places: OrderedDict[UUID, tuple[tuple[int, int], int]] = OrderedDict()
         self._waiters: dict[UUID, set[asyncio.Future[None]]] = {}
         #: Transactions without an end, by client: as last read from the store, and what was committed here since.
         self.in_flight: Counter[str] = Counter()
@@ -108,13 +108,14 @@ class Memory:
         """Its answer, if that is recent."""
         return self._answers.get(transaction)
 
-    def place(self, transaction: UUID, position: int) -> None:
-        """Where in the store's log its last change was committed."""
-        _put(self._places, transaction, position, _TRANSACTIONS)
+    def place(self, transaction: Transaction, position: int) -> None:
+        """Where in the store's log it was committed as it is."""
+        _put(self._places, transaction.id, ((transaction.epoch, transaction.version), position), _TRANSACTIONS)
 
-    def position(self, transaction: UUID) -> int | None:
-        """Where that was, if it is recent and was done here."""
-        return self._places.get(transaction)
+    def position(self, transaction: Transaction) -> int | None:
+        """Where it was committed as it is, if that is recent and was done here."""
+        known = self._places.get(transaction.id)
+        return known[1] if known is not None and known[0] == (transaction.epoch, transaction.version) else None
 
     def first_collection(self, transaction: UUID) -> bool:
         """True the first time that an answer is fetched, as far as we remember."""

@@ -31,11 +31,11 @@ class Consistency(StrEnum):
 
     #: Once it is durable in its region.
     AVAILABLE = "available"
-    #: Once another region has it too.
+    #: Once another region has it too; its payments settle once every region has it, and none holds the same.
     CONSISTENT = "consistent"
-    #: Once more than half of all regions have it.
+    #: Once more than half of all regions have it: with three, whatever becomes of one of them.
     MAJORITY = "majority"
-    #: Once every region has it.
+    #: Once every region has it; its payments settle as under `consistent`.
     ALL = "all"
 
     def copies(self, peers: int) -> int:

@@ -232,5 +232,7 @@ class Change(Struct, frozen=True, kw_only=True):
     names: tuple[Key, ...] = ()
     deliveries: tuple[Delivery, ...] = ()
     idempotency: Idempotency | None = None
+    #: The region whose transaction becomes ours with this step: its keys are written as ours too.
+    inherited_from: int | None = None
     #: Tells on the original, in the same commit, that it was driven again.
     original: "Change | None" = None

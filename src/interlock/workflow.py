@@ -9,7 +9,7 @@ Owns: the order of reading, deciding and committing. Must not know: HTTP, SQL, o
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -22,6 +22,7 @@ import structlog
 from msgspec import structs
 
 from interlock import decisions, redrive
+from interlock.acks import Word
 from interlock.clock import Now
 from interlock.decisions import Decision, DecisionKind
 from interlock.enquiries import Enquiries, Means
@@ -181,6 +182,7 @@ class Workflow:
             payments=self.payments,
             original=self._original,
             is_ours=lambda transaction: transaction.region == settings.region or transaction.region in self._taken,
+            is_regional=lambda: bool(self.peers),
         )
         self._enquiries = Enquiries(store, journal, means)
         #: Requests about other messages that are being answered.
@@ -217,6 +219,8 @@ class Workflow:
         self.alone: Callable[[Route], bool] = lambda _: not store.post.guards
         #: Numbers of all other regions.
         self.peers: frozenset[int] = frozenset()
+        #: Those that were given up for good, as the witness says.
+        self.retired: frozenset[int] = frozenset()
 
     # -- starting --
 
@@ -522,8 +526,8 @@ class Workflow:
 
     def _is_everywhere(self, route: Route, asked: Consistency | None) -> bool:
         """Whether payments must be known in every other region before they settle."""
-        peers = len(self.peers)
-        return 0 < peers <= (asked or route.consistency).copies(peers)
+        peers, wanted = len(self.peers), asked or route.consistency
+        return peers > 0 and (wanted is Consistency.CONSISTENT or wanted.copies(peers) >= peers)
 
     async def _inspect(self, content: bytes, client: str, profile: ProfileOf | None = None) -> Inspection:
         """profile: of the route on which the message is already; unset, of the one that it will choose."""
@@ -712,7 +716,8 @@ class Workflow:
 
     def others(self) -> frozenset[int]:
         """Regions that may take payments of their own: not what we have taken over, as long as we know of it."""
-        return self.peers - self._taken if self._taken_under == self._store.post.epoch else self.peers
+        known = self._taken_under == self._store.post.epoch
+        return self.peers - self.retired - (self._taken if known else frozenset())
 
     async def _whole(self, before: Transaction, change: Change) -> Change:
         """The change with what else must be written where the transaction becomes ours with it."""
@@ -725,16 +730,14 @@ class Workflow:
             change,
             payments=await read(self._store.payments, before.id),
             events=(*await read(self._store.inherited, before.id), *change.events),
+            inherited_from=before.region,
             bodies=(*(body for body in (inbox, answer) if body is not None), *change.bodies),
         )
 
-    async def conclude(
-        self, transaction: Transaction, position: int, epoch: int, rivals: tuple[Rival, ...]
-    ) -> Transaction:
+    async def conclude(self, transaction: Transaction, word: Word, rivals: tuple[Rival, ...]) -> Transaction:
         """An end was intended, and whoever could take this region over has it: make it a fact, if it is in time.
 
-        transaction: as it was intended, at this position. epoch: the region's, under whose guards that was found.
-        rivals: others that have taken the same payments in another region, as looked up since then.
+        rivals: others that have taken the same payments in another region, as looked up since `word` was found.
         """
 
         async def apply(present: Transaction, _: _Taken) -> Change | None:
@@ -744,8 +747,8 @@ class Workflow:
                 self.on_intent(present, None)  # another end is intended by now: that one has its own wait
                 return None
             steps = self._steps(present)
-            if steps.transaction.epoch != epoch:
-                self.on_intent(present, position)  # the guards may be others now
+            if steps.transaction.epoch != word.epoch:
+                self.on_intent(present, word.position)  # the guards may be others now
                 return None
             if present.standing.end is Status.ACSC:
                 whose = turn(present.id, rivals, steps.now - present.updated_at)
@@ -759,7 +762,7 @@ class Workflow:
             if steps.events:  # another end than the one that was intended
                 return way.finish(steps, *await self._facts(present))
             body = await self._answer(present)
-            return way.conclude(steps, None if body is None else body.definition)
+            return way.conclude(steps, None if body is None else body.definition, word.had)
 
         return await self._pursue(transaction, apply)
 
@@ -817,12 +820,24 @@ class Workflow:
         found = await self._journal.read(self._store.rivals, [transaction.id], transaction.region)
         return found.get(transaction.id, ())
 
-    async def take_over_from(self, transaction: Transaction, verdict: OnTakeover, epoch: int) -> Transaction:
+    async def _was_confirmed(self, rival: Rival, region: int) -> bool:
+        """Whether a region had a transaction before its end became a fact."""
+        return rival.settled and way.confirmed(await self._journal.read(self._store.history, rival.transaction), region)
+
+    async def take_over_from(
+        self, transaction: Transaction, verdict: OnTakeover, epoch: int, members: Collection[int]
+    ) -> Transaction:
         """Decide what a lost region has left behind, as its taker.
 
         epoch: this region's, as it was before it was seen that the takeover is under way. Raises StoreUnavailable where
-        it is another one by now.
+        it is another one by now. members: regions that might have taken it over; without them it settled nothing. It
+        comes back as it was where another has to settle first.
         """
+
+        def counts(rival: Rival) -> bool:
+            # Of two that both are ours to decide, the first is decided first.
+            home = home_of(rival.transaction)
+            return home in members and (rival.settled or home not in self._taken or rival.transaction < transaction.id)
 
         async def apply(present: Transaction, _: _Taken) -> Change | None:
             if present.region != transaction.region or present.standing.is_final:
@@ -831,9 +846,9 @@ class Workflow:
                 raise StoreUnavailable("the region's epoch has changed; look again whether the takeover goes on")
             steps, route = self._steps(present), self._routes.named(present.route)
             if present.standing.end is Status.ACSC:
-                rivals = await self._rivals(present)
-                ours = [rival.transaction for rival in rivals if home_of(rival.transaction) in self._taken]
-                match taken_turn(present.id, rivals, ours=ours):
+                rivals = [one for one in await self._rivals(present) if counts(one)]
+                confirmed = {one.transaction for one in rivals if await self._was_confirmed(one, present.region)}
+                match taken_turn(rivals, confirmed):
                     case Turn.WAIT:
                         return None
                     case Turn.YIELD if way.yield_to(steps, rivals):
@@ -928,7 +943,7 @@ class Workflow:
 
     def _remember(self, change: Change, position: int) -> None:
         if position:
-            self.memory.place(change.after.id, position)
+            self.memory.place(change.after, position)
         if change.after.standing.state is State.ENDING:
             self.on_intent(change.after, position)
         if self.memory.keep(change):

@@ -26,6 +26,7 @@ from interlock.cli.exits import Exit
 from interlock.demo.messages import BAD_IBAN, Author, Message
 from interlock.demo.scenario import LARGE
 from tests.acceptance.conftest import settings_for
+from tests.messages import Transfer, pacs008
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -248,6 +249,56 @@ def test_validate_writes_reports_for_machines(shell: Shell, author: Author) -> N
     assert suite is not None
     assert [suite.get(name) for name in ("tests", "failures", "errors")] == ["3", "1", "1"]
     assert [[child.tag for child in case] for case in suite] == [[], ["failure"], ["error"]]
+
+
+def test_validate_reads_files_of_many_payments(shell: Shell) -> None:
+    """Twenty thousand payments in one file: the two that are wrong are named, with line and column."""
+    transfers = [Transfer() for _ in range(20_000)]
+    transfers[123] = Transfer(creditor_iban=BAD_IBAN)
+    transfers[-1] = Transfer(amount="1.234")
+    big = shell.write("big.xml", pacs008(*transfers))
+    done = shell.run("validate", big, "--json", "--sarif", "found.sarif")
+    assert done.returncode == Exit.INVALID
+    (found,) = verdicts(done)
+    assert set(found) == {"file", "valid", "definitions", "findings"}
+    assert (found["valid"], found["definitions"]) == (False, ["pacs.008.001.08"])
+    assert [(finding["rule"], finding["payment"]) for finding in found["findings"]] == [
+        ("iban.creditor", 124), ("amount.decimals", 20_000),
+    ]  # fmt: skip
+    (run,) = json.loads(shell.folder.joinpath("found.sarif").read_bytes())["runs"]
+    regions = [result["locations"][0]["physicalLocation"]["region"] for result in run["results"]]
+    content = shell.folder.joinpath(big).read_bytes()
+    starts = [
+        content.index(BAD_IBAN.encode()) - len("<IBAN>"),
+        content.index(b"1.234") - len('<IntrBkSttlmAmt Ccy="EUR">'),
+    ]
+    assert regions == [{"startLine": 1, "startColumn": start + 1} for start in starts]
+
+
+def test_validate_counts_what_it_does_not_list(shell: Shell) -> None:
+    """A large file that is wrong throughout, from a pipe: the first findings, and how many there are of them."""
+    bad = pacs008(*(Transfer(creditor_iban=BAD_IBAN) for _ in range(1_700)))
+    done = shell.run("validate", "-", "--json", "--sarif", "found.sarif", stdin=bad)
+    assert done.returncode == Exit.INVALID
+    (found,) = verdicts(done)
+    assert [finding["payment"] for finding in found["findings"]] == list(range(1, 101))
+    assert found["findings_total"] == 1_700
+    (run,) = json.loads(shell.folder.joinpath("found.sarif").read_bytes())["runs"]
+    assert (len(run["results"]), run["artifacts"][0]["properties"]["findings"]) == (100, 1_700)
+    assert shell.run("validate", "-", stdin=bad).stdout.decode().endswith("  and 1,600 more findings\n")
+    assert shell.run("validate", "-", "--schema-only", stdin=bad).returncode == Exit.OK
+    assert [file.name for file in shell.folder.iterdir()] == ["found.sarif"]
+
+
+def test_validate_judges_large_files_by_a_profile_too(shell: Shell) -> None:
+    """A market practice that is named holds for a file of many payments, and is told."""
+    big = shell.write("big.xml", pacs008(*(Transfer(currency="USD") for _ in range(1_700))))
+    assert shell.run("validate", big).returncode == Exit.OK
+    done = shell.run("validate", big, "--profile", "sepa-sct")
+    assert done.returncode == Exit.INVALID
+    first = done.stdout.decode().splitlines()[0]
+    assert re.fullmatch(r"invalid  big.xml  pacs.008.001.08  sepa-sct \d+  1,700 payments", first), first
+    assert shell.run("validate", big, "--profile", "sepa-sct", "--schema-only").returncode == Exit.OK
 
 
 def test_validate_shows_people_the_place(shell: Shell, author: Author) -> None:

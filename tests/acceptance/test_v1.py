@@ -399,11 +399,42 @@ def test_validating_stores_nothing(alice: Caller) -> None:
     assert found_ids(alice, {"limit": 1}) == before
 
 
+def test_validation_by_a_market_practice(alice: Caller) -> None:
+    """A profile that is named judges; a finding says which payment it concerns; there is no guess at a name."""
+    message, headers = pacs008(Transfer(), Transfer(currency="USD")), {"Content-Type": "application/xml"}
+
+    def judged(query: str) -> httpx.Response:
+        return alice.call("POST", f"/v1/validations{query}", headers, content=message)
+
+    assert judged("").json()["valid"] is True
+    verdict = judged("?profile=sepa-sct").json()
+    assert verdict["valid"] is False
+    assert any(finding["payment"] == 2 and finding["rule"].startswith("profile.") for finding in verdict["findings"])
+    problem = assert_problem(judged("?profile=sepa"), 400, "invalid_request")
+    assert "sepa-sct" in problem["detail"]
+
+
+def test_lenient_validation(alice: Caller) -> None:
+    """Namespaces that were declared and then not used are mended when asked, and told all the same."""
+    message = pacs008().replace(b"<Document xmlns=", b"<Document xmlns:d=")
+    headers = {"Content-Type": "application/xml"}
+    for query, valid, severity in (("", False, "error"), ("?lenient=true", True, "warning")):
+        verdict = alice.call("POST", f"/v1/validations{query}", headers, content=message).json()
+        found = [(each["rule"], each["severity"]) for each in verdict["findings"]]
+        assert (verdict["valid"], found) == (valid, [("envelope.namespace", severity)])
+
+
 def test_definitions(alice: Caller) -> None:
     """What is supported can be asked for, with what answers it."""
     known = {shown["definition"]: shown for shown in alice.call("GET", "/v1/definitions").json()["definitions"]}
-    assert known["pacs.008.001.08"]["answer"] == "pacs.002.001.10"
-    assert known["pacs.002.001.10"]["answer"] is None
+    answered = {
+        "pacs.008.001.08": "pacs.002.001.10",
+        "camt.056.001.08": "camt.029.001.09",
+        "admi.004.001.02": "admi.007.001.01",
+        "pacs.002.001.10": None,
+        "camt.060.001.05": None,
+    }
+    assert {name: known[name]["answer"] for name in answered} == answered
 
 
 def test_the_documents(server: Server) -> None:

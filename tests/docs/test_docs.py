@@ -17,7 +17,7 @@ import pytest
 
 from interlock.config import ClientConfig, Config, PeerConfig, ProfilesConfig, RouteConfig
 from interlock.decisions import DecisionKind
-from interlock.iso20022.answers import SHAPES
+from interlock.iso20022.answers import RESOLUTIONS, SHAPES, UNDERSTOOD
 from interlock.iso20022.codes import HeldCause, Status
 from interlock.iso20022.profiles import Profiles
 from interlock.iso20022.profiles.facts import (
@@ -174,12 +174,18 @@ def test_each_call_is_documented() -> None:
 
 
 def test_each_rule_and_finding_is_documented() -> None:
-    """Every id that a finding can have stands in the ISO 20022 page, found in the source where it is written there."""
-    assert missing([*RULES, *docs.schema_findings(), *docs.answers_made()], "docs/iso20022.md") == []
+    """Every id that a finding can have stands in a page, found in the source where it is written there."""
+    assert missing([*RULES], "docs/rules.md") == []
+    assert missing([*docs.schema_findings()], "docs/iso20022.md") == []
     written = set()
     for path in (ROOT / "src" / "interlock").rglob("*.py"):
         written |= set(re.findall(r'"((?:xml|envelope|definition|file|inspection)\.[a-z_]+)"', path.read_text("utf-8")))
     assert missing(sorted(written), "docs/iso20022.md") == []
+
+
+def test_each_answer_is_documented() -> None:
+    """Every answer that can come stands in its page, and each message that is understood and not served."""
+    assert missing([*docs.answers_made(), *docs.enquiries_made(), *UNDERSTOOD], "docs/answers.md") == []
 
 
 def test_each_retryable_reason_is_documented() -> None:
@@ -192,11 +198,16 @@ def test_each_kind_of_message_that_is_answered_is_named() -> None:
     families = {request[:8] for shape in SHAPES.values() for request in shape.requests}
     said = text("docs/concepts.md").partition("## Answers")[2].partition("## ")[0]
     assert sorted(family for family in families if family not in said) == []
-    assert sorted(name[:8] for name in SHAPES if f"**{name[:8]}**" not in said) == []
-    taken = re.search(r"\((pacs\.[^)]*)\)", text("README.md"))
+    enquiries = {request[:8] for requests in docs.enquiries_made().values() for request in requests}
+    assert sorted(family for family in families | enquiries if family not in said) == []
+    assert sorted(name[:8] for name in (*SHAPES, *RESOLUTIONS) if f"**{name[:8]}**" not in said) == []
+    taken = re.search(r"\((pacs\.\d{3}, [^)]*)\)", text("README.md"))
     assert taken is not None
     parts = [part.strip() for part in taken[1].split(";")]
     assert {f"{part[:4]}.{number}" for part in parts for number in re.findall(r"\d{3}", part)} == families
+    about_others = text("README.md").partition("- Answers status requests")[2].partition("\n- ")[0]
+    named = re.findall(r"(?:(pacs|camt)\.|(?<=, ))(\d{3})", about_others)
+    assert {f"{kind or 'camt'}.{number}" for kind, number in named} == enquiries
 
 
 def test_each_metric_is_documented() -> None:
@@ -367,6 +378,29 @@ def test_the_walk_in_the_readme_prints_what_it_says(tmp_path: Path) -> None:
     found = re.search(r"<!-- shape: walk -->\n```text\n(.*?)```", text("README.md"), re.DOTALL)
     assert found is not None
     assert unlike(printed, found[1]) is None, printed
+
+
+def compared() -> Iterator[tuple[str, str]]:
+    """Page and content of each block of commands whose output is to be what it shows."""
+    marked = re.compile(r"<!-- run and compare -->\n```console\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    for page in ALL:
+        for block in marked.findall(page.read_text("utf-8")):
+            yield name_of(page), block
+
+
+@pytest.mark.parametrize(("page", "block"), list(compared()))
+def test_what_the_docs_show_is_what_is_printed(page: str, block: str, tmp_path: Path) -> None:
+    """Commands that are shown with their output, run one after the other beside the samples, print exactly that."""
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(BIN)
+    for shown in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        command, _, output = shown.partition("\n")
+        done = subprocess.run(
+            ["bash", "-c", command], env=environment(tmp_path), cwd=tmp_path,
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert unlike(done.stdout + done.stderr, output) is None, f"{page}: {command}\n{done.stdout}{done.stderr}"
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the docs' calls need curl")

@@ -43,6 +43,7 @@ def test_one_seed_is_one_history() -> None:
 @pytest.mark.parametrize(
     ("bug", "first"),
     [
+        ("alone_is_enough", 0),
         ("skip_epoch", 135),
         ("release_before_ack", 0),
         ("cancel_without_cut", 40),

@@ -20,20 +20,24 @@ def test_what_takes_a_round_trip_is_not_asked_for_before() -> None:
     pace = Pace()
     unknown = len(_looks(pace, until=0.07))
     for _ in range(50):
-        pace.learn(0.07)
+        pace.learn(0.07, asked=True)
     known = _looks(pace, until=0.073)
     assert known[0] == pytest.approx(0.063, abs=0.001)
     assert len(known) <= 4 < unknown
 
 
 def test_what_has_become_quicker_is_found_out() -> None:
+    """After an outage a score of waits is slow at most, however many had to sit through it."""
     pace = Pace()
-    for _ in range(50):
-        pace.learn(0.1)
-    for _ in range(200):
-        waited = next(look for look in _looks(pace, until=1.0) if look >= 0.01)
-        pace.learn(waited)
-    assert _looks(pace, until=1.0)[0] < 0.02
+    for _ in range(1000):
+        pace.learn(1.1, asked=True)
+    for _ in range(20):
+        looked = -1.0
+        asked = False
+        while (looked := pace.next_look(0.0, looked)) < 0.01:
+            asked = True
+        pace.learn(looked, asked=asked)
+    assert _looks(pace, until=1.0)[0] < 0.012
 
 
 def test_what_does_not_come_is_asked_for_ever_more_rarely() -> None:

@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from io import BytesIO
 
 import pytest
 from typer.testing import CliRunner
 
 from interlock.cli import app
-from interlock.cli.excerpts import excerpt, places
+from interlock.cli.excerpts import Spot, places, spots
 from interlock.cli.exits import MEANING, Exit, exit_of
 from interlock.cli.transactions import FILTERS, _filter
 from interlock.client import Filter
@@ -122,48 +123,76 @@ def finding(xpath: str, line: int | None = None, text: str = "x") -> Finding:
     return Finding(severity=Severity.ERROR, rule="r", reason="FF01", xpath=xpath, line=line, text=text)
 
 
+def spot(content: bytes, found: Finding) -> Spot:
+    (only,) = spots(BytesIO(content), [found])
+    return only
+
+
 def test_places_tell_elements_of_one_name_apart() -> None:
     """The second of two elements is found, in a message of a single line, whatever the prefixes."""
     content = b'<p:A xmlns:p="u"><p:B>1</p:B><p:B><p:C>2</p:C></p:B></p:A>'
-    assert places(content, ["/A/B[2]/C"]) == {"/A/B[2]/C": content.index(b"<p:C>")}
+    assert places(BytesIO(content), ["/A/B[2]/C"]) == {"/A/B[2]/C": content.index(b"<p:C>")}
 
 
 def test_places_of_an_attribute_are_its_elements() -> None:
     """A finding about an attribute points to the element that has it."""
-    assert places(b'<A><B Ccy="EUR">1</B></A>', ["/A/B/@Ccy"]) == {"/A/B/@Ccy": 3}
+    assert places(BytesIO(b'<A><B Ccy="EUR">1</B></A>'), ["/A/B/@Ccy"]) == {"/A/B/@Ccy": 3}
 
 
 def test_places_expand_nothing() -> None:
     """A message with a DOCTYPE is not looked into."""
-    assert places(b'<!DOCTYPE A [<!ENTITY x "y">]><A><B>&x;</B></A>', ["/A/B"]) == {}
+    assert places(BytesIO(b'<!DOCTYPE A [<!ENTITY x "y">]><A><B>&x;</B></A>'), ["/A/B"]) == {}
 
 
 def test_the_mark_stands_under_the_element() -> None:
     """The caret's place and length are those of the element with its value."""
-    content = b"<A>\n  <B>value</B>\n</A>"
-    piece = excerpt(content, finding("/A/B", 2), content.index(b"<B>"))
+    piece, column = spot(b"<A>\n  <B>value</B>\n</A>", finding("/A/B", 2))
     assert piece is not None
-    assert piece.line == 2
+    assert (piece.line, column) == (2, 3)
     assert piece.text[piece.indent : piece.indent + piece.length] == "<B>value</B>"
 
 
-def test_a_long_line_is_cut_around_the_mark() -> None:
-    """In a message of one long line the piece shown holds the element."""
-    content = b"<A>" + b"<X>1</X>" * 500 + b"<B>value</B>" + b"<X>1</X>" * 500 + b"</A>"
-    piece = excerpt(content, finding("/A/B", 1), content.index(b"<B>"))
+def test_a_line_without_a_place_is_marked_where_it_begins() -> None:
+    """Where only the line is known its first visible character is marked."""
+    piece, column = spot(b"<A>\r\n  <B/>\r\n</A>", finding("/nowhere", 2))
+    assert piece is not None
+    assert (piece.line, piece.text, piece.indent, piece.length) == (2, "  <B/>", 2, 4)
+    assert column is None
+
+
+@pytest.mark.parametrize("before", [500, 9000, 200_000])
+def test_a_long_line_is_cut_around_the_mark(before: int) -> None:
+    """In a message of one long line the piece shown holds the element, however far it is from both ends."""
+    content = b"<A>" + b"<X>\xc3\xa9</X>" * before + b"<B>value</B>" + b"<X>1</X>" * 500 + b"</A>"
+    piece, column = spot(content, finding("/A/B", 1))
     assert piece is not None
     assert len(piece.text) < 110
     assert piece.text[piece.indent :].startswith("<B>value</B>")
+    assert column == content.index(b"<B>") + 1
+
+
+def test_each_of_many_findings_has_its_line() -> None:
+    """Lines and columns are counted over the whole message, in whatever order the findings come."""
+    lines = [b"<A>", *(b"<B>%d</B> <B>x</B>" % number for number in range(20_000)), b"</A>"]
+    content = b"\n".join(lines)
+    wanted = [2, 19_999, 7_000, 1, 10_000]
+    findings = [finding(f"/A/B[{2 * number - 1}]") for number in wanted]
+    findings += [finding("/", number + 1) for number in wanted]
+    shown = [one.excerpt for one in spots(BytesIO(content), findings)]
+    assert [(piece.line, piece.text) for piece in shown if piece is not None] == [
+        (number + 1, lines[number].decode()) for number in (*wanted, *wanted)
+    ]
 
 
 def test_xml_that_ends_too_soon_is_marked_at_its_end() -> None:
     """Where libxml2 names the line after the last, the end of the last is shown."""
-    piece = excerpt(b"<A><B>\n", finding("/", 2, "not well-formed at line 2, column 1."), None)
-    assert piece is not None
-    assert (piece.line, piece.indent) == (1, 6)
+    for content in (b"<A><B>\n", b"<A><B>"):
+        piece, _ = spot(content, finding("/", 2, "not well-formed at line 2, column 1."))
+        assert piece is not None
+        assert (piece.line, piece.indent) == (1, 6)
 
 
 def test_no_line_no_excerpt() -> None:
     """A finding about the whole message shows no line; nor does one about a line that is not there."""
-    assert excerpt(b"<A/>", finding("/"), None) is None
-    assert excerpt(b"<A/>", finding("/", 77), None) is None
+    for found in (finding("/"), finding("/", 77), finding("/", 0)):
+        assert spot(b"<A/>", found) == (None, None)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from interlock.regions.rivals import PATIENCE, Rival, Turn, turn
+from interlock.regions.rivals import PATIENCE, Rival, Turn, taken_turn, turn
 
 FIRST, SECOND, THIRD = (UUID(int=number) for number in (1, 2, 3))
 AT_ONCE = timedelta(0)
@@ -40,3 +40,18 @@ def test_of_those_that_see_one_another_one_goes_on_and_none_waits_for_ever(order
                 live.discard(own)
     assert live == {FIRST}
     assert turn(FIRST, (), AT_ONCE) is Turn.GO
+
+
+@pytest.mark.parametrize(
+    ("rival", "confirmed", "expected"),
+    [
+        pytest.param(Rival(SECOND), (), Turn.GO, id="not to settle yet"),
+        pytest.param(Rival(SECOND, settles=True), (), Turn.WAIT, id="about to settle"),
+        pytest.param(Rival(SECOND, settled=True), (SECOND,), Turn.YIELD, id="settled, and the lost region knew"),
+        pytest.param(Rival(SECOND, settled=True), (), Turn.GO, id="settled, and the lost region may have too"),
+    ],
+)
+def test_what_a_taker_does_with_a_lost_regions_release(
+    rival: Rival, confirmed: tuple[UUID, ...], expected: Turn
+) -> None:
+    assert taken_turn((rival,), confirmed) is expected

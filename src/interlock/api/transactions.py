@@ -2,6 +2,7 @@
 
 import asyncio
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from interlock.api.access import Access, actor_of, view_of
 from interlock.api.calls import DECIDERS, READERS, By, Flag, Input, Note, ReasonCode, caller, cursor, opened_by
 from interlock.api.exchange import refuse_unless_message
 from interlock.api.messages import Patience
-from interlock.api.problems import DecisionRefused, NoAnswerDue, NoAnswerYet
+from interlock.api.problems import DecisionRefused, InvalidRequest, NoAnswerDue, NoAnswerYet
 from interlock.api.search import Filter, find
 from interlock.api.views import (
     DefinitionsView,
@@ -31,10 +32,12 @@ from interlock.api.views import (
 )
 from interlock.app import Interlock
 from interlock.auth import Identity, Scope
+from interlock.config import Validation
 from interlock.decisions import Decision, DecisionKind
-from interlock.errors import Forbidden, IllegalDecision
+from interlock.errors import Forbidden, IllegalDecision, InterlockError
 from interlock.iso20022 import answers
 from interlock.stages import deliver
+from interlock.stages.facts import Inspection
 from interlock.transaction import BodyKind, Transaction
 
 XML = "application/xml"
@@ -210,7 +213,8 @@ def _deciding(routes: APIRouter, interlock: Interlock, access: Access, views: Vi
 
 
 def _asking(routes: APIRouter, interlock: Interlock, access: Access) -> None:
-    anybody = caller(access, *Scope)
+    anybody, validator = caller(access, *Scope), caller(access, *VALIDATORS)
+    profiles, routes_of_messages = interlock.config.open_profiles(), interlock.config.choice_of_routes()
 
     @routes.get("/me", tags=["clients"], openapi_extra=opened_by(*Scope))
     async def me(identity: Annotated[Identity, anybody]) -> IdentityView:
@@ -225,31 +229,57 @@ def _asking(routes: APIRouter, interlock: Interlock, access: Access) -> None:
     @routes.post(
         "/validations",
         tags=["validation"],
-        dependencies=[caller(access, *VALIDATORS)],
         openapi_extra={
             **opened_by(*VALIDATORS),
             "requestBody": {"required": True, "content": {XML: {"schema": {"type": "string"}}}},
         },
     )
     async def validate(
+        identity: Annotated[Identity, validator],
         request: FastRequest,
         *,
-        schema_only: Annotated[Flag, Query(description="Leave the business rules out.")] = False,
+        schema_only: Annotated[Flag, Query(description="Leave business rules and market practice out.")] = False,
+        profile: Annotated[
+            str | None,
+            Query(
+                description="The market practice to judge by, such as `cbprplus`. Unset: that of the route that the "
+                "message would take, else the one that its header names. 400 where there is none of that name."
+            ),
+        ] = None,
+        lenient: Annotated[
+            Flag | None,
+            Query(
+                description="Read elements whose namespace was declared and then not used, and tell that as a warning. "
+                "Unset: as for the messages that you send."
+            ),
+        ] = None,
     ) -> ValidationView:
-        """All that is wrong with a message; nothing is stored."""
+        """All that is wrong with a message, as if you had sent it; nothing is stored."""
         content = await request.body()
         refuse_unless_message(content)
-        return await _validation(interlock, content, schema_only=schema_only)
+        if profile is not None and profile not in profiles:
+            there = ", ".join(known.name for known in profiles)
+            raise InvalidRequest(f"profile: there is none of that name; there are {there}")
+        found = await interlock.workflow.inspector.inspect(
+            content,
+            interlock.clock().date(),
+            schema_only=schema_only,
+            profile=profile or partial(routes_of_messages.profile_for, identity.client_id),
+            lenient=interlock.config.validation_of(identity.client_id) is Validation.LENIENT
+            if lenient is None
+            else lenient,
+        )
+        return _validation(found)
 
     @routes.get("/definitions", tags=["validation"], dependencies=[anybody], openapi_extra=opened_by(*Scope))
     async def definitions() -> DefinitionsView:
-        """The message definitions that are known here, where their schemas come from, and what answers each."""
+        """The message definitions known here: where their schemas come from, what answers them, who uses them."""
         known = await asyncio.to_thread(interlock.catalogue.definitions)
         return DefinitionsView(
             definitions=tuple(
                 DefinitionView(
                     definition=d.name,
-                    answer=answers.answer_definition(d.name),
+                    answer=_answer_to(d.name),
                     source=d.source.value,
                     origin=d.origin,
                     profiles=d.profiles,
@@ -292,7 +322,18 @@ async def _decide(
     return await interlock.workflow.decide(view, transaction.id, decision)
 
 
-async def _validation(interlock: Interlock, content: bytes, *, schema_only: bool) -> ValidationView:
-    found = await interlock.workflow.inspector.inspect(content, interlock.clock().date(), schema_only=schema_only)
+def _answer_to(definition: str) -> str | None:
+    """The message version that answers one that is as it should be; None where nothing does, or only admi.002."""
+    return (
+        answers.answer_definition(definition)
+        or answers.enquiry_definition(definition)
+        or answers.receipt_definition(definition)
+    )
+
+
+def _validation(found: Inspection) -> ValidationView:
+    """The verdict; raises InterlockError where the fault is ours, for then there is none."""
+    if found.failure is not None:
+        raise InterlockError(f"the message could not be inspected: {found.failure}")
     findings = tuple(finding_view(finding) for finding in found.findings)
     return ValidationView.model_construct(valid=found.valid, definitions=found.definitions, findings=findings)

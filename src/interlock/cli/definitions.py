@@ -174,22 +174,18 @@ def _with_profiles(schemas: Path | None, config: Path | None) -> "Catalogue":
     from interlock.iso20022.schemas import Catalogue
 
     settings = effective(config)
-    used = {
-        profile.name: {
-            definition
-            for edition in profile.editions
-            for versions in edition.checks.versions.values()
-            for definition in versions.accepted
-        }
-        for profile in Profiles.load(settings.profiles.folder)
-    }
+    used = Profiles.load(settings.profiles.folder).versions
     return Catalogue(user=schemas or settings.schemas, profiles=used)
 
 
 def _answer(definition: str) -> str | None:
     from interlock.iso20022 import answers
 
-    return answers.answer_definition(definition)
+    return (
+        answers.answer_definition(definition)
+        or answers.enquiry_definition(definition)
+        or answers.receipt_definition(definition)
+    )
 
 
 def _as_json(definition: "Definition") -> dict[str, object]:

@@ -1,18 +1,23 @@
-"""The line of a message that a finding is about, with a mark under the place. For people only. Pure.
+"""The line of a message that a finding is about, with a mark under the place. For people, and for reports.
 
 Findings carry a line where libxml2 tells one, but no column, and messages often come as one long line. So the place is
-looked up by the finding's path, with expat, which knows the byte at which each element begins.
+looked up by the finding's path, with expat, which knows the byte at which each element begins. A message is a stream
+here, read again from its beginning, and only pieces of it are in memory: it may be one of a hundred thousand payments.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import BinaryIO, NamedTuple
 from xml.parsers import expat
 
 from interlock.iso20022.findings import Finding
 
+#: Characters that are shown of a line.
 _WIDTH = 100
+#: Bytes of a line that are read on both sides of a place: more than are ever shown, whatever the encoding.
+_AROUND = 8 * _WIDTH
+_STEP_BYTES = 65_536
 _COLUMN = re.compile(r"line (\d+), column (\d+)")
 
 
@@ -27,11 +32,39 @@ class Excerpt(NamedTuple):
     length: int
 
 
+class Spot(NamedTuple):
+    """Where a finding is, as far as it can be told."""
+
+    excerpt: Excerpt | None
+    #: In bytes, from 1; only of an element that was found.
+    column: int | None
+
+
 class _Found(Exception):
     """Stops the parser once every place is known."""
 
 
-def places(content: bytes, paths: Iterable[str]) -> dict[str, int]:
+def spots(message: BinaryIO, findings: Sequence[Finding]) -> Iterator[Spot]:
+    """One for each finding."""
+    offsets = places(message, {finding.xpath for finding in findings if not finding.rule.startswith("xml.")})
+    named = [None if finding.xpath in offsets else _named(finding) for finding in findings]
+    lines = _lines_at(message, offsets.values())
+    starts = _starts_of(message, (line for one in named if one is not None for line in (one[0], one[0] - 1)))
+    for finding, one in zip(findings, named, strict=True):
+        if (offset := offsets.get(finding.xpath)) is not None:
+            line, start = lines[offset]
+            yield Spot(_excerpt(message, line, start, offset - start), offset - start + 1)
+        elif one is not None and one[0] in starts:
+            yield Spot(_excerpt(message, one[0], starts[one[0]], one[1]), None)
+        elif (
+            one is not None and one[0] - 1 in starts
+        ):  # libxml2 names the line after the last where it misses something
+            yield Spot(_end_of(message, one[0] - 1, starts[one[0] - 1]), None)
+        else:
+            yield Spot(None, None)
+
+
+def places(message: BinaryIO, paths: Iterable[str]) -> dict[str, int]:
     """Offset in bytes of the element at each path, where the message has it.
 
     Content that is not well-formed gives what came before the fault; a DOCTYPE gives nothing, so nothing is expanded.
@@ -63,7 +96,10 @@ def places(content: bytes, paths: Iterable[str]) -> dict[str, int]:
     parser.EndElementHandler = end
     parser.StartDoctypeDeclHandler = refuse
     try:
-        parser.Parse(content, True)
+        if wanted:
+            for piece in _pieces(message):
+                parser.Parse(piece, False)
+            parser.Parse(b"", True)
     except (expat.ExpatError, _Found):
         return found
     return found
@@ -75,25 +111,80 @@ def _plain(path: str) -> str:
     return "".join(f"/{step}" if step.endswith("]") else f"/{step}[1]" for step in steps)
 
 
-def excerpt(content: bytes, finding: Finding, offset: int | None) -> Excerpt | None:
-    """The line at an offset, or the one that the finding names; None where there is no line to show."""
-    if offset is not None:
-        line = content.count(b"\n", 0, offset) + 1
-        column = offset - (content.rfind(b"\n", 0, offset) + 1)
-    elif (at := _COLUMN.search(finding.text)) is not None:
-        line, column = int(at[1]), max(0, int(at[2]) - 1)
-    elif finding.line is not None:
-        line, column = finding.line, -1
-    else:
-        return None
-    lines = content.splitlines() or [b""]
-    if line == len(lines) + 1:  # libxml2 names the line after the last where it misses something
-        line, column = len(lines), len(lines[-1])
-    return _cut(lines[line - 1], line, column) if 0 < line <= len(lines) else None
+def _named(finding: Finding) -> tuple[int, int] | None:
+    """Line and column that a finding itself names; -1 is the first visible character."""
+    if (at := _COLUMN.search(finding.text)) is not None:
+        return int(at[1]), max(0, int(at[2]) - 1)
+    return None if finding.line is None else (finding.line, -1)
+
+
+def _pieces(message: BinaryIO) -> Iterator[bytes]:
+    message.seek(0)
+    while piece := message.read(_STEP_BYTES):
+        yield piece
+
+
+def _lines_at(message: BinaryIO, offsets: Iterable[int]) -> Mapping[int, tuple[int, int]]:
+    """The line of each offset, and where that line begins."""
+    wanted = sorted(set(offsets), reverse=True)
+    found: dict[int, tuple[int, int]] = {}
+    line, start, base = 1, 0, 0
+    for piece in _pieces(message):
+        if not wanted:
+            break
+        stops = [wanted.pop() for _ in range(sum(offset < base + len(piece) for offset in wanted))]
+        begin = 0
+        for stop in (*(offset - base for offset in stops), len(piece)):
+            line += piece.count(b"\n", begin, stop)
+            if (last := piece.rfind(b"\n", begin, stop)) >= 0:
+                start = base + last + 1
+            if base + stop in stops:
+                found[base + stop] = (line, start)
+            begin = stop
+        base += len(piece)
+    return found
+
+
+def _starts_of(message: BinaryIO, lines: Iterable[int]) -> Mapping[int, int]:
+    """Where each of the lines begins, of those that the message has."""
+    wanted = sorted({line for line in lines if line > 0}, reverse=True)
+    found: dict[int, int] = {}
+    line, start, base = 1, 0, 0
+    for piece in _pieces(message):
+        begin, end = 0, line + piece.count(b"\n")
+        while wanted and wanted[-1] <= end:
+            while line < wanted[-1]:
+                begin = piece.index(b"\n", begin) + 1
+                line, start = line + 1, base + begin
+            found[wanted.pop()] = start
+        base, line = base + len(piece), end
+        if not wanted:
+            break
+    return {line: start for line, start in found.items() if start < _size(message) or start == 0}
+
+
+def _size(message: BinaryIO) -> int:
+    return message.seek(0, 2)
+
+
+def _end_of(message: BinaryIO, line: int, start: int) -> Excerpt:
+    """The last line, with the mark after it."""
+    begin = max(start, _size(message) - _AROUND)
+    message.seek(begin)
+    raw = message.read(_AROUND).rstrip(b"\r\n")
+    return _cut(raw, line, len(raw))
+
+
+def _excerpt(message: BinaryIO, line: int, start: int, column: int) -> Excerpt:
+    """What is around a column of the line that begins there; -1 marks its first visible character."""
+    begin = max(start, start + column - _AROUND)
+    message.seek(begin)
+    raw = message.read(2 * _AROUND).partition(b"\n")[0].rstrip(b"\r")
+    return _cut(raw, line, column if column < 0 else start + column - begin)
 
 
 def _cut(raw: bytes, line: int, column: int) -> Excerpt:
-    """As much of the line as fits, around the column; -1 marks its first visible character."""
+    """As much of the line as fits, around the column."""
     text = raw.decode("utf-8", "replace").replace("\t", " ")
     at = len(raw[:column].decode("utf-8", "replace")) if column >= 0 else len(text) - len(text.lstrip())
     begin = 0 if len(text) <= _WIDTH else max(0, min(at - _WIDTH // 4, len(text) - _WIDTH))

@@ -38,11 +38,17 @@ def sarif(verdicts: Sequence[Verdict]) -> dict[str, Any]:
                         ],
                     }
                 },
-                "artifacts": [{"location": {"uri": _uri(verdict.file)}} for verdict in verdicts],
+                "artifacts": [_artifact(verdict) for verdict in verdicts],
                 "results": [_result(verdict, place) for verdict in verdicts for place in verdict.places],
             }
         ],
     }
+
+
+def _artifact(verdict: Verdict) -> dict[str, Any]:
+    """A file; where it has more findings than are listed, with the number of all."""
+    artifact: dict[str, Any] = {"location": {"uri": _uri(verdict.file)}}
+    return artifact | {"properties": {"findings": len(verdict.places) + verdict.more}} if verdict.more else artifact
 
 
 def _result(verdict: Verdict, place: Place) -> dict[str, Any]:
@@ -80,6 +86,7 @@ def junit(verdicts: Iterable[Verdict]) -> bytes:
         name = " ".join(verdict.definitions) or "message"
         case = etree.SubElement(suite, "testcase", classname=name, name=_printable(verdict.file))
         lines = [_line(place) for place in verdict.places]
+        lines += [f"and {verdict.more} more findings"] if verdict.more else []
         told = "\n".join(lines)
         if verdict.valid is False:
             failures += 1

@@ -143,9 +143,10 @@ def _as_json(verdict: "Verdict") -> dict[str, Any]:
         }
         for finding in (place.finding for place in verdict.places)
     ]
-    return {
+    told = {
         "file": verdict.file, "valid": verdict.valid, "definitions": list(verdict.definitions), "findings": findings,
     }  # fmt: skip
+    return told | {"findings_total": len(findings) + verdict.more} if verdict.more else told
 
 
 def _show(verdict: "Verdict") -> None:
@@ -155,9 +156,12 @@ def _show(verdict: "Verdict") -> None:
     out = console()
     word, style = _VERDICT[verdict.valid]
     out.print(word, style=style, end="  ")
-    out.print(verdict.file, " ".join(verdict.definitions), sep="  ")
+    payments = f"{verdict.payments:,} payments" if verdict.payments and verdict.definitions else ""
+    out.print("  ".join(filter(None, (verdict.file, " ".join(verdict.definitions), verdict.practice, payments))))
     for place in verdict.places:
         _show_place(place)
+    if verdict.more:
+        out.print(f"  and {verdict.more:,} more findings", style="bold")
 
 
 def _show_place(place: "Place") -> None:

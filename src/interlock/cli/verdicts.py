@@ -1,22 +1,27 @@
 """Messages in files judged, one after the other or on all cores; each verdict comes with the places to show.
 
 A worker process keeps its compiled schemas from file to file, and gives back what is to be printed, not the message.
+What is larger than a server takes as one message is read in pieces, see `interlock.cli.large`.
 """
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from interlock.cli.excerpts import Excerpt, excerpt, places
+from interlock.cli.excerpts import Excerpt, spots
 from interlock.iso20022.findings import Finding, Severity
 
 if TYPE_CHECKING:
+    from interlock.cli.large import Judged
     from interlock.stages.facts import Inspection
 
 STDIN = "-"
@@ -24,8 +29,8 @@ STDIN = "-"
 _WORTH_PROCESSES = 16
 #: Files that a process is given at once.
 _CHUNK = 8
-#: Above the size of any single message; a larger file is not read into memory.
-_BYTES_MAX = 64 * 1024 * 1024
+#: A file up to this is read into memory and judged as a whole; it is what a server takes unless told otherwise.
+_WHOLE_BYTES_MAX = 1_048_576
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,12 @@ class Verdict:
     valid: bool | None
     definitions: tuple[str, ...] = ()
     places: tuple[Place, ...] = ()
+    #: How many findings there are beside these.
+    more: int = 0
+    #: How many payments, of a file that was read in pieces.
+    payments: int | None = None
+    #: The profile that judged it, with its edition, where it was not the one for all.
+    practice: str = ""
     #: Why it could not be read at all.
     unreadable: str | None = None
 
@@ -98,36 +109,80 @@ def cores() -> int:
 def judge(file: str, settings: Settings) -> Verdict:
     """The verdict on one file, which may be none that can be read."""
     try:
-        content = _content(file)
+        with _opened(file) as stream:
+            content = stream.read(_WHOLE_BYTES_MAX + 1)
+            if len(content) <= _WHOLE_BYTES_MAX:
+                return _whole(file, content, settings)
+            with _on_disk(content, stream) as path:
+                return _large(file, path, settings)
     except OSError as exc:
         # TD02 is ISO's FileNonReadable.
         why = f"cannot be read: {exc.strerror or exc}"
         finding = Finding(severity=Severity.ERROR, rule="file.unreadable", reason="TD02", xpath="", line=None, text=why)
         return Verdict(file=file, valid=None, places=(Place(finding, None, None, None),), unreadable=why)
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[BinaryIO]:
+    if file == STDIN:
+        yield sys.stdin.buffer
+        return
+    with Path(file).open("rb") as stream:
+        yield stream
+
+
+@contextmanager
+def _on_disk(begun: bytes, stream: BinaryIO) -> Iterator[Path]:
+    """Where a stream can be read from its beginning; a pipe is copied, as far as it would be read at all."""
+    name = getattr(stream, "name", None)
+    if isinstance(name, str) and Path(name).is_file():
+        yield Path(name)
+        return
+    from interlock.cli.large import LIMITS
+
+    with tempfile.NamedTemporaryFile(prefix="interlock-") as copy:
+        copy.write(begun)
+        while copy.tell() <= LIMITS.bytes_max and (piece := stream.read(_WHOLE_BYTES_MAX)):
+            copy.write(piece)
+        copy.flush()
+        yield Path(copy.name)
+
+
+def _whole(file: str, content: bytes, settings: Settings) -> Verdict:
     inspection = _inspector(settings)(content)
-    paths = {finding.xpath for finding in inspection.findings if not finding.rule.startswith("xml.")}
-    offsets = places(content, paths) if paths else {}
     return Verdict(
         file=file,
         valid=inspection.valid,
         definitions=inspection.definitions,
-        places=tuple(_place(content, finding, offsets.get(finding.xpath)) for finding in inspection.findings),
+        places=_places(BytesIO(content), inspection.findings),
+        practice=_practice(inspection.profile, inspection.edition),
     )
 
 
-def _content(file: str) -> bytes:
-    if file == STDIN:
-        return sys.stdin.buffer.read(_BYTES_MAX + 1)
-    with Path(file).open("rb") as stream:
-        return stream.read(_BYTES_MAX + 1)
+def _large(file: str, path: Path, settings: Settings) -> Verdict:
+    judged = _inspector(settings).judge_large(path)
+    with path.open("rb") as message:
+        places = _places(message, judged.findings.first())
+    return Verdict(
+        file=file,
+        valid=judged.valid,
+        definitions=judged.definitions,
+        places=places,
+        more=judged.findings.more,
+        payments=judged.payments,
+        practice=_practice(judged.profile, judged.edition),
+    )
 
 
-def _place(content: bytes, finding: Finding, offset: int | None) -> Place:
-    piece = excerpt(content, finding, offset)
-    if piece is None:
-        return Place(finding, None, finding.line, None)
-    column = None if offset is None else offset - (content.rfind(b"\n", 0, offset) + 1) + 1
-    return Place(finding, piece, piece.line, column)
+def _practice(profile: str | None, edition: str | None) -> str:
+    return " ".join(filter(None, (profile, edition))) if profile != "generic" else ""
+
+
+def _places(message: BinaryIO, findings: Sequence[Finding]) -> tuple[Place, ...]:
+    return tuple(
+        Place(finding, piece, finding.line if piece is None else piece.line, column)
+        for finding, (piece, column) in zip(findings, spots(message, findings), strict=True)
+    )
 
 
 class _Inspector:
@@ -150,6 +205,16 @@ class _Inspector:
         return inspect(
             content, self._catalogue, limits=Limits(), today=settings.today, schema_only=settings.schema_only,
             profiles=self._profiles, profile=settings.profile, lenient=settings.lenient,
+        )  # fmt: skip
+
+    def judge_large(self, path: Path) -> "Judged":
+        """The same of a file that is read in pieces."""
+        from interlock.cli.large import judge_large
+
+        settings = self._settings
+        return judge_large(
+            path, self._catalogue, self._profiles,
+            today=settings.today, profile=settings.profile, schema_only=settings.schema_only,
         )  # fmt: skip
 
 

@@ -50,16 +50,16 @@ def turn(own: UUID, rivals: Collection[Rival], waited: timedelta) -> Turn:
     return Turn.WAIT
 
 
-def taken_turn(own: UUID, rivals: Collection[Rival], *, ours: Collection[UUID]) -> Turn:
+def taken_turn(rivals: Collection[Rival], confirmed: Collection[UUID]) -> Turn:
     """Whose turn it is for a release that a lost region intended, in the eyes of its taker.
 
-    Its home may have settled it, though only if nobody else has: whoever settled had that confirmed by the home before,
-    which then knew of it. So what another has settled is rejected here, and what another may be settling is waited for.
-    What is not to settle yet will see ours when it is.
+    The home may have settled it, so the end is the same one, unless the home cannot have: where one of its guards has
+    settled the payment, and the home had that before, the home has known of it since, and the guard had not heard
+    of the home's then. What a guard is about to settle is waited for, for it may be so.
 
-    ours: those of the rivals that are this region's to decide as a taker too, the first of which is decided first.
+    rivals: transactions of the home's guards, the taker among them. confirmed: those that the home had before they were
+    settled.
     """
-    if any(rival.settled for rival in rivals):
+    if any(rival.settled and rival.transaction in confirmed for rival in rivals):
         return Turn.YIELD
-    waits = any(rival.settles and (rival.transaction not in ours or rival.transaction < own) for rival in rivals)
-    return Turn.WAIT if waits else Turn.GO
+    return Turn.WAIT if any(rival.settles for rival in rivals) else Turn.GO

@@ -5,7 +5,7 @@ change and, where keys turn out to be another's, calls again with that fact.
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from uuid import UUID
@@ -32,6 +32,7 @@ from interlock.transaction import (
     Change,
     Clock,
     Deadline,
+    Event,
     Idempotency,
     Key,
     KeyKind,
@@ -69,6 +70,8 @@ class Arrival(Struct, frozen=True, kw_only=True):
 UNBORN = Standing()
 
 
+#: In an end's event: the regions that had the intent before it became a fact.
+CONFIRMED = "confirmed_by"
 #: Ours, for what a takeover has cancelled.
 RECOVERED = "RCVR"
 _RECOVERY_REASON = reasons.reason_for("cancelled_by_recovery")
@@ -227,10 +230,14 @@ def finish(steps: Steps, inspection: Inspection | None, payments: tuple[Payment,
     )
 
 
-def conclude(steps: Steps, answer: str | None) -> Change:
-    """The end that was intended becomes a fact: what waited for a peer's word is shown. answer: its definition."""
+def conclude(steps: Steps, answer: str | None, had: Collection[int]) -> Change:
+    """The end that was intended becomes a fact: what waited for a peer's word is shown.
+
+    answer: its definition. had: regions that have confirmed the intent.
+    """
     before = steps.transaction
-    steps.take(EventKind.ENDED, reason=before.reason, code=before.code, note=before.note, answer=answer)
+    detail = {CONFIRMED: sorted(had)}
+    steps.take(EventKind.ENDED, reason=before.reason, code=before.code, note=before.note, detail=detail, answer=answer)
     after = steps.transaction
     return Change(
         after=after,
@@ -253,6 +260,13 @@ def taken_over(steps: Steps, event: EventKind, route: Route) -> None:
         steps.take(event, note=note, deadline=deadline)
     else:
         steps.take(event, reason=_RECOVERY_REASON, code=RECOVERED, note=note)
+
+
+def confirmed(history: Sequence[Event], region: int) -> bool:
+    """Whether a region had the intent to end before the end that these events tell of became a fact."""
+    ended = next((event for event in reversed(history) if event.kind is EventKind.ENDED), None)
+    told = () if ended is None else ended.detail.get(CONFIRMED, ())
+    return isinstance(told, Sequence) and region in told
 
 
 def yield_to(steps: Steps, rivals: Collection[Rival]) -> bool:

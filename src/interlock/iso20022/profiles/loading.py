@@ -72,6 +72,19 @@ class Profiles:
         """Whether there is one of that name."""
         return name in self._profiles
 
+    @property
+    def versions(self) -> Mapping[str, frozenset[str]]:
+        """The message versions that each profile takes, in any of its editions."""
+        return {
+            profile.name: frozenset(
+                definition
+                for edition in profile.editions
+                for versions in edition.checks.versions.values()
+                for definition in versions.accepted
+            )
+            for profile in self
+        }
+
     def named(self, name: str) -> Profile:
         """By name. Raises ConfigError where there is none."""
         profile = self._profiles.get(name)

@@ -307,6 +307,8 @@ class Batch:
             for key in change.names
         ]
         self._insert("name_keys", _KEYS, names, seat.region)
+        taken = [(change.after.id.bytes, change.inherited_from) for change in won if change.inherited_from is not None]
+        self._insert("inherit_keys", (Ids, Integers), taken, seat.region)
         deliveries = [
             (change.after.id.bytes, delivery.channel, delivery.state, micros(change.after.updated_at))
             for change in won

@@ -246,6 +246,13 @@ SELECT client, kind, value, tx, $6::integer, tx, payment
 FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::integer[]) AS u (client, kind, value, tx, payment)
 ON CONFLICT DO NOTHING;
 
+-- What was another region's is found and refused by our rows too: whoever has those has all of it.
+-- name: inherit_keys
+INSERT INTO keys (client, kind, value, freed, region, tx, payment)
+SELECT k.client, k.kind, k.value, k.freed, $3::integer, k.tx, k.payment
+FROM unnest($1::uuid[], $2::integer[]) AS u (tx, home) JOIN keys k ON k.tx = u.tx AND k.region = u.home
+ON CONFLICT DO NOTHING;
+
 -- name: insert_events
 INSERT INTO events (tx, seq, epoch, writer, journal, chain_seq, content, previous, hash)
 SELECT tx, seq, epoch, $7::integer, $8::integer, $9::bigint + number, content, previous, hash
