@@ -65,11 +65,13 @@ class Disk:
             return
         raise OSError(f"{self.folder} is written to faster than it can be made smaller")
 
-    def free(self) -> None:
-        """Make room again."""
-        if self._full:
+    def free(self) -> bool:
+        """Make room again; whether there was none."""
+        was_full = self._full
+        if was_full:
             self._resize(_ROOM)
             self._full = False
+        return was_full
 
     def _resize(self, size: str) -> None:
         _do("mount", "-o", f"remount,size={size}", str(self.folder))

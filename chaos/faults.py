@@ -44,9 +44,11 @@ def _taking(region: str, strike: Callable[[Stage], None]) -> Fault:
 
 
 def _alone(*regions: str, without: str) -> Callable[[Stage], bool]:
-    """Each of them has gone on without another one."""
+    """Each of them goes on without another one, and has done so for a moment where that was so before."""
 
     def comes(stage: Stage) -> bool:
+        if time.monotonic() - stage.struck < _MOMENT_SECONDS:
+            return False
         with suppress(psycopg.Error):
             return all(without not in stage.world.status(region).guards for region in regions)
         return False

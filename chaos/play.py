@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,9 +50,10 @@ _FAILURES = (
 class Player:
     """Plays scenarios in one world."""
 
-    def __init__(self, world: World, folder: Path, results: Results) -> None:
-        """folder: for the consumers' logs, one a scenario."""
+    def __init__(self, world: World, folder: Path, results: Results, judge: Executor) -> None:
+        """folder: for the consumers' logs, one a scenario. judge: another process, for all links run in this one."""
         self._world = world
+        self._judges = judge
         self._folder = folder
         self._results = results
         self._number = 0
@@ -136,13 +138,11 @@ class Player:
     # -- what came of it --
 
     def _judge(self) -> report.Report:
-        """The checker's, once the last rows have come from one region to another."""
+        """The checker's word, once the last rows have come from one region to another."""
+        urls = {name: region.database for name, region in self._world.regions.items()}
         until = time.monotonic() + _PATIENCE_SECONDS
         while True:
-            urls = {name: region.database for name, region in self._world.regions.items()}
-            found = report.judge(
-                Evidence(databases=databases.read(urls), calls=log.calls(self._folder), now=time.time())
-            )
+            found = self._judges.submit(_judged, urls, self._folder).result()
             if found.holds or time.monotonic() >= until:
                 return found
             time.sleep(_LOOK_SECONDS)
@@ -164,6 +164,10 @@ class Player:
             (folder / f"{name}.postgres.log").write_text(_tail(region.cluster.log), encoding="utf-8")
         calls = self._folder / f"{self._number:04}.jsonl"
         (folder / "calls.jsonl").write_text(calls.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def _judged(urls: Mapping[str, str], folder: Path) -> report.Report:
+    return report.judge(Evidence(databases=databases.read(urls), calls=log.calls(folder), now=time.time()))
 
 
 def _await_consequence(stage: Stage, fault: Fault, *, sure: bool) -> None:

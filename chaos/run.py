@@ -20,8 +20,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from itertools import groupby
+from multiprocessing import get_context
 from pathlib import Path
 
 from rich.console import Console
@@ -123,7 +125,8 @@ def _in_one_world(kind: str, queue: list[Scenario], results: Results) -> Iterato
             durable=False, folder=folder / "world", disks={name: Disk() for name in names} if kind == "full" else None,
         )  # fmt: skip
         stack.enter_context(world)
-        player = Player(world, folder / "logs", results)
+        judge = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
+        player = Player(world, folder / "logs", results, judge)
         for _ in range(min(_IN_ONE_WORLD, len(queue))):
             result = player.play(queue.pop(0))
             results.add(result)

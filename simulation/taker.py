@@ -141,7 +141,7 @@ def _decided(region: Region, home: int, entry: Entry, post: Post, left: list[Tra
 def _counts(region: Region, row: Transaction, rival: Rival, entry: Entry) -> bool:
     """Whether it is a guard's, without which the home settled nothing; of two that are ours the first comes first."""
     home = home_of(rival.transaction)
-    guards = home in entry.members or home == region.number
+    guards = row.everywhere or home in entry.members or home == region.number
     return guards and (rival.settled or home not in region.db.taken() or rival.transaction < row.id)
 
 

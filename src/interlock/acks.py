@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
+from math import inf
 from typing import NamedTuple
 
 import structlog
@@ -169,11 +170,12 @@ class Acks:
         told: asyncio.Future[None] = loop.create_future()
         self._callers.append(_Caller(is_so, told, loop.time()))
         self._wanted.set()
-        await asyncio.wait([told], timeout=seconds)
-        if told.done():
-            return True
-        self._callers = [caller for caller in self._callers if caller.told is not told]
-        return False
+        try:
+            await asyncio.wait([told], timeout=seconds)
+            return told.done()
+        finally:  # also where the caller has gone
+            if not told.done():
+                self._callers = [caller for caller in self._callers if caller.told is not told]
 
     async def _place(self, transaction: Transaction) -> int:
         position = self._position(transaction)
@@ -222,7 +224,9 @@ class Acks:
         loop = asyncio.get_running_loop()
         while True:
             self._wanted.clear()
-            since = [each.since for waiting in (self._intents, self._callers, self._apart) for each in waiting]
+            # Who waits longest and who waits shortest: the others are asked for along with them.
+            queues = [queue for queue in (self._intents, self._callers, self._apart) if queue]
+            since = [each.since for queue in queues for each in (queue[0], queue[-1])]
             due = (
                 min(self._pace.next_look(each, self._looked) for each in since)
                 if since
@@ -281,12 +285,14 @@ class Acks:
             self._intents.popleft()
             behind.append(_Intent(transaction, place, since))
             freed.append(since)
+        guarded = _reached(flushed, post.guards)
+        everywhere = min(guarded, _reached(flushed, self.others()))
         ready: list[tuple[Transaction, Word]] = []
         for intent in behind:
             transaction, place = intent.transaction, intent.position
             assert place is not None  # it has been in the queue
             releases = transaction.standing.end is Status.ACSC and not _is_late(transaction, now)
-            if releases and not self._is_there(transaction, place):
+            if releases and place > (everywhere if transaction.everywhere else guarded):
                 self._apart.append(intent)
             else:
                 had = frozenset(peer for peer, reached in flushed.items() if reached >= place)
@@ -319,6 +325,11 @@ class Acks:
             elif isinstance(result, BaseException):
                 _log.error("not concluded", transaction=str(transaction.id), exc_info=result)
                 self.intend(transaction, None)
+
+
+def _reached(flushed: Mapping[int, int], regions: Collection[int]) -> float:
+    """Up to where all of them have our log; without end where there are none."""
+    return min((flushed.get(region, -1) for region in regions), default=inf)
 
 
 def _is_late(transaction: Transaction, now: datetime) -> bool:

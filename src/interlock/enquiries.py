@@ -63,9 +63,9 @@ class Enquiries:
                 return outcome
             for cancel in outcome.cancels:
                 await self._cancel(request.client, cancel)
-            for entry in _entries(facts):
-                if entry.transaction.id in outcome.waits:
-                    await self._means.until_end(entry.transaction, seconds)
+            waited = [entry.transaction for entry in _entries(facts) if entry.transaction.id in outcome.waits]
+            if waited and not (await self._means.until_end(waited[0], seconds)).standing.is_final:
+                return None
         return None
 
     async def _cancel(self, client: str, cancel: Cancel) -> None:

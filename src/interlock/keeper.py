@@ -396,7 +396,14 @@ class Keeper:
         below = generation * rules.CHANGES
         while page := await asyncio.to_thread(self._own.in_flight_of, number, below, after, _PAGE):
             after = page[-1]
-            decided += sum(await asyncio.gather(*(self._settle(id_, number, below, (epoch, members)) for id_ in page)))
+            settling = (self._settle(id_, number, below, (epoch, members)) for id_ in page)
+            for id_, result in zip(page, await asyncio.gather(*settling, return_exceptions=True), strict=True):
+                if isinstance(result, DependencyError):
+                    raise result
+                if isinstance(result, BaseException):  # one that cannot be decided keeps no other from it
+                    _log.error("not decided", transaction=str(id_), exc_info=result)
+                else:
+                    decided += result
         self.tally.decided += decided
         if after is not None:
             return  # the next turn looks again, until nothing is left

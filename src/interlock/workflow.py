@@ -103,6 +103,8 @@ _TRIES = 8
 _HALF_WAY = (State.ACTC, State.ACSP)
 #: Between two looks at what other regions have made of the same payments.
 _LOOK_SECONDS = 0.02
+#: How long a request about other messages waits at a time for what it has cancelled.
+_ENQUIRY_SECONDS = 0.5
 #: Transactions taken up together.
 _PAGE = 500
 
@@ -313,7 +315,7 @@ class Workflow:
             return False
         try:
             with self._step("resume", transaction):
-                await self._pursue(transaction, self._go_on)
+                present = await self._pursue(transaction, self._go_on)
         except DependencyError:
             self._half_way[transaction.id] = transaction
             self._put_off = self._stirred = True
@@ -326,7 +328,10 @@ class Workflow:
             self._half_way.pop(transaction.id, None)
             return False
         self._half_way.pop(transaction.id, None)
-        return True
+        if waits := present.standing.state in _HALF_WAY:  # for others' ends, and is looked at again
+            self._half_way[present.id] = present
+            self._stirred = True
+        return not waits
 
     async def park(self, transaction: Transaction, exc: Exception) -> None:
         """Our own mistake keeps this one from going on: record it and alert.
@@ -665,7 +670,8 @@ class Workflow:
             return way.finish(steps, inspection, payments)
         outcome = None
         if inspection.enquiry is not None and inspection.original is not None:
-            outcome = await self._enquiries.outcome(present, inspection.original, self._seconds_left(present))
+            # Not for long: whoever takes this up has others to go on with, and comes again.
+            outcome = await self._enquiries.outcome(present, inspection.original, _ENQUIRY_SECONDS)
             if outcome is None:
                 return None
         root = None if present.redrive_of is None else await self._root(present)
@@ -676,9 +682,6 @@ class Workflow:
         }
         arrival = Arrival(inspection=inspection, route=route, taken=taken, refused=refused, root=root, outcome=outcome)
         return self._advance(lambda: self._steps(present), arrival)
-
-    def _seconds_left(self, transaction: Transaction) -> float:
-        return 0.0 if transaction.deadline is None else (transaction.deadline.at - self.now()).total_seconds()
 
     async def _original(self, transaction: Transaction) -> Original | None:
         """What a transaction's message says."""
@@ -837,7 +840,8 @@ class Workflow:
         def counts(rival: Rival) -> bool:
             # Of two that both are ours to decide, the first is decided first.
             home = home_of(rival.transaction)
-            return home in members and (rival.settled or home not in self._taken or rival.transaction < transaction.id)
+            guards = transaction.everywhere or home in members
+            return guards and (rival.settled or home not in self._taken or rival.transaction < transaction.id)
 
         async def apply(present: Transaction, _: _Taken) -> Change | None:
             if present.region != transaction.region or present.standing.is_final:

@@ -424,6 +424,27 @@ def test_lenient_validation(alice: Caller) -> None:
         assert (verdict["valid"], found) == (valid, [("envelope.namespace", severity)])
 
 
+@no_store
+def test_validation_is_what_sending_would_say(servers: Callable[..., Server]) -> None:
+    """Without a word a message is judged by its route's profile, and read as this client's messages are."""
+    first = servers()
+    caller = first.add("acme")
+    caller.http.close()
+    assert first.stop() == 0
+    lenient = f'[clients."{caller.client_id}"]\nvalidation = "lenient"\n'
+    caller.http = httpx.Client(base_url=servers(routes=f'[routes.default]\nprofile = "sepa-sct"\n{lenient}').url)
+    with caller.http:
+        message = pacs008(Transfer(currency="USD")).replace(b"<Document xmlns=", b"<Document xmlns:d=")
+        headers = {"Content-Type": "application/xml"}
+        verdict = caller.call("POST", "/v1/validations", headers, content=message).json()
+        rules = {finding["rule"]: finding["severity"] for finding in verdict["findings"]}
+        assert rules.pop("envelope.namespace") == "warning"
+        assert any(rule.startswith("profile.") and severity == "error" for rule, severity in rules.items())
+        assert caller.submit(message).json()["status"] == "RJCT"
+        strict = caller.call("POST", "/v1/validations?lenient=false", headers, content=message).json()
+        assert [finding["severity"] for finding in strict["findings"]] == ["error"]
+
+
 def test_definitions(alice: Caller) -> None:
     """What is supported can be asked for, with what answers it."""
     known = {shown["definition"]: shown for shown in alice.call("GET", "/v1/definitions").json()["definitions"]}

@@ -2,7 +2,10 @@
 
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -10,6 +13,7 @@ from typer.testing import CliRunner
 from interlock.cli import app
 from interlock.cli.excerpts import Spot, places, spots
 from interlock.cli.exits import MEANING, Exit, exit_of
+from interlock.cli.large import Findings, judge_large
 from interlock.cli.transactions import FILTERS, _filter
 from interlock.client import Filter
 from interlock.errors import (
@@ -24,6 +28,9 @@ from interlock.errors import (
     UnknownTransaction,
 )
 from interlock.iso20022.findings import Finding, Severity
+from interlock.iso20022.profiles import Profiles
+from tests.messages import Transfer, pacs008
+from tests.world import catalogue
 
 HEAVY = {"apsw", "cryptography", "fastapi", "httpx", "lxml", "pydantic", "rich", "schwifty", "structlog", "uvicorn"}
 
@@ -116,11 +123,60 @@ def test_an_unknown_filter_is_refused(typed: str) -> None:
         _filter([typed])
 
 
-# -- excerpts --
+# -- files of many payments --
 
 
 def finding(xpath: str, line: int | None = None, text: str = "x") -> Finding:
     return Finding(severity=Severity.ERROR, rule="r", reason="FF01", xpath=xpath, line=line, text=text)
+
+
+def test_of_many_findings_errors_are_kept_first() -> None:
+    """Warnings fill the room that errors leave; all are counted, and those that are kept stay in their order."""
+    findings = Findings(most=4)
+    warnings = [replace(finding(f"/W[{number}]"), severity=Severity.WARNING) for number in range(10)]
+    errors = [finding(f"/E[{number}]") for number in range(3)]
+    findings.add([*warnings[:5], *errors, *warnings[5:]])
+    assert findings.first() == (warnings[0], *errors)
+    assert (findings.errors, findings.warnings, findings.more) == (3, 10, 9)
+
+
+def test_a_large_file_is_good_if_either_edition_takes_it(tmp_path: Path) -> None:
+    """During a change-over the older edition is asked too, and where none takes it the newest says what is wrong."""
+    (tmp_path / "acme.toml").write_text(_CHANGE_OVER, "utf-8")
+    path = tmp_path / "message.xml"
+    profiles = Profiles.load(tmp_path)
+    for amount, valid, edition in (("5.00", True, "new"), ("50.00", True, "old"), ("500.00", False, "new")):
+        path.write_bytes(pacs008(Transfer(amount=amount), Transfer(amount="1.00")))
+        judged = judge_large(
+            path, catalogue(), profiles, today=datetime.now(UTC).date(), profile="acme", schema_only=False
+        )
+        assert (judged.valid, judged.edition, judged.payments) == (valid, edition, 2)
+        texts = [found.text for found in judged.findings.first()]
+        assert all(text.startswith("acme new") for text in texts)
+        assert bool(texts) is not valid
+
+
+_CHANGE_OVER = """
+title = "Acme"
+[sources]
+contract = { mark = "P", text = "Agreement" }
+[[editions]]
+name = "old"
+[[editions.amounts]]
+messages = ["pacs.008"]
+max = 100
+source = "contract"
+[[editions]]
+name = "new"
+valid_from = 2020-01-01
+[[editions.amounts]]
+messages = ["pacs.008"]
+max = 10
+source = "contract"
+"""
+
+
+# -- excerpts --
 
 
 def spot(content: bytes, found: Finding) -> Spot:
@@ -169,6 +225,14 @@ def test_a_long_line_is_cut_around_the_mark(before: int) -> None:
     assert len(piece.text) < 110
     assert piece.text[piece.indent :].startswith("<B>value</B>")
     assert column == content.index(b"<B>") + 1
+
+
+def test_a_line_of_utf16_can_be_read() -> None:
+    """Every other byte of it is zero; the mark stands where it should all the same."""
+    content = '<?xml version="1.0" encoding="UTF-16"?><A>\n <B>value</B></A>'.encode("utf-16")
+    piece, _ = spot(content, finding("/A/B", 2))
+    assert piece is not None
+    assert piece.text[piece.indent : piece.indent + piece.length] == "<B>value</B>"
 
 
 def test_each_of_many_findings_has_its_line() -> None:

@@ -243,7 +243,8 @@ def _asking(routes: APIRouter, interlock: Interlock, access: Access) -> None:
             str | None,
             Query(
                 description="The market practice to judge by, such as `cbprplus`. Unset: that of the route that the "
-                "message would take, else the one that its header names. 400 where there is none of that name."
+                "message would take, else the one that its header names. 400 where there is none of that name.",
+                json_schema_extra={"enum": [known.name for known in profiles]},
             ),
         ] = None,
         lenient: Annotated[

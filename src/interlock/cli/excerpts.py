@@ -185,6 +185,8 @@ def _excerpt(message: BinaryIO, line: int, start: int, column: int) -> Excerpt:
 
 def _cut(raw: bytes, line: int, column: int) -> Excerpt:
     """As much of the line as fits, around the column."""
+    if b"\0" in raw:  # UTF-16, of which the half without zeros is what people read
+        column, raw = column - raw.count(b"\0", 0, max(0, column)), raw.replace(b"\0", b"")
     text = raw.decode("utf-8", "replace").replace("\t", " ")
     at = len(raw[:column].decode("utf-8", "replace")) if column >= 0 else len(text) - len(text.lstrip())
     begin = 0 if len(text) <= _WIDTH else max(0, min(at - _WIDTH // 4, len(text) - _WIDTH))

@@ -77,7 +77,7 @@ def validate(  # noqa: PLR0913 - an option each
     )  # fmt: skip
     listed = files_of(files)
     if not listed:
-        complain("there is no .xml file in there")
+        complain(f"there is no *.xml file in {' or '.join(files)}")
         raise typer.Exit(Exit.INVALID)
     counted: Counter[bool | None] = Counter()
     kept: list[Verdict] = []
