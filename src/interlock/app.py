@@ -113,7 +113,7 @@ def answers(endpoint: str) -> bool:
 
 def open_catalogue(config: Config) -> Catalogue:
     """The schemas: the operator's own first; compiled ones are cached in the data folder."""
-    return Catalogue(cache=config.data / "schemas", user=config.schemas)
+    return Catalogue(cache=config.data / "schemas", user=config.schemas, profiles=config.open_profiles().versions)
 
 
 def server_key(config: Config, store: Store | None = None) -> bytes:

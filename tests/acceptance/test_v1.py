@@ -456,6 +456,7 @@ def test_definitions(alice: Caller) -> None:
         "camt.060.001.05": None,
     }
     assert {name: known[name]["answer"] for name in answered} == answered
+    assert "sepa-sct" in known["pacs.008.001.08"]["profiles"]
 
 
 def test_the_documents(server: Server) -> None:
