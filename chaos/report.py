@@ -120,7 +120,7 @@ def tables(done: Mapping[str, Any]) -> str:
     """The page's part."""
     played, on, every = done["played"], done["on"], done["all"]
     played_all = every["scenarios"] == done["listed"]
-    count = f"all {done['listed']}" if played_all else f"{every['scenarios']} of {done['listed']}"
+    count = f"All {done['listed']}" if played_all else f"{every['scenarios']} of {done['listed']}"
     told = (
         f"{count} scenarios were played, from {played['from']} to {played['until']} ({played['minutes']} minutes of "
         f"play) on {on['cores']} cores that were shared with other work, PostgreSQL {on['postgresql']}: "
