@@ -11,10 +11,8 @@ witness goes through `links`. Whoever watches from here does so directly, past a
 """
 
 import json
-import random
 import secrets
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +30,7 @@ import psycopg
 from chaos.disks import Disk
 from chaos.links import Links
 from chaos.processes import Server, command
+from interlock.demo.ports import free_port
 from interlock.demo.postgres import OWNER, Cluster, newest
 from interlock.regions.rules import Entry
 from interlock.stores.postgres.witness import WitnessStore
@@ -58,7 +57,6 @@ _SETTINGS = {
 }
 #: For runs in which no machine loses power: what a process has written outlives its end all the same.
 _NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
-_PORTS = range(30_000, 32_700)
 _POLL_SECONDS = 0.02
 _PROBE_SECONDS = 2.0
 #: Longer than a small database takes to recover.
@@ -180,7 +178,7 @@ class World:
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         server = Server(folder / "interlock.toml", folder / "server.log")
-        return Region(name, number, cluster, server, f"http://127.0.0.1:{_free_port()}", url)
+        return Region(name, number, cluster, server, f"http://127.0.0.1:{free_port()}", url)
 
     def _connect(self) -> None:
         """What an operator does once: configure, migrate, set up, follow each other."""
@@ -405,19 +403,6 @@ def _temporary() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    """One that a server which comes back finds free: below those that kernels take for outgoing connections."""
-    while True:
-        port = random.choice(_PORTS)
-        with socket.socket() as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                tried.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def _port(url: str) -> int:

@@ -13,6 +13,7 @@ import pytest
 
 from interlock.client import AsyncClient, Client, Transaction, problem_of
 from interlock.demo.messages import BAD_IBAN, Author
+from interlock.demo.ports import free_port
 from interlock.demo.scenario import ALPHA, BETA, HURRIED, LARGE
 from interlock.demo.server import Database, Place, register, serving
 from interlock.errors import (
@@ -223,27 +224,18 @@ def test_a_client_may_be_shared_by_threads(house: House) -> None:
     assert [results[number].message_id for number in range(24)] == [message.message_id for message in messages]
 
 
-def test_a_restart_is_bridged(tmp_path: Path, unused_port: int) -> None:
+def test_a_restart_is_bridged(tmp_path: Path) -> None:
     """While the server is away calls wait, within the caller's patience, and then go through."""
     folder = tmp_path / "restart"
     folder.mkdir()
-    author = Author(datetime.now(UTC))
-    with serving(folder, keep=False, port=unused_port) as place:
+    author, port = Author(datetime.now(UTC)), free_port()
+    with serving(folder, keep=False, port=port) as place:
         credentials = register(folder)[ALPHA]
     client = Client(place.url, *credentials, patience=30)
     answers: list[Transaction] = []
     caller = threading.Thread(target=lambda: answers.append(client.submit(author.pacs008().content)))
     caller.start()
-    with serving(folder, keep=False, port=unused_port):
+    with serving(folder, keep=False, port=port):
         caller.join()
     client.close()
     assert [one.status for one in answers] == [Status.ACSC]
-
-
-@pytest.fixture
-def unused_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -7,7 +7,6 @@ import asyncio
 import http.server
 import re
 import signal
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -27,6 +26,7 @@ from interlock.api.asgi import Faces
 from interlock.app import Interlock
 from interlock.auth import Scope
 from interlock.config import Config, RouteConfig
+from interlock.demo.ports import free_port
 from interlock.demo.postgres import Cluster, Installation
 from interlock.errors import OutcomeUnknown
 from interlock.ports import Control, ControlScope, DeliveryUpdate
@@ -410,11 +410,11 @@ def test_a_trace_goes_from_the_callers_parent_to_the_delivery(
 
 @pytest.mark.parametrize("away", ["refuses", "is silent"])
 def test_a_collector_that_is_away_holds_nobody_up(
-    collector: Collector, servers: Callable[..., Server], unused_port: int, away: str
+    collector: Collector, servers: Callable[..., Server], away: str
 ) -> None:
     """Neither a payment nor the server's end; the log says it once."""
     collector.answers.clear()
-    server = servers(otlp_endpoint=collector.url if away == "is silent" else f"http://127.0.0.1:{unused_port}")
+    server = servers(otlp_endpoint=collector.url if away == "is silent" else f"http://127.0.0.1:{free_port()}")
     alice = server.add("alice", "rp2/read", "rp2/write")
     with alice.http:
         for _ in range(200):
@@ -425,11 +425,3 @@ def test_a_collector_that_is_away_holds_nobody_up(
     log = server.log.read_text("utf-8")
     assert log.count("traces cannot be sent") == 1
     assert "opentelemetry" not in log
-
-
-@pytest.fixture
-def unused_port() -> int:
-    """Where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

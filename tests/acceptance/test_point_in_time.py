@@ -25,7 +25,8 @@ import httpx
 import psycopg
 import pytest
 
-from interlock.demo.postgres import Cluster, Installation, _free_port
+from interlock.demo.ports import free_port
+from interlock.demo.postgres import Cluster, Installation
 from tests.acceptance.conftest import LARGE, Caller, Server, end, start
 from tests.messages import Transfer, pacs008
 from tests.postgres import MAJORS, installation
@@ -278,7 +279,7 @@ def test_a_moment_before_a_mistake_is_restored(tmp_path: Path) -> None:
             desk.do("pg-size")
         shell.do("pg-stop")
 
-        restored, port = shell.folder / "restored", _free_port()
+        restored, port = shell.folder / "restored", free_port()
         # The damaged server's folder is not there, as on another machine.
         where = {"PGDATA": "/nowhere", "RESTORED": restored, "PORT": port}
         shell.do("pg-restore", {**where, "NAME": backup, "UNTIL": moment})
@@ -318,7 +319,7 @@ def test_all_that_a_dead_server_had_is_restored() -> None:
         until((shell.folder / "archive" / segment).exists, f"{segment} is archived")
         shell.value("INSERT INTO kept VALUES (3)")
         shell.sh('pg_ctl -D "$PGDATA" -m immediate -w stop')
-        restored, port = shell.folder / "restored", _free_port()
+        restored, port = shell.folder / "restored", free_port()
         where = {"RESTORED": restored, "PORT": port}
         shell.do("pg-restore", {**where, "NAME": backup}, without="recovery_target_time = ")
         found = shell.value("SELECT string_agg(number::text, ' ' ORDER BY number) FROM kept", {"PGPORT": port})
@@ -339,7 +340,7 @@ def test_a_standby_takes_over(tmp_path: Path) -> None:
         cluster.create_database("pay")
         standbys: dict[str, Given] = {}
         for name in ("standby_1", "standby_2"):
-            standbys[name] = there = {"PGDATA": shell.folder / name, "PGPORT": _free_port()}
+            standbys[name] = there = {"PGDATA": shell.folder / name, "PGPORT": free_port()}
             shell.do("pg-standby", {**there, "STANDBY": name, "PRIMARY": "127.0.0.1", "PRIMARY_PORT": cluster.port})
             # All of them are on one machine here.
             shell.sh('echo "port = $PGPORT" >> "$PGDATA/postgresql.conf"', there)

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from interlock.demo import postgres as module
+from interlock.demo.ports import free_port
 from interlock.demo.postgres import (
     OWNER,
     Cluster,
@@ -214,8 +215,8 @@ def test_two_servers_run_beside_each_other(new: New) -> None:
 def test_a_port_that_somebody_takes_is_given_up_for_another(new: New, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between finding a free port and listening on it, others may be quicker."""
     first = new(settings=QUICK)
-    ports = iter([first.port, module._free_port()])
-    monkeypatch.setattr(module, "_free_port", lambda: next(ports))
+    ports = iter([first.port, free_port()])
+    monkeypatch.setattr(module, "free_port", lambda: next(ports))
     assert new(settings=QUICK).port != first.port
 
 

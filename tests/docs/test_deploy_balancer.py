@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from interlock.config import Config
+from interlock.demo.ports import free_port
 from tests.docs.deployed import parsed, run, text, told, tool
 
 
@@ -72,12 +73,6 @@ class Stub:
         """Answer no more."""
         self._server.shutdown()
         self._server.server_close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def status(port: int, method: str, path: str, headers: Mapping[str, str] | None = None) -> int | None:

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ import pytest
 
 from interlock.config import ClientConfig, Config, PeerConfig, ProfilesConfig, RouteConfig
 from interlock.decisions import DecisionKind
+from interlock.demo.ports import free_port
 from interlock.iso20022.answers import RESOLUTIONS, SHAPES, UNDERSTOOD
 from interlock.iso20022.codes import HeldCause, Status
 from interlock.iso20022.profiles import Profiles
@@ -328,12 +328,6 @@ def serving(script: str, env: Mapping[str, str]) -> Iterator[str]:
         assert process.wait(30) == 0
         assert process.stdout is not None
         process.stdout.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 _VARYING = (

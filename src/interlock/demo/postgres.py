@@ -27,7 +27,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -39,6 +38,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import quote
+
+from interlock.demo.ports import NoPort, free_port
 
 #: The role that owns what `create_database` makes; it may do nothing else.
 OWNER = "interlock"
@@ -79,8 +80,6 @@ _ENTRANCES = f"""\
 host all,replication {SUPERUSER} 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
 """
-#: Below those that kernels take for outgoing connections: a server that comes back finds its port free.
-_PORTS = range(15_000, 30_000)
 _PORT_TRIES = 10
 #: Recovery after a crash included.
 _START_SECONDS = 60.0
@@ -254,9 +253,11 @@ class Cluster:
             self._launch()
             return
         for tried in range(1, _PORT_TRIES + 1):
-            self._port = _free_port()
             try:
+                self._port = free_port()
                 self._launch()
+            except NoPort as exc:
+                raise ClusterFailed(str(exc)) from exc
             except ClusterFailed as exc:
                 self._port = None
                 # Somebody was quicker.
@@ -701,17 +702,6 @@ class _Watchman:
     def _say(self, line: str) -> None:
         assert self._process.stdin is not None  # it is a pipe
         self._process.stdin.write(f"{line}\n".encode())
-
-
-def _free_port() -> int:
-    for _ in range(1000):
-        port = secrets.choice(_PORTS)
-        with socket.socket() as tried, suppress(OSError):
-            # As the server itself will do it: old connections that are still closing are no obstacle.
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind(("127.0.0.1", port))
-            return port
-    raise ClusterFailed(f"no free port from {_PORTS[0]} to {_PORTS[-1]}")
 
 
 def _state(data: Path, pid: int) -> str:
