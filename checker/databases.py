@@ -33,7 +33,11 @@ _TRANSACTIONS = """
     FROM transactions ORDER BY id, region
 """
 _EVENTS = "SELECT tx, seq, writer, journal, chain_seq, content, previous, hash FROM events"
-_PAYMENTS = "SELECT tx, ordinal, region, end_to_end_id, uetr, status FROM payments"
+#: Where a payment has no status of its own it has its transaction's.
+_PAYMENTS = """
+    SELECT p.tx, p.ordinal, p.region, p.end_to_end_id, p.uetr, coalesce(p.status, t.status, '') AS status
+    FROM payments p LEFT JOIN transactions t ON t.id = p.tx AND t.region = p.region
+"""
 _BODIES = "SELECT tx, kind, writer, seq, digest FROM bodies"
 _TAKEOVERS = "SELECT home, generation, region, begun_at, completed_at FROM takeovers"
 #: Those that only find are not reserved, so many transactions may have them.

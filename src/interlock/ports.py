@@ -251,6 +251,11 @@ class Store(Protocol):
     def payments(self, transaction: UUID) -> tuple[Payment, ...]:
         """Its payments, by ordinal."""
 
+    def payments_page(
+        self, transaction: UUID, after: int, limit: int, status: Status | None = None
+    ) -> tuple[Payment, ...]:
+        """Its payments after an ordinal. status: only those that are shown so, see `Workflow.payments`."""
+
     def message(self, transaction: UUID, kind: BodyKind) -> Body | None:
         """One of its two messages."""
 

@@ -73,6 +73,10 @@ class Payment(Struct, frozen=True, kw_only=True):
     status: Status
     #: ISO ExternalStatusReason1Code of a payment that was rejected or cancelled.
     reason: str | None = None
+    #: Why, in words, without personal data; of a payment that has a reason of its own.
+    note: str | None = None
+    #: Its status and reason are its transaction's, whatever that comes to; here as it was when read.
+    follows: bool = False
 
 
 class KeyKind(StrEnum):

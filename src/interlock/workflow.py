@@ -9,7 +9,7 @@ Owns: the order of reading, deciding and committing. Must not know: HTTP, SQL, o
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -135,6 +135,15 @@ def _told(transaction: Transaction) -> dict[str, str | int]:
         "interlock.definition": transaction.definition,
     }
     return {name: value for name, value in shown.items() if value is not None}
+
+
+def _shown(transaction: Transaction, payments: Iterable[Payment]) -> tuple[Payment, ...]:
+    """Payments as they are shown: those without an end stand as their transaction does."""
+    status = transaction.standing.status
+    assert status is not None  # what is stored has had an event
+    if transaction.standing.state is State.ENDING:  # nothing of an end is shown before it is a fact
+        return tuple(structs.replace(p, status=status, reason=None, note=None) for p in payments)
+    return tuple(p if p.status.is_final else structs.replace(p, status=status) for p in payments)
 
 
 class Answered(NamedTuple):
@@ -1012,12 +1021,19 @@ class Workflow:
     async def payments(self, client: str | None, transaction_id: UUID) -> tuple[Payment, ...]:
         """Its payments, by ordinal; one that is still open shows the transaction's status."""
         transaction = await self._own(client, transaction_id)
-        payments = await self._journal.read(self._store.payments, transaction_id)
-        status = transaction.standing.status
-        assert status is not None  # what is stored has had an event
-        if transaction.standing.state is State.ENDING:  # nothing of an end is shown before it is a fact
-            return tuple(structs.replace(p, status=status, reason=None) for p in payments)
-        return tuple(p if p.status.is_final else structs.replace(p, status=status) for p in payments)
+        return _shown(transaction, await self._journal.read(self._store.payments, transaction_id))
+
+    async def payments_page(
+        self, client: str | None, transaction_id: UUID, after: int, limit: int, status: Status | None
+    ) -> tuple[Payment, ...]:
+        """Some of its payments after an ordinal, as `payments` shows them. status: only those that are shown so."""
+        before = await self._own(client, transaction_id)
+        while True:
+            found = await self._journal.read(self._store.payments_page, transaction_id, after, limit, status)
+            transaction = await self._own(client, transaction_id)
+            if transaction.version == before.version:  # else they may be of before or of after
+                return _shown(transaction, found)
+            before = transaction
 
     async def message(self, client: str | None, transaction_id: UUID, kind: BodyKind) -> Body:
         """One of its two messages, as it was received or sent. Raises NoAnswer where there is none."""

@@ -563,6 +563,7 @@ CALLS = [
     ("GET", "/v1/transactions", {"rp2/read", "interlock/operate"}),
     ("GET", f"/v1/transactions/{NOBODYS}", {"rp2/read", "interlock/operate"}),
     ("GET", f"/v1/transactions/{NOBODYS}/events", {"rp2/read", "interlock/operate"}),
+    ("GET", f"/v1/transactions/{NOBODYS}/payments", {"rp2/read", "interlock/operate"}),
     ("GET", f"/v1/transactions/{NOBODYS}/messages/inbox", {"rp2/read", "interlock/operate"}),
     ("POST", f"/v1/transactions/{NOBODYS}/decisions", {"rp2/write", "interlock/operate"}),
     ("POST", "/v1/messages", {"rp2/write"}),

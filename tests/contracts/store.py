@@ -1004,6 +1004,52 @@ class StoreContract:
         ends = [(p.ordinal, p.status, p.reason) for p in store.payments(first.id)]
         assert ends == [(1, Status.RJCT, "AC02"), (2, Status.ACSC, None), (3, Status.RJCT, "AM05")]
 
+    def test_payments_follow_their_transaction(self, store: Store, writer: Writer) -> None:
+        """Those without a status of their own have its, and its reason; those with one keep theirs."""
+        refused = payment(2, Status.RJCT, reason="AM05", note="sent before")
+        (first,) = writer.won(birth(payments=(payment(1, follows=True), refused, payment(3, follows=True))))
+
+        def shown() -> list[tuple[Status, str | None, str | None, bool]]:
+            return [(p.status, p.reason, p.note, p.follows) for p in store.payments(first.id)]
+
+        own = (Status.RJCT, "AM05", "sent before", False)
+        assert shown() == [(Status.ACTC, None, None, True), own, (Status.ACTC, None, None, True)]
+        (passed,) = writer.won(step(first, EventKind.PASSED))
+        late = step(passed, EventKind.DEADLINE, ended=((3, Status.RJCT, "AC04"),))
+        (ended,) = writer.won(late)
+        assert shown() == [(Status.RJCT, ended.reason, None, True), own, (Status.RJCT, "AC04", None, False)]
+
+    def test_keys_of_following_payments_are_free_once_their_transaction_fails(
+        self, store: Store, writer: Writer
+    ) -> None:
+        """What follows a rejected transaction holds its key no more; what follows an open one does."""
+        key, other = uetr("follows", 1), uetr("follows", 1)
+        (first,) = writer.won(birth(payments=(payment(1, follows=True),), reserves=(key,)))
+        assert isinstance(writer.commit(birth(reserves=(other,)))[0], KeysTaken)
+        writer.won(step(first, EventKind.CANCELLED))
+        writer.won(birth(reserves=(other,)))
+
+    @pytest.mark.parametrize(
+        ("after", "limit", "status", "ordinals"),
+        [
+            (0, 10, None, [1, 2, 3, 4]),
+            (2, 1, None, [3]),
+            (4, 10, None, []),
+            (0, 10, Status.RJCT, [2]),
+            (0, 10, Status.ACTC, [1, 3, 4]),
+            (1, 1, Status.ACTC, [3]),
+            (0, 10, Status.ACSC, []),
+        ],
+    )
+    def test_payments_by_page(
+        self, store: Store, writer: Writer, after: int, limit: int, status: Status | None, ordinals: list[int]
+    ) -> None:
+        """In order behind an ordinal, and by the status that is shown: open ones have their transaction's."""
+        four = (payment(1, follows=True), payment(2, Status.RJCT, reason="AM05"), payment(3, Status.ACCP), payment(4))
+        (first,) = writer.won(birth(payments=four))
+        found = store.payments_page(first.id, after, limit, status)
+        assert [p.ordinal for p in found] == ordinals
+
     # -- the chain --
 
     def test_every_event_is_in_the_chain(self, store: Store, writer: Writer) -> None:

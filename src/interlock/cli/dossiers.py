@@ -207,8 +207,9 @@ class _Sqlite(Reader):
             "WHERE e.tx BETWEEN ? AND ? ORDER BY e.tx, e.seq"
         ),
         "payments": (
-            "SELECT tx, ordinal, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason "
-            "FROM payments WHERE tx BETWEEN ? AND ? ORDER BY tx, ordinal"
+            f"SELECT p.tx, {queries('sqlite')['payment']} "  # noqa: S608 - columns
+            "FROM payments p LEFT JOIN transactions t ON t.row = p.tx WHERE p.tx BETWEEN ? AND ? "
+            "ORDER BY p.tx, p.ordinal"
         ),
         "bodies": (
             "SELECT row >> 1, row & 1, definition, digest, content FROM bodies "
@@ -265,7 +266,7 @@ _SUPERSEDED = (
 _LEFT_OUT = {
     "{present}": "AND NOT EXISTS (SELECT 1 FROM transactions n WHERE n.id = t.id AND n.epoch > t.epoch)",
     "{own_event}": _SUPERSEDED.format(region="e.writer / 1000000"),
-    "{own_payment}": _SUPERSEDED.format(region="e.region"),
+    "{own_payment}": _SUPERSEDED.format(region="p.region").replace("e.tx", "p.tx"),
 }
 
 
@@ -298,8 +299,9 @@ class _Postgres(Reader):
             "ORDER BY tx, seq"
         ),
         "payments": (
-            "SELECT tx, ordinal, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason "
-            "FROM payments e WHERE tx BETWEEN $1 AND $2 {own_payment} ORDER BY tx, ordinal"
+            f"SELECT p.tx, {queries('postgres')['payment']} "  # noqa: S608 - columns
+            "FROM payments p LEFT JOIN transactions t ON t.id = p.tx AND t.region = p.region "
+            "WHERE p.tx BETWEEN $1 AND $2 {own_payment} ORDER BY p.tx, p.ordinal"
         ),
         "bodies": (
             "SELECT tx, kind, definition, digest, content FROM bodies e WHERE tx BETWEEN $1 AND $2 {own_event} "

@@ -104,14 +104,14 @@ def paid(row: int | bytes, p: Payment) -> Row:
     """A new payment of a transaction, by whatever the back end knows it by."""
     amount = None if p.amount is None else str(p.amount)
     return (
-        row, p.ordinal, p.instruction_id, p.end_to_end_id, p.transaction_id, p.uetr, amount, p.currency, p.status,
-        p.reason,
+        row, p.ordinal, p.instruction_id, p.end_to_end_id, p.transaction_id, p.uetr, amount, p.currency,
+        None if p.follows else p.status, None if p.follows else p.reason, p.note,
     )  # fmt: skip
 
 
 def payment(ordinal: int, *rest: Any) -> Payment:
     """A row of the query `payments`."""
-    instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason = rest
+    instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason, note, follows = rest
     return Payment(
         ordinal=ordinal,
         instruction_id=instruction_id,
@@ -122,6 +122,8 @@ def payment(ordinal: int, *rest: Any) -> Payment:
         currency=currency,
         status=Status(status),
         reason=reason,
+        note=note,
+        follows=bool(follows),
     )
 
 

@@ -260,6 +260,13 @@ class SqliteStore:
     def payments(self, transaction: UUID) -> tuple[Payment, ...]:
         return tuple(mapping.payment(*row) for row in self._rows("payments", (transaction.bytes,)))
 
+    def payments_page(
+        self, transaction: UUID, after: int, limit: int, status: Status | None = None
+    ) -> tuple[Payment, ...]:
+        return tuple(
+            mapping.payment(*row) for row in self._rows("payments_page", (transaction.bytes, after, status, limit))
+        )
+
     def message(self, transaction: UUID, kind: BodyKind) -> Body | None:
         rows = self._rows("message", (int(kind is BodyKind.OUTBOX), transaction.bytes))
         if not rows:

@@ -410,6 +410,11 @@ class PostgresStore:
     def payments(self, transaction: UUID) -> tuple[Payment, ...]:
         return tuple(mapping.payment(*row) for row in self._rows("payments", transaction))
 
+    def payments_page(
+        self, transaction: UUID, after: int, limit: int, status: Status | None = None
+    ) -> tuple[Payment, ...]:
+        return tuple(mapping.payment(*row) for row in self._rows("payments_page", transaction, after, status, limit))
+
     def message(self, transaction: UUID, kind: BodyKind) -> Body | None:
         rows = self._rows("message", transaction, int(kind is BodyKind.OUTBOX))
         if not rows:

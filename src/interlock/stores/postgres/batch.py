@@ -52,7 +52,7 @@ _GROWN = (
 )  # fmt: skip
 _EVENTS = (Ids, Integers, Integers, Bytes, Bytes, Bytes)
 _BODIES = (Ids, Smalls, Integers, Integers, Texts, Bytes, Bytes)
-_PAYMENTS = (Ids, Integers, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts)
+_PAYMENTS = (Ids, Integers, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts)
 _KEYS = (Texts, Texts, Texts, Ids, Integers)
 _DELIVERIES = (Ids, Texts, Texts, Bigs)
 
@@ -392,7 +392,7 @@ def _paid(change: Change) -> Iterator[tuple[Any, ...]]:
 
 
 def _ended(payment: Payment, end: tuple[Any, str | None]) -> Payment:
-    return payment if payment.status.is_final else replace(payment, status=end[0], reason=end[1])
+    return payment if payment.follows or payment.status.is_final else replace(payment, status=end[0], reason=end[1])
 
 
 # -- waves ------------------------------------------------------------------------------------------------------------

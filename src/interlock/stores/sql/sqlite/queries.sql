@@ -35,13 +35,15 @@ INSERT INTO bodies (row, definition, digest, content) VALUES (?, ?, ?, ?);
 
 -- name: insert_payment
 INSERT INTO payments (
-    tx, ordinal, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    tx, ordinal, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason, note
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- One end a payment: what is final stays as it is.
 -- name: end_payment
-UPDATE payments SET status = ?, reason = ? WHERE tx = ? AND ordinal = ? AND status NOT IN ('ACSC', 'RJCT', 'CANC');
+UPDATE payments SET status = ?, reason = ?
+WHERE tx = ? AND ordinal = ? AND (status IS NULL OR status NOT IN ('ACSC', 'RJCT', 'CANC'));
 
+-- Those that follow their transaction have no status, and need none.
 -- name: end_payments
 UPDATE payments SET status = ?, reason = ? WHERE tx = ? AND status NOT IN ('ACSC', 'RJCT', 'CANC');
 
@@ -52,7 +54,7 @@ INSERT OR IGNORE INTO keys (client, kind, value, freed, tx, payment) VALUES (?, 
 DELETE FROM keys WHERE client = ? AND kind = ? AND value = ? AND freed = 0;
 
 -- name: holder
-SELECT k.tx, k.payment, t.id, p.status IN ('RJCT', 'CANC')
+SELECT k.tx, k.payment, t.id, coalesce(p.status, t.status) IN ('RJCT', 'CANC')
 FROM keys k
 JOIN transactions t ON t.row = k.tx
 LEFT JOIN payments p ON p.tx = k.tx AND p.ordinal = k.payment
@@ -108,9 +110,21 @@ SELECT * FROM transactions WHERE id = ?;
 -- name: history
 SELECT e.content FROM events e JOIN transactions t ON t.row = e.tx WHERE t.id = ? ORDER BY e.seq;
 
+-- A payment without a status of its own has its transaction's.
+-- name: payment
+p.ordinal, p.instruction_id, p.end_to_end_id, p.transaction_id, p.uetr, p.amount, p.currency,
+coalesce(p.status, t.status), CASE WHEN p.status IS NULL THEN t.reason ELSE p.reason END, p.note, p.status IS NULL
+
 -- name: payments
-SELECT p.ordinal, p.instruction_id, p.end_to_end_id, p.transaction_id, p.uetr, p.amount, p.currency, p.status, p.reason
-FROM payments p JOIN transactions t ON t.row = p.tx WHERE t.id = ? ORDER BY p.ordinal;
+SELECT {payment} FROM payments p JOIN transactions t ON t.row = p.tx WHERE t.id = ? ORDER BY p.ordinal;
+
+-- What is shown: what has no end stands as its transaction does, and of an end that is only intended nothing shows.
+-- name: shown
+CASE WHEN t.state <> 'ending' AND p.status IN ('ACSC', 'RJCT', 'CANC') THEN p.status ELSE t.status END
+
+-- name: payments_page
+SELECT {payment} FROM payments p JOIN transactions t ON t.row = p.tx
+WHERE t.id = ?1 AND p.ordinal > ?2 AND (?3 IS NULL OR {shown} = ?3) ORDER BY p.ordinal LIMIT ?4;
 
 -- name: message
 SELECT b.definition, b.digest, b.content FROM bodies b JOIN transactions t ON b.row = t.row * 2 + ? WHERE t.id = ?;
