@@ -53,8 +53,10 @@ class Body(Struct, frozen=True, kw_only=True):
     #: `pacs.008.001.08`; None where the bytes do not tell.
     definition: str | None
     content: bytes
-    #: SHA-256 of `content`.
+    #: SHA-256 of the whole.
     digest: bytes
+    #: What it is kept in, where it is too long for one piece and came by a `Stager`; `content` is empty then.
+    parts: int = 0
 
 
 class Payment(Struct, frozen=True, kw_only=True):
@@ -240,3 +242,15 @@ class Change(Struct, frozen=True, kw_only=True):
     inherited_from: int | None = None
     #: Tells on the original, in the same commit, that it was driven again.
     original: "Change | None" = None
+    #: Of a birth: makes what a `Stager` has put down for this transaction its own, in the same commit.
+    staged: bool = False
+
+
+class Staged(Struct, frozen=True, kw_only=True):
+    """Some payments of a message with many, to be put down before the message counts."""
+
+    payments: tuple[Payment, ...]
+    #: Keys of these payments that must be free; one that is another's makes its payment a duplicate.
+    reserves: tuple[Key, ...] = ()
+    #: Keys that only find.
+    names: tuple[Key, ...] = ()

@@ -84,10 +84,18 @@ class Dossier:
 
     def bodies(self) -> Iterator[Body]:
         """Its messages, as far as they can be unpacked."""
-        for outbox, definition, digest, content in self.body_rows:
+        for place, definition, digest, content in self.body_rows:
+            if place > 1:
+                continue  # a part of another
             with contextlib.suppress(zstandard.ZstdError, MemoryError, ValueError):
-                kind = BodyKind.OUTBOX if outbox else BodyKind.INBOX
-                yield Body(kind=kind, definition=definition, digest=digest, content=mapping.decompress(content))
+                parts = [] if content else [row[3] for row in self.body_rows if row[0] > 1 and row[0] % 2 == place]
+                yield Body(
+                    kind=BodyKind.OUTBOX if place else BodyKind.INBOX,
+                    definition=definition,
+                    digest=digest,
+                    content=b"".join(map(mapping.decompress, parts or (content,))),
+                    parts=len(parts),
+                )
 
 
 def dossiers(store: Store) -> AbstractContextManager["Reader"]:
@@ -212,8 +220,11 @@ class _Sqlite(Reader):
             "ORDER BY p.tx, p.ordinal"
         ),
         "bodies": (
+            # Parts of long ones come after them, in order, by the numbers that PostgreSQL's table has for them.
             "SELECT row >> 1, row & 1, definition, digest, content FROM bodies "
-            "WHERE row BETWEEN ? * 2 AND ? * 2 + 1 ORDER BY row"
+            "WHERE row BETWEEN ?1 * 2 AND ?2 * 2 + 1 UNION ALL "
+            "SELECT place >> 1, (place & 1) + 2 * number, NULL, x'', content FROM parts "
+            "WHERE place BETWEEN ?1 * 2 AND ?2 * 2 + 1 ORDER BY 1, 2"
         ),
         "exists": "SELECT 1 FROM transactions WHERE id = ?",
         "named": (

@@ -24,9 +24,10 @@ from interlock.ports import (
     Refenced,
     SigningKey,
     Stale,
+    Store,
     Won,
 )
-from interlock.transaction import Clock, Deadline, Key, KeyKind, Payment, Transaction
+from interlock.transaction import Body, BodyKind, Clock, Deadline, Key, KeyKind, Payment, Transaction
 
 Row = tuple[Any, ...]
 WON = Won()
@@ -159,6 +160,13 @@ def opened(rows: Iterable[Row]) -> dict[tuple[Status, HeldCause | None], Open]:
         before = found.get(shown, Open(0, moment(since)))
         found[shown] = Open(before.number + number, min(before.since, moment(since)))
     return found
+
+
+def joined(store: Store, transaction: UUID, kind: BodyKind, definition: str | None, digest: bytes) -> Body:
+    """A message that is kept in parts, whole."""
+    parts = store.parts(transaction, kind)
+    content = b"".join([store.part(transaction, kind, number) for number in range(1, parts + 1)])
+    return Body(kind=kind, definition=definition, digest=digest, content=content, parts=parts)
 
 
 def decompress(content: bytes) -> bytes:

@@ -37,6 +37,7 @@ from interlock.regions.rules import Post
 from interlock.stores import rows as mapping
 from interlock.stores import sqlite_filters
 from interlock.stores.files import sync_folder
+from interlock.stores.sqlite_staging import SqliteStager, Turn
 from interlock.stores.statements import migrations, queries
 from interlock.transaction import (
     Body,
@@ -47,6 +48,7 @@ from interlock.transaction import (
     DeliveryState,
     Event,
     Key,
+    KeyKind,
     Payment,
     Transaction,
 )
@@ -98,6 +100,8 @@ class SqliteStore:
         self._readers: list[apsw.Connection] = []
         self._sql = queries("sqlite")
         self._registered: int | None = None
+        #: Held by whoever writes: the journal, or for a moment at a time a stager.
+        self.turn = Turn()
         #: What the processes before left half-way lies between these two ids.
         self._claimed, self._heritage = _NO_ID, _NO_ID
         with _translated():
@@ -107,12 +111,16 @@ class SqliteStore:
 
     # -- opening --
 
-    def _connect(self, flags: int) -> apsw.Connection:
+    def _connect(self, flags: int, *, stages: bool = False) -> apsw.Connection:
+        """stages: what it commits need not be on disk before the journal's next commit is, which syncs the same log."""
         db = apsw.Connection(str(self.path), flags=flags, vfs=self._vfs)
         db.set_busy_timeout(5000)
         if flags & apsw.SQLITE_OPEN_READWRITE:
             for pragma in _SETUP:
                 db.execute(pragma)
+        if stages:
+            # And it leaves checkpoints to the journal: a log that is not synced must not be copied into the file.
+            db.execute("PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 0")
         return db
 
     def _migrate(self) -> None:
@@ -163,6 +171,10 @@ class SqliteStore:
         return int((self._rows("fence")[0])[0])
 
     def commit(self, token: int, writes: Sequence[Write], batch: bytes) -> list[Outcome]:
+        with self.turn.first():
+            return self._commit(token, writes, batch)
+
+    def _commit(self, token: int, writes: Sequence[Write], batch: bytes) -> list[Outcome]:
         db = self._writer
         with _translated():
             db.execute("BEGIN IMMEDIATE")
@@ -188,6 +200,27 @@ class SqliteStore:
     def _roll_back(self) -> None:
         if self._writer.in_transaction:
             self._writer.execute("ROLLBACK")
+
+    def stager(self, token: int, transaction: UUID, client: str) -> SqliteStager:
+        with self.turn, _translated():
+            if token != self._registered:
+                raise LeaseLost("another process writes to this store now")
+            row, self._next_row = self._next_row, self._next_row + 1
+            db = self._connect(apsw.SQLITE_OPEN_READWRITE, stages=True)
+            db.execute(self._sql["begin_staging"], (row, transaction.bytes, client, token))
+        return SqliteStager(db, self._sql, self.turn, row, client, token)
+
+    def sweep(self, token: int) -> int:
+        swept = 0
+        with contextlib.closing(self._connect(apsw.SQLITE_OPEN_READWRITE, stages=True)) as db, _translated():
+            left: Row | None
+            while left := db.execute(self._sql["left_staging"], (token,)).fetchone():
+                row, client = left
+                with self.turn:
+                    db.execute(self._sql["adopt_staging"], (row,))
+                SqliteStager(db, self._sql, self.turn, row, client, token).drop()
+                swept += 1
+        return swept
 
     def claim(self, token: int, limit: int) -> tuple[Transaction, ...]:
         """Whoever registers has fenced off all before, so everything of theirs is its own: each is given out once."""
@@ -272,7 +305,16 @@ class SqliteStore:
         if not rows:
             return None
         definition, digest, content = rows[0]
+        if not content:
+            return mapping.joined(self, transaction, kind, definition, digest)
         return Body(kind=kind, definition=definition, digest=digest, content=mapping.decompress(content))
+
+    def parts(self, transaction: UUID, kind: BodyKind) -> int:
+        return int(self._rows("parts", (int(kind is BodyKind.OUTBOX), transaction.bytes))[0][0])
+
+    def part(self, transaction: UUID, kind: BodyKind, number: int) -> bytes:
+        rows = self._rows("part", (int(kind is BodyKind.OUTBOX), transaction.bytes, number))
+        return mapping.decompress(rows[0][0])
 
     def delivery(self, transaction: UUID, channel: str) -> DeliveryState | None:
         return self._first("delivery", (transaction.bytes, channel), DeliveryState)
@@ -452,12 +494,15 @@ class _Batch:
         row = self._locate(change) if change.read else self._insert(change)
         if row is None:
             return mapping.STALE
-        lost = self._claim_idempotency(change, row) or self._reserve(change, row)
+        lost = self._duplicates(change, row) or self._claim_idempotency(change, row) or self._reserve(change, row)
         if lost is not None:
             self._undo(change, row, lost)
             return lost
         if change.read:
             self._do("update_transaction", (*mapping.grown(change.after), row))
+        elif change.staged:
+            self._do("end_staging", (row,))
+            self._do("forget_staged_keys", (row,))
         else:
             self.next_row += 1
         self._gather(change, row)
@@ -473,6 +518,11 @@ class _Batch:
     def _insert(self, change: Change) -> int | None:
         """The row of a new transaction; None where its id is not new."""
         row = self.next_row
+        if change.staged:
+            staging = self._get("staging", (change.after.id.bytes, self._store._registered))  # noqa: SLF001
+            if staging is None:
+                return None
+            row = staging[0]
         return row if self._do("insert_transaction", (*mapping.born(change.after), row)) else None
 
     def _undo(self, change: Change, row: int, lost: Outcome) -> None:
@@ -493,6 +543,14 @@ class _Batch:
         assert found is not None  # the insert found it, and nobody else writes
         return IdempotencyTaken(UUID(bytes=found[0]), found[1])
 
+    def _duplicates(self, change: Change, row: int) -> Outcome | None:
+        """Keys that a staged message had, and that others have taken meanwhile."""
+        if not change.staged:
+            return None
+        rows: list[Row] = self._db.execute(self._sql["losses"], (row, change.after.client)).fetchall()
+        taken = ((Key(kind=KeyKind(k), value=v, payment=p), UUID(bytes=holder)) for p, k, v, holder in rows)
+        return KeysTaken(tuple(taken)) if rows else None
+
     def _reserve(self, change: Change, row: int) -> Outcome | None:
         client = change.after.client
         taken: list[tuple[Key, UUID]] = []
@@ -501,11 +559,13 @@ class _Batch:
             if self._do("reserve", (client, key.kind, key.value, row, key.payment)):
                 got.append(key)
                 continue
-            holder, payment, holder_id, free = self._holder(client, key)
+            holder, payment, holder_id, free, weak = self._holder(client, key)
             if holder == row:
                 continue  # held since an earlier step, or named twice in this one
-            if payment and free:
+            if payment and (free or weak):
                 self._take_over(client, key, row, (holder, payment))
+                if weak:
+                    self._do("lose", (holder, payment, key.kind, key.value))
                 got.append(key)
             else:
                 taken.append((key, UUID(bytes=holder_id)))
@@ -540,7 +600,8 @@ class _Batch:
             self._events.append((self.chain_seq, self._writer, row, event.seq, content, previous, self.chain_hash))
         for body in change.bodies:
             place = row * 2 + (body.kind is BodyKind.OUTBOX)
-            self._bodies.append((place, body.definition, body.digest, mapping.compress(body.content)))
+            content = b"" if body.parts else mapping.compress(body.content)
+            self._bodies.append((place, body.definition, body.digest, content))
         self._payments.extend(mapping.paid(row, payment) for payment in change.payments)
         self._names.extend((after.client, key.kind, key.value, row, row, key.payment) for key in change.names)
         at = micros(after.updated_at)

@@ -250,6 +250,74 @@ WITH taken AS (
 )
 SELECT 1 FROM taken;
 
+-- -- messages of many payments that do not count yet ------------------------------------------------------------------
+
+-- Whoever wants a key of one waits here for the commit that makes it count, and it for them.
+-- name: weak
+SELECT uuid_send(tx) FROM stagings WHERE tx = ANY ($1) ORDER BY tx FOR SHARE;
+
+-- name: lose
+INSERT INTO staging_losses (tx, payment, kind, value) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING;
+
+-- name: begin_staging
+INSERT INTO stagings (tx, client, token) VALUES ($1, $2, $3);
+
+-- Held until the step is done, so that nothing is put down for, or taken from, what counts already.
+-- name: may_stage
+SELECT 1 FROM stagings s JOIN journals j ON j.token = s.token
+WHERE s.tx = $1 AND s.token = $2 AND j.lease_until > clock_timestamp() FOR SHARE OF s;
+
+-- name: own_staging
+SELECT uuid_send(tx) FROM stagings WHERE tx = ANY ($1) AND token = $2 FOR UPDATE;
+
+-- name: losses
+SELECT uuid_send(l.tx), l.kind, l.value, l.payment, uuid_send(k.tx) FROM staging_losses l JOIN stagings s ON s.tx = l.tx
+JOIN keys k ON k.client = s.client AND k.kind = l.kind AND k.value = l.value
+    AND k.freed = '00000000-0000-0000-0000-000000000000' AND k.region = $2
+WHERE l.tx = ANY ($1);
+
+-- name: take_losses
+WITH gone AS (DELETE FROM staging_losses WHERE tx = $1 RETURNING payment) SELECT DISTINCT payment FROM gone;
+
+-- name: end_staging
+DELETE FROM stagings WHERE tx = ANY ($1);
+
+-- name: refuse_payments
+UPDATE payments p SET status = 'RJCT', reason = u.reason, note = u.note
+FROM unnest($2::integer[], $3::text[], $4::text[]) AS u (ordinal, reason, note)
+WHERE p.tx = $1 AND p.ordinal = u.ordinal AND p.region = $5 AND p.status IS NULL;
+
+-- name: put_part
+INSERT INTO bodies (tx, kind, writer, seq, epoch, digest, content) VALUES ($1, $2, $3, 0, 0, $4, $5)
+ON CONFLICT (tx, kind, writer, seq, epoch) DO UPDATE SET digest = excluded.digest, content = excluded.content;
+
+-- name: delete_staged_keys
+DELETE FROM keys WHERE ctid = ANY (ARRAY (SELECT ctid FROM keys WHERE tx = $1 LIMIT $2));
+
+-- name: delete_staged_payments
+DELETE FROM payments WHERE tx = $1 AND region = $3 AND ordinal = ANY (ARRAY (
+    SELECT ordinal FROM payments WHERE tx = $1 AND region = $3 LIMIT $2
+));
+
+-- name: delete_staged_parts
+DELETE FROM bodies WHERE tx = $1 AND kind > 1 AND kind = ANY (ARRAY (
+    SELECT kind FROM bodies WHERE tx = $1 AND kind > 1 LIMIT $2
+));
+
+-- Those that nobody has in hand any more.
+-- name: adopt_staging
+UPDATE stagings SET token = $1 WHERE tx = (
+    SELECT tx FROM stagings s WHERE NOT EXISTS (SELECT 1 FROM journals j WHERE j.token = s.token AND NOT {over})
+    LIMIT 1 FOR UPDATE SKIP LOCKED
+) RETURNING tx, client;
+
+-- name: parts
+SELECT count(DISTINCT kind) FROM bodies WHERE tx = $1 AND kind > 1 AND kind % 2 = $2
+    AND EXISTS (SELECT 1 FROM transactions WHERE id = $1);
+
+-- name: part
+SELECT content FROM bodies WHERE tx = $1 AND kind = $2 + 2 * $3 LIMIT 1;
+
 -- name: name_keys
 INSERT INTO keys (client, kind, value, freed, region, tx, payment)
 SELECT client, kind, value, tx, $6::integer, tx, payment
