@@ -247,10 +247,10 @@ class Change(Struct, frozen=True, kw_only=True):
 
 
 class Staged(Struct, frozen=True, kw_only=True):
-    """Some payments of a message with many, to be put down before the message counts."""
+    """Some payments of a message with many, or keys of payments before, to be put down before the message counts."""
 
     payments: tuple[Payment, ...]
-    #: Keys of these payments that must be free; one that is another's makes its payment a duplicate.
+    #: Keys that must be free; one that is another's makes its payment a duplicate.
     reserves: tuple[Key, ...] = ()
     #: Keys that only find.
     names: tuple[Key, ...] = ()

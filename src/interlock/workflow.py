@@ -9,12 +9,13 @@ Owns: the order of reading, deciding and committing. Must not know: HTTP, SQL, o
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
@@ -23,11 +24,14 @@ from msgspec import structs
 
 from interlock import decisions, redrive
 from interlock.acks import Word
+from interlock.bulk import BulkSettings, Read, Taking
+from interlock.bulk.taking import ReadingFailed
 from interlock.clock import Now
 from interlock.decisions import Decision, DecisionKind
 from interlock.enquiries import Enquiries, Means
 from interlock.errors import (
     Archived,
+    BodyTooLarge,
     DependencyError,
     DuplicateMismatch,
     EndedBefore,
@@ -68,7 +72,8 @@ from interlock.regions.doubles import Double
 from interlock.regions.rivals import Rival, Turn, taken_turn, turn
 from interlock.regions.rules import CHANGES, OnTakeover
 from interlock.routes import Consistency, Route, Routes, WhenStopped
-from interlock.stages import deliver, release, way
+from interlock.stages import deliver, receive, release, way
+from interlock.stages.bulk import Gathered, accept
 from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Refusal
 from interlock.stages.steps import Steps
@@ -165,6 +170,8 @@ class Settings:
     in_flight_max: int
     #: Ours, and the operator's.
     profiles: Profiles = field(default_factory=Profiles.load)
+    #: Of messages of many payments; None: there are none.
+    bulk: BulkSettings | None = None
     #: Clients whose messages are read leniently.
     lenient: frozenset[str] = frozenset()
 
@@ -470,6 +477,101 @@ class Workflow:
         self._enquire(outcome, inspection)
         return outcome
 
+    async def submit_file(
+        self,
+        client: str,
+        path: Path,
+        digest: bytes,
+        *,
+        idempotency_key: str | None = None,
+        reference: str | None = None,
+    ) -> Transaction:
+        """As `submit`, of a message of many payments in a file; answered, and durable, on return.
+
+        digest: SHA-256 of the file. Raises BodyTooLarge where the message is of a kind that is taken in memory only,
+        ReadingFailed.
+        """
+        claim = None if idempotency_key is None else Idempotency(key=idempotency_key, digest=digest)
+        if claim is not None and (used := await self._journal.read(self._store.idempotent, client, claim.key)):
+            return await self._again(client, used, claim)
+        route = self._routes.choose(client, None)
+        self._admit(client, route)
+        newborn = self._newborn(client, route, reference=reference)
+        settings, double = self._settings.bulk, (receive.DUPLICATE_REASON, receive.PAYMENT_DUPLICATE)
+        assert settings is not None  # else nobody makes files of messages
+        job = settings.job(path, client, self._routes, self.now().date())
+        token = self._journal.token
+        taking = await asyncio.to_thread(
+            lambda: Taking(self._store.stager(token, newborn.id, client), job, double),
+        )
+        drop = True
+        try:
+            read = await asyncio.to_thread(taking.read)
+            self._refuse_unless_bulk(client, read)
+            drop = False  # from here on only who knows that it does not count may take it back
+            outcome = await self._bear_bulk(newborn, taking, read, claim)
+            drop = isinstance(outcome, IdempotencyTaken)
+        except ReadingFailed:
+            drop = True
+            raise
+        finally:
+            await asyncio.shield(asyncio.to_thread(taking.close, drop=drop))
+        if isinstance(outcome, IdempotencyTaken):
+            assert claim is not None  # only a claim can be taken
+            return await self._again(client, outcome, claim)
+        return outcome
+
+    def _refuse_unless_bulk(self, client: str, read: Read) -> None:
+        """What would have to wait for somebody is taken in memory only."""
+        route = self._routes.choose(client, read.inspection.definition)
+        self._refuse_if_stopped(client, route)
+        if self._stop(client, route):
+            raise Stopped("an operator has stopped this route or client; nothing was stored, try again later")
+        if read.inspection.enquiry is not None:
+            raise BodyTooLarge("a request about other messages may not be so long; nothing was stored, split it")
+        if read.payments and route.needs_decision(read.largest):
+            raise BodyTooLarge(
+                f"on route {route.name} consumers decide on it, which so long a message cannot wait for; "
+                "nothing was stored, split it"
+            )
+
+    async def _bear_bulk(
+        self, newborn: Transaction, taking: Taking, read: Read, claim: Idempotency | None
+    ) -> Transaction | IdempotencyTaken:
+        """Commit a transaction for which everything was put down, with its answer."""
+        inspection = read.inspection
+        route = self._routes.choose(newborn.client, inspection.definition)
+        gathered = Gathered(
+            inspection=inspection, payments=read.payments, parts=taking.parts, whole=read.whole,
+            errors=read.errors, errors_left_out=read.errors_left_out, idempotency=claim,
+        )  # fmt: skip
+        taken: _Taken = {}
+        covers = bool(read.payments) and read.whole is None and inspection.answer is not None and inspection.is_usable
+        for _ in range(_TRIES):
+            if covers and not taken:
+                written = await asyncio.to_thread(taking.write, newborn.id.hex, self.now())
+                answer = Body(
+                    kind=BodyKind.OUTBOX, definition=written.definition, content=b"", digest=written.digest,
+                    parts=written.pieces,
+                )  # fmt: skip
+                gathered = structs.replace(gathered, answer=answer, all_refused=written.all_refused)
+            steps = self._birth(structs.replace(newborn, created_at=self.now()))
+            change = accept(steps, gathered, route, taken)
+            outcome = await self._commit(change)
+            match outcome:
+                case Won():
+                    return change.after
+                case IdempotencyTaken():
+                    return outcome
+                case KeysTaken():
+                    # Of payments: the answer is written anew, with what others have taken meanwhile.
+                    taken = {**taken, **{key: holder for key, holder in outcome.taken if not key.payment}}
+                case Refenced():
+                    continue
+                case Stale():
+                    break
+        raise StoreUnavailable("others came between too often, or this process was given up; nothing was stored")
+
     async def _again(self, client: str, used: IdempotencyTaken, claim: Idempotency) -> Transaction:
         if used.digest != claim.digest:
             raise DuplicateMismatch("this idempotency key was used with another body; use a new key for a new message")
@@ -627,6 +729,8 @@ class Workflow:
         while original.redriven_as is not None:
             original = await self._own(client, original.redriven_as)
         redrive.refuse_unless_drivable(original)
+        if await self._journal.read(self._store.parts, original.id, BodyKind.INBOX):
+            raise IllegalDecision(f"{original.id} is a message too long to be driven again; send it again")
         inspection, _ = await self._facts(original)
         assert inspection is not None  # what is drivable has a message
         root = await self._root(original)
@@ -1054,12 +1158,27 @@ class Workflow:
             return Answered(transaction, None)
         with self._step("deliver", transaction):
             body = await self.message(client, transaction_id, BodyKind.OUTBOX)
-            if self.memory.first_collection(transaction_id):
-                update = DeliveryUpdate(
-                    transaction=transaction_id, channel=deliver.OUTBOX, state=DeliveryState.CONFIRMED, at=self.now()
-                )
-                self._journal.note(update, failed=lambda: self.memory.uncollect(transaction_id))
+            self.note_collected(transaction_id)
         return Answered(transaction, body)
+
+    def note_collected(self, transaction_id: UUID) -> None:
+        """Its client fetches the answer; that is written in the background, once."""
+        if self.memory.first_collection(transaction_id):
+            update = DeliveryUpdate(
+                transaction=transaction_id, channel=deliver.OUTBOX, state=DeliveryState.CONFIRMED, at=self.now()
+            )
+            self._journal.note(update, failed=lambda: self.memory.uncollect(transaction_id))
+
+    async def parts(self, client: str | None, transaction_id: UUID, kind: BodyKind) -> int:
+        """How many parts one of its two messages is kept in; 0: it is kept whole, or there is none."""
+        transaction = await self._own(client, transaction_id)
+        # No single message has so many that it would be kept in parts, and most are that.
+        return await self._journal.read(self._store.parts, transaction.id, kind) if transaction.standing.is_final else 0
+
+    async def streamed(self, transaction_id: UUID, kind: BodyKind, parts: int) -> AsyncIterator[bytes]:
+        """One of its messages, part by part."""
+        for number in range(1, parts + 1):
+            yield await self._journal.read(self._store.part, transaction_id, kind, number)
 
     async def until_end(self, transaction: Transaction, seconds: float) -> Transaction:
         """The transaction once it has ended, or as it stands when the time is up.

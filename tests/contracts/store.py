@@ -1141,7 +1141,8 @@ class StoreContract:
         payments = tuple(payment(n, follows=True) for n in range(1, 6))
         reserves = tuple(uetr(value, n) for n, value in enumerate(keys, 1))
         with staging(store, writer, change.after.id) as first, staging(store, writer, other.after.id) as second:
-            assert first.stage(Staged(payments=payments, reserves=reserves), *DOUBLE) == {1}
+            assert first.stage(Staged(payments=payments), *DOUBLE) == frozenset()
+            assert first.stage(Staged(payments=(), reserves=reserves), *DOUBLE) == {1}
             both = Staged(payments=(payment(1, follows=True),), reserves=(uetr("both", 1),))
             assert second.stage(both, *DOUBLE) == frozenset()
             writer.won(other)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body, Header, Query
 from fastapi.requests import Request as FastRequest
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 from pydantic import ConfigDict, Field
 
 from interlock.api.access import Access, actor_of, view_of
@@ -46,6 +46,8 @@ from interlock.transaction import BodyKind, Transaction
 XML = "application/xml"
 #: What both databases hold as an integer.
 _ORDINAL_MAX = 2**31 - 1
+#: Payments that are shown with their transaction; of more there are pages.
+_SHOWN_MAX = 1000
 VALIDATORS = (Scope.READ, Scope.WRITE, Scope.OPERATE)
 
 _XML_CONTENT = {"content": {XML: {"schema": {"type": "string"}}}}
@@ -146,11 +148,11 @@ def _reading(routes: APIRouter, interlock: Interlock, access: Access, patience: 
         transaction_id: UUID,
         prefer: Annotated[str | None, Header(description="`wait=N`: wait up to N seconds for its end.")] = None,
     ) -> TransactionDetailView:
-        """One transaction, with its payments."""
+        """One transaction, with its payments: the first 1,000 of them."""
         view = view_of(identity)
         transaction = await workflow.get(view, transaction_id)
         transaction = await patience.until_end(transaction, patience.preference(prefer))
-        payments = await workflow.payments(view, transaction_id)
+        payments = await workflow.payments_page(view, transaction_id, 0, _SHOWN_MAX, None)
         delivery = await interlock.journal.read(interlock.store.delivery, transaction_id, deliver.OUTBOX)
         return views.detail(transaction, payments, delivery)
 
@@ -190,6 +192,12 @@ def _reading(routes: APIRouter, interlock: Interlock, access: Access, patience: 
     async def get_message(identity: Annotated[Identity, reader], transaction_id: UUID, which: Which) -> Response:
         """The message received (`inbox`) or its answer (`outbox`)."""
         view = view_of(identity)
+        kind = BodyKind.INBOX if which is Which.INBOX else BodyKind.OUTBOX
+        parts = await workflow.parts(view, transaction_id, kind)
+        if parts:
+            if kind is BodyKind.OUTBOX and view is not None:
+                workflow.note_collected(transaction_id)
+            return StreamingResponse(workflow.streamed(transaction_id, kind, parts), media_type=XML)
         if which is Which.INBOX:
             received = await workflow.message(view, transaction_id, BodyKind.INBOX)
             return Response(received.content, media_type=XML)

@@ -99,12 +99,14 @@ class SqliteStager:
 
     def stage(self, staged: Staged, reason: str, note: str) -> frozenset[int]:
         with self._step():
-            taken = self._reserve(staged)
+            taken = self._reserve(staged) if staged.reserves or staged.names else frozenset()
             payments = (
                 replace(p, follows=False, status=Status.RJCT, reason=reason, note=note) if p.ordinal in taken else p
                 for p in staged.payments
             )
             self._db.executemany(self._sql["insert_payment"], [mapping.paid(self._row, p) for p in payments])
+            here = {p.ordinal for p in staged.payments}
+            self._refuse([(ordinal, reason, note) for ordinal in taken if ordinal not in here])
         return taken
 
     def _reserve(self, staged: Staged) -> frozenset[int]:

@@ -87,6 +87,9 @@ class PostgresStager:
         ]
         if payments:
             self._run("insert_payments", *columns(_PAYMENTS, [mapping.paid(tx, p) for p in payments]), region)
+        here = {p.ordinal for p in staged.payments}
+        if earlier := [(ordinal, reason, note) for ordinal in sorted(taken) if ordinal not in here]:
+            self._refuse(earlier)
         names: list[tuple[str, str, str, bytes, int]] = [
             (self._client, key.kind, key.value, tx, key.payment) for key in staged.names
         ]

@@ -1,0 +1,167 @@
+"""The side of the process that serves: starts the one that reads, and puts down what that says.
+
+Everything here blocks; it is called by a thread of its own.
+"""
+
+import contextlib
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from msgspec import msgpack
+
+from interlock.bulk.frames import Again, Failed, FromChild, Job, Late, Piece, Read, Some, Write, Written, receive, send
+from interlock.errors import DependencyError
+from interlock.ports import Stager
+from interlock.routes import Routes
+from interlock.transaction import BodyKind
+
+_PIECE_BYTES = 1_048_576
+
+
+class ReadingFailed(DependencyError):
+    """The process that reads a file has ended before its time; nothing was stored."""
+
+    code = "reading_failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkSettings:
+    """What the operator has configured for messages of many payments."""
+
+    bytes_max: int
+    payments_max: int
+    depth_max: int
+    #: Folders, as `Job` has them.
+    cache: Path | None
+    schemas: Path | None
+    profiles: Path | None
+
+    def job(self, path: Path, client: str, routes: Routes, today: date) -> Job:
+        """What is to be read, and by what it is judged."""
+        serving = [route for route in routes.listed if not route.clients or client in route.clients]
+        return Job(
+            path=str(path),
+            today=today,
+            bytes_max=self.bytes_max,
+            payments_max=self.payments_max,
+            depth_max=self.depth_max,
+            cache=_text(self.cache),
+            schemas=_text(self.schemas),
+            profiles=_text(self.profiles),
+            routes=tuple((route.messages, route.profile) for route in serving),
+            default=routes.default.profile,
+        )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+class Taking:
+    """One file on its way in. Close it at the end: what then does not count is for the sweep."""
+
+    def __init__(self, stager: Stager, job: Job, double: tuple[str, str]) -> None:
+        """double: ISO reason and note of a payment whose key is another's."""
+        self._stager = stager
+        self._job = job
+        self._double = double
+        self._duplicates: set[int] = set()
+        #: How many parts the message received is kept in.
+        self.parts = 0
+        self._decoder: msgpack.Decoder[FromChild] = msgpack.Decoder(FromChild)
+        # What it imports lies where we are; its errors go to our own.
+        self._turn = threading.Lock()
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "interlock.bulk"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    @property
+    def pid(self) -> int:
+        """Of the process that reads."""
+        return self._child.pid
+
+    def read(self) -> Read:
+        """Read the file to its end, and put down what is in it. Raises ReadingFailed, LeaseLost, StoreUnavailable."""
+        with self._turn:
+            return self._read()
+
+    def _read(self) -> Read:
+        self._send(self._job)
+        self._keep_message()
+        for frame in self._frames():
+            match frame:
+                case Some():
+                    self._double = frame.duplicate_reason or self._double[0], self._double[1]
+                    self._duplicates |= self._stager.stage(frame.staged, *self._double)
+                case Late():
+                    self._stager.refuse(frame.refused)
+                case Again():
+                    self._stager.drop_payments()
+                    self._duplicates.clear()
+                case Read():
+                    if not frame.payments:
+                        self._stager.drop_payments()
+                    return frame
+                case _:
+                    break
+        raise ReadingFailed("the message could not be read; nothing was stored, try again")
+
+    def _keep_message(self) -> None:
+        with Path(self._job.path).open("rb") as file:
+            while content := file.read(_PIECE_BYTES):
+                self.parts += 1
+                self._stager.part(BodyKind.INBOX, self.parts, content)
+
+    def write(self, answer_id: str, now: datetime) -> Written:
+        """Put the answer down, as the payments stand now: whose keys others have taken are duplicates."""
+        with self._turn:
+            return self._write(answer_id, now)
+
+    def _write(self, answer_id: str, now: datetime) -> Written:
+        reason, note = self._double
+        self._duplicates |= self._stager.duplicates(reason, note)
+        duplicates = tuple(sorted(self._duplicates))
+        self._send(Write(answer_id=answer_id, now=now, duplicates=duplicates, reason=reason, note=note))
+        number = 0
+        for frame in self._frames():
+            match frame:
+                case Piece():
+                    number += 1
+                    self._stager.part(BodyKind.OUTBOX, number, frame.content)
+                case Written():
+                    return frame
+                case _:
+                    break
+        raise ReadingFailed("the answer could not be written; nothing was stored, try again")
+
+    def _send(self, frame: Job | Write) -> None:
+        try:
+            send(self._pipe(self._child.stdin), frame)
+        except BrokenPipeError as exc:
+            raise ReadingFailed("the process that reads has ended; nothing was stored, try again") from exc
+
+    def _frames(self) -> Iterator[FromChild]:
+        source = self._pipe(self._child.stdout)
+        while (frame := receive(source, self._decoder)) is not None and not isinstance(frame, Failed):
+            yield frame
+
+    def _pipe(self, pipe: object) -> BinaryIO:
+        assert pipe is not None  # it was asked for
+        return pipe  # type: ignore[return-value] # of bytes, for text was not asked for
+
+    def close(self, *, drop: bool) -> None:
+        """End the process that reads. drop: all that was put down is taken back, for it will never count."""
+        self._child.kill()  # so that whoever still reads from it comes to an end
+        self._child.wait()
+        with self._turn, contextlib.closing(self._stager):
+            for pipe in (self._child.stdin, self._child.stdout):
+                with contextlib.suppress(OSError):
+                    self._pipe(pipe).close()
+            if drop:
+                self._stager.drop()
