@@ -58,8 +58,8 @@ _UPKEEP_SECONDS = 600.0
 _KEEP_SECONDS, _PROBE_SECONDS = 0.25, 1.0
 #: How long its database may take for a question.
 _PEER_SECONDS = 2.0
-#: How often is looked for messages of many payments that processes have left half put down.
-_SWEEP_SECONDS = 60.0
+#: How often is looked for messages of many payments that were put down in part and given up.
+_SWEEP_SECONDS = 10.0
 #: How often a process asks for its region's lease, where a route goes by that.
 _LEASE_SECONDS = 1.0
 

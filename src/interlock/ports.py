@@ -201,8 +201,11 @@ class Stager(Protocol):
     def drop_payments(self) -> None:
         """Take back payments and keys; the parts stay."""
 
-    def drop(self) -> None:
-        """Take everything back; nothing is there to be made to count any more."""
+    def give_up(self) -> None:
+        """From now on nothing of it can be made to count, and `sweep` takes it away; what counts already is left alone.
+
+        Between this and a commit on its way the database decides.
+        """
 
     def close(self) -> None:
         """Give the connection back."""
@@ -254,7 +257,7 @@ class Store(Protocol):
         """Begin to put down a message of many payments for a transaction that is to be born."""
 
     def sweep(self, token: int) -> int:
-        """Take away, in small steps, what stagers of processes that are gone have left; how many of these there were.
+        """Take away, in small steps, what was given up or is of processes that are gone; how many messages that was.
 
         Called by any thread but the one that commits.
         """

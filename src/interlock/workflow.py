@@ -24,14 +24,13 @@ from msgspec import structs
 
 from interlock import decisions, redrive
 from interlock.acks import Word
-from interlock.bulk import BulkSettings, Read, Taking
-from interlock.bulk.taking import ReadingFailed
+from interlock.bulk import BulkSettings, Submitting
+from interlock.bulk import Means as BulkMeans
 from interlock.clock import Now
 from interlock.decisions import Decision, DecisionKind
 from interlock.enquiries import Enquiries, Means
 from interlock.errors import (
     Archived,
-    BodyTooLarge,
     DependencyError,
     DuplicateMismatch,
     EndedBefore,
@@ -72,8 +71,7 @@ from interlock.regions.doubles import Double
 from interlock.regions.rivals import Rival, Turn, taken_turn, turn
 from interlock.regions.rules import CHANGES, OnTakeover
 from interlock.routes import Consistency, Route, Routes, WhenStopped
-from interlock.stages import deliver, receive, release, way
-from interlock.stages.bulk import Gathered, accept
+from interlock.stages import deliver, release, way
 from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Refusal
 from interlock.stages.steps import Steps
@@ -208,6 +206,7 @@ class Workflow:
         self._routes = settings.routes
         self.now = now
         self._new_id = new_id
+        self._submitting = None if settings.bulk is None else self._bulk(settings.bulk)
         self.memory = Memory()
         self._controls: dict[tuple[ControlScope, str], Control] = {}
         #: How many of them were given at this process.
@@ -239,6 +238,17 @@ class Workflow:
         self.peers: frozenset[int] = frozenset()
         #: Those that were given up for good, as the witness says.
         self.retired: frozenset[int] = frozenset()
+
+    def _bulk(self, settings: BulkSettings) -> Submitting:
+        means = BulkMeans(
+            admit=self._admit,
+            refuse_if_held=self._refuse_if_held,
+            newborn=lambda client, route, reference: self._newborn(client, route, reference=reference),
+            birth=self._birth,
+            commit=self._commit,
+            again=self._again,
+        )
+        return Submitting(self._store, self._journal, self._routes, settings, means, self.now)
 
     # -- starting --
 
@@ -486,91 +496,13 @@ class Workflow:
         idempotency_key: str | None = None,
         reference: str | None = None,
     ) -> Transaction:
-        """As `submit`, of a message of many payments in a file; answered, and durable, on return.
+        """As `submit`, of a message of many payments in a file; ended on return. digest: SHA-256 of the file."""
+        assert self._submitting is not None  # else nobody makes files of messages
+        return await self._submitting.submit(client, path, digest, idempotency_key=idempotency_key, reference=reference)
 
-        digest: SHA-256 of the file. Raises BodyTooLarge where the message is of a kind that is taken in memory only,
-        ReadingFailed.
-        """
-        claim = None if idempotency_key is None else Idempotency(key=idempotency_key, digest=digest)
-        if claim is not None and (used := await self._journal.read(self._store.idempotent, client, claim.key)):
-            return await self._again(client, used, claim)
-        route = self._routes.choose(client, None)
-        self._admit(client, route)
-        newborn = self._newborn(client, route, reference=reference)
-        settings, double = self._settings.bulk, (receive.DUPLICATE_REASON, receive.PAYMENT_DUPLICATE)
-        assert settings is not None  # else nobody makes files of messages
-        job = settings.job(path, client, self._routes, self.now().date())
-        token = self._journal.token
-        taking = await asyncio.to_thread(
-            lambda: Taking(self._store.stager(token, newborn.id, client), job, double),
-        )
-        drop = True
-        try:
-            read = await asyncio.to_thread(taking.read)
-            self._refuse_unless_bulk(client, read)
-            drop = False  # from here on only who knows that it does not count may take it back
-            outcome = await self._bear_bulk(newborn, taking, read, claim)
-            drop = isinstance(outcome, IdempotencyTaken)
-        except ReadingFailed:
-            drop = True
-            raise
-        finally:
-            await asyncio.shield(asyncio.to_thread(taking.close, drop=drop))
-        if isinstance(outcome, IdempotencyTaken):
-            assert claim is not None  # only a claim can be taken
-            return await self._again(client, outcome, claim)
-        return outcome
-
-    def _refuse_unless_bulk(self, client: str, read: Read) -> None:
-        """What would have to wait for somebody is taken in memory only."""
-        route = self._routes.choose(client, read.inspection.definition)
-        self._refuse_if_stopped(client, route)
+    def _refuse_if_held(self, client: str, route: Route) -> None:
         if self._stop(client, route):
             raise Stopped("an operator has stopped this route or client; nothing was stored, try again later")
-        if read.inspection.enquiry is not None:
-            raise BodyTooLarge("a request about other messages may not be so long; nothing was stored, split it")
-        if read.payments and route.needs_decision(read.largest):
-            raise BodyTooLarge(
-                f"on route {route.name} consumers decide on it, which so long a message cannot wait for; "
-                "nothing was stored, split it"
-            )
-
-    async def _bear_bulk(
-        self, newborn: Transaction, taking: Taking, read: Read, claim: Idempotency | None
-    ) -> Transaction | IdempotencyTaken:
-        """Commit a transaction for which everything was put down, with its answer."""
-        inspection = read.inspection
-        route = self._routes.choose(newborn.client, inspection.definition)
-        gathered = Gathered(
-            inspection=inspection, payments=read.payments, parts=taking.parts, whole=read.whole,
-            errors=read.errors, errors_left_out=read.errors_left_out, idempotency=claim,
-        )  # fmt: skip
-        taken: _Taken = {}
-        covers = bool(read.payments) and read.whole is None and inspection.answer is not None and inspection.is_usable
-        for _ in range(_TRIES):
-            if covers and not taken:
-                written = await asyncio.to_thread(taking.write, newborn.id.hex, self.now())
-                answer = Body(
-                    kind=BodyKind.OUTBOX, definition=written.definition, content=b"", digest=written.digest,
-                    parts=written.pieces,
-                )  # fmt: skip
-                gathered = structs.replace(gathered, answer=answer, all_refused=written.all_refused)
-            steps = self._birth(structs.replace(newborn, created_at=self.now()))
-            change = accept(steps, gathered, route, taken)
-            outcome = await self._commit(change)
-            match outcome:
-                case Won():
-                    return change.after
-                case IdempotencyTaken():
-                    return outcome
-                case KeysTaken():
-                    # Of payments: the answer is written anew, with what others have taken meanwhile.
-                    taken = {**taken, **{key: holder for key, holder in outcome.taken if not key.payment}}
-                case Refenced():
-                    continue
-                case Stale():
-                    break
-        raise StoreUnavailable("others came between too often, or this process was given up; nothing was stored")
 
     async def _again(self, client: str, used: IdempotencyTaken, claim: Idempotency) -> Transaction:
         if used.digest != claim.digest:
@@ -671,8 +603,8 @@ class Workflow:
             raise TooManyInFlight(f"{self._settings.in_flight_max} transactions are in flight; wait for some to end")
 
     def _refuse_if_stopped(self, client: str, route: Route) -> None:
-        if self._stop(client, route) and route.when_stopped is WhenStopped.REFUSE:
-            raise Stopped("an operator has stopped this route or client; nothing was stored, try again later")
+        if route.when_stopped is WhenStopped.REFUSE:
+            self._refuse_if_held(client, route)
 
     def _stop(self, client: str, route: Route) -> bool:
         orders = (

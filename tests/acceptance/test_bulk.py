@@ -1,13 +1,17 @@
 """Messages of many payments, over HTTP: through a file, rows put down beforehand, and one commit."""
 
 import re
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
 
+import apsw
 import httpx
 import psutil
+import psycopg
 import pytest
 from lxml import etree
 
@@ -131,40 +135,99 @@ def test_what_must_wait_for_somebody_is_not_taken(alice: Caller) -> None:
     assert alice.submit(pacs008(transfers[0])).json()["status"] == "ACSC"
 
 
-@pytest.mark.parametrize("moment", ["reading", "server"])
-def test_a_crash_leaves_nothing(servers: Callable[..., Server], moment: str) -> None:
-    """A process killed in the midst of a message: nothing of it counts, and all of it can be sent again."""
+def test_the_process_that_reads_is_killed(servers: Callable[..., Server]) -> None:
+    """The caller is told so, nothing of the message counts, and all of it can be sent again."""
     server = servers("crash")
     caller = server.add("crash")
+    message = pacs008(*many())
     with caller.http, ThreadPoolExecutor(1) as pool:
-        message = pacs008(*many(8 * MANY))
-        process = psutil.Process(server.process.pid)
         calling = pool.submit(caller.submit, message)
-        end = time.monotonic() + 20
+        process = psutil.Process(server.process.pid)
         while not (children := process.children()):
-            assert time.monotonic() < end
             assert not calling.done()
-        if moment == "reading":
-            children[0].kill()
-            assert calling.result().json()["code"] == "reading_failed"
-        else:
-            time.sleep(1.5)  # somewhere in the midst of it: wherever that is, it must hold
-            server.process.kill()
-            server.process.wait()
-            with pytest.raises(httpx.TransportError):
-                calling.result()
-    server = server if moment == "reading" else servers("crash")
-    with server.add("again").http, httpx.Client(base_url=server.url, timeout=60) as http:
-        caller.http = http
+        children[0].kill()
+        assert (calling.result().status_code, calling.result().json()["code"]) == (503, "reading_failed")
         assert caller.call("GET", "/v1/transactions").json()["transactions"] == []
         shown = caller.submit(message).json()
-        assert (shown["status"], shown["payments_count"]) == ("ACSC", 8 * MANY)
+        assert (shown["status"], shown["payments_count"]) == ("ACSC", MANY)
         assert pages(caller, shown["transaction_id"], status="RJCT") == []
-        assert (
-            sha256(caller.get(shown["transaction_id"], "/messages/inbox").content).digest() == sha256(message).digest()
-        )
     assert not list((server.data / "spool").glob("*"))
+
+
+@contextmanager
+def counting(server: Server) -> Iterator[Callable[[str], int]]:
+    """Gives the number that a query of a server's database gives, as anybody beside it sees it."""
+    store = server.settings.get("INTERLOCK_STORE")
+    if store is None:
+        with closing(apsw.Connection(str(server.data / "interlock.db"), flags=apsw.SQLITE_OPEN_READONLY)) as sqlite:
+            yield lambda query: int(next(sqlite.execute(query))[0])
+    else:
+        with psycopg.connect(store, autocommit=True) as postgres:
+            yield lambda query: int(postgres.execute(query).fetchall()[0][0])
+
+
+#: What tells that a message has come so far.
+MOMENTS = {
+    "payments": "SELECT count(*) FROM payments",
+    "keys": "SELECT count(*) FROM keys WHERE kind = 'uetr'",
+    "answer": "SELECT count(*) FROM {parts}",
+}
+PARTS = {"sqlite": "parts WHERE place % 2 = 1", "postgres": "bodies WHERE kind > 1 AND kind % 2 = 1"}
+
+
+@pytest.mark.parametrize("moment", ["arriving", *MOMENTS, "acknowledged"])
+def test_a_crash_at_each_moment(servers: Callable[..., Server], store: str, moment: str) -> None:
+    """After kill -9 all of the message counts or nothing does; what was acknowledged counts; each payment ends once."""
+    server = servers("crash")
+    caller = server.add("crash")
+    message = pacs008(*many(2 * MANY))
+    with caller.http, ThreadPoolExecutor(1) as pool, counting(server) as count:
+        if moment == "arriving":
+            connection = socket.create_connection(("127.0.0.1", server.port))
+            lines = ["POST /v1/messages HTTP/1.1", "Host: x", f"Authorization: Bearer {caller.token()}"]
+            connection.sendall("\r\n".join([*lines, f"Content-Length: {len(message)}", "", ""]).encode())
+            connection.sendall(message[:1_500_000])
+            wait(lambda: sum(path.stat().st_size for path in (server.data / "spool").glob("*")) > 1_000_000)
+        else:
+            calling = pool.submit(caller.submit, message)
+            if moment == "acknowledged":
+                assert calling.result().json()["status"] == "ACSC"
+            else:
+                wait(lambda: count(MOMENTS[moment].format(parts=PARTS[store])) > 0)
+        server.process.kill()
+        server.process.wait()
+        if moment == "arriving":
+            connection.close()
+        elif moment != "acknowledged":
+            with suppress(httpx.TransportError):
+                calling.result()
+    server = servers("crash")
+    with httpx.Client(base_url=server.url, timeout=60) as http, counting(server) as count:
+        caller.http = http
+        found = caller.call("GET", "/v1/transactions").json()["transactions"]
+        assert [(one["status"], one["payments_count"]) for one in found] in ([], [("ACSC", 2 * MANY)])
+        assert found or moment != "acknowledged"
+        again = caller.submit(message).json()
+        assert (again["status"], again["reason"] and again["reason"]["code"]) == (
+            ("RJCT", "DU01") if found else ("ACSC", None)
+        )
+        kept = found[0]["transaction_id"] if found else again["transaction_id"]
+        payments = pages(caller, kept)
+        assert [(p["ordinal"], p["status"]) for p in payments] == [(n, "ACSC") for n in range(1, 2 * MANY + 1)]
+        assert sha256(caller.get(kept, "/messages/inbox").content).digest() == sha256(message).digest()
+        assert statuses(caller.get(kept, "/messages/outbox").content) == [("ACSC", None)] * (2 * MANY)
+        # Nothing that does not count is left: not on disk, and not in the database.
+        assert not list((server.data / "spool").glob("*"))
+        wait(lambda: count("SELECT count(*) FROM stagings") == 0, 60)
+        assert count("SELECT count(*) FROM payments") == 2 * MANY * (2 if found else 1)
     assert server.run("audit", "verify", "--json")  # and exits with 0: history holds
+
+
+def wait(for_what: Callable[[], bool], seconds: float = 20) -> None:
+    """Look until it is so."""
+    end = time.monotonic() + seconds
+    while not for_what():
+        assert time.monotonic() < end, "it did not come to that"
 
 
 def test_limits(servers: Callable[..., Server]) -> None:

@@ -1164,8 +1164,8 @@ class StoreContract:
             ("AC01", None), ("AM05", "stands twice in the message"),
         ]  # fmt: skip
 
-    def test_what_was_dropped_is_gone(self, store: Store, writer: Writer) -> None:
-        """Without its payments a message can still count; dropped as a whole it cannot, and its keys are free."""
+    def test_what_was_given_up_never_counts(self, store: Store, writer: Writer) -> None:
+        """Without its payments a message can still count; given up as a whole it cannot, and is swept at once."""
         change, other = bulk(), bulk()
         for one in (change, other):
             with staging(store, writer, one.after.id) as stager:
@@ -1175,12 +1175,26 @@ class StoreContract:
                 if one is change:
                     stager.drop_payments()
                 else:
-                    stager.drop()
+                    stager.give_up()
+                    with pytest.raises(LeaseLost):
+                        stager.refuse([(1, *DOUBLE)])
         writer.won(change)
         assert store.payments(change.after.id) == ()
         assert store.parts(change.after.id, BodyKind.INBOX) == 2
         assert isinstance(writer.commit(other)[0], Stale)
+        assert [store.sweep(writer.token) for _ in range(2)] == [1, 0]
         writer.won(birth(reserves=(uetr("free"),)))
+
+    def test_what_counts_cannot_be_given_up(self, store: Store, writer: Writer) -> None:
+        """Who does not know yet that it counts takes nothing of it away."""
+        change = bulk()
+        with staging(store, writer, change.after.id) as stager:
+            stager.stage(Staged(payments=(payment(1, follows=True),), reserves=(uetr("kept", 1),)), *DOUBLE)
+            writer.won(change)
+            stager.give_up()
+        assert store.sweep(writer.token) == 0
+        assert [p.ordinal for p in store.payments(change.after.id)] == [1]
+        assert isinstance(writer.commit(birth(reserves=(uetr("kept"),)))[0], KeysTaken)
 
     def test_what_a_process_that_is_gone_has_staged_is_swept(
         self, backend: Backend, store: Store, writer: Writer

@@ -7,7 +7,7 @@ A process of its own reads, for what it does with a hundred thousand payments wo
 its memory along when it ends. Nothing counts, and nothing is acknowledged, before the last commit.
 """
 
-from interlock.bulk.frames import Read, Written
-from interlock.bulk.taking import BulkSettings, Taking
+from interlock.bulk.submitting import Means, Submitting
+from interlock.bulk.taking import BulkSettings
 
-__all__ = ["BulkSettings", "Read", "Taking", "Written"]
+__all__ = ["BulkSettings", "Means", "Submitting"]

@@ -16,9 +16,10 @@ from typing import BinaryIO
 from msgspec import msgpack
 
 from interlock.bulk.frames import Again, Failed, FromChild, Job, Late, Piece, Read, Some, Write, Written, receive, send
-from interlock.errors import DependencyError
+from interlock.errors import DependencyError, StoreUnavailable
 from interlock.ports import Stager
 from interlock.routes import Routes
+from interlock.stages.receive import DUPLICATE_REASON, PAYMENT_DUPLICATE
 from interlock.transaction import BodyKind
 
 _PIECE_BYTES = 1_048_576
@@ -64,19 +65,19 @@ def _text(path: Path | None) -> str | None:
 
 
 class Taking:
-    """One file on its way in. Close it at the end: what then does not count is for the sweep."""
+    """One file on its way in. Close it at the end: what then does not count never will."""
 
-    def __init__(self, stager: Stager, job: Job, double: tuple[str, str]) -> None:
-        """double: ISO reason and note of a payment whose key is another's."""
+    def __init__(self, stager: Stager, job: Job) -> None:
         self._stager = stager
         self._job = job
-        self._double = double
+        #: ISO reason and note of a payment whose key is another's.
+        self._double = DUPLICATE_REASON, PAYMENT_DUPLICATE
         self._duplicates: set[int] = set()
         #: How many parts the message received is kept in.
         self.parts = 0
         self._decoder: msgpack.Decoder[FromChild] = msgpack.Decoder(FromChild)
-        # What it imports lies where we are; its errors go to our own.
         self._turn = threading.Lock()
+        # What it imports lies where we are; its errors go to our own.
         self._child = subprocess.Popen(
             [sys.executable, "-m", "interlock.bulk"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -155,13 +156,14 @@ class Taking:
         assert pipe is not None  # it was asked for
         return pipe  # type: ignore[return-value] # of bytes, for text was not asked for
 
-    def close(self, *, drop: bool) -> None:
-        """End the process that reads. drop: all that was put down is taken back, for it will never count."""
+    def close(self) -> None:
+        """End the process that reads, and give up what does not count."""
         self._child.kill()  # so that whoever still reads from it comes to an end
         self._child.wait()
         with self._turn, contextlib.closing(self._stager):
             for pipe in (self._child.stdin, self._child.stdout):
                 with contextlib.suppress(OSError):
                     self._pipe(pipe).close()
-            if drop:
-                self._stager.drop()
+            # Where that cannot be written it is given up with this process, at the latest.
+            with contextlib.suppress(StoreUnavailable):
+                self._stager.give_up()

@@ -17,7 +17,7 @@ from uuid import UUID
 import apsw
 
 from interlock.chain import GENESIS, Gap, Head, Link, decode, encode, link, micros, moment
-from interlock.errors import ConfigError, LeaseLost, OutcomeUnknown, StoreUnavailable
+from interlock.errors import ConfigError, LeaseLost, OutcomeUnknown
 from interlock.iso20022.codes import HeldCause, Status
 from interlock.ports import (
     Client,
@@ -37,7 +37,7 @@ from interlock.regions.rules import Post
 from interlock.stores import rows as mapping
 from interlock.stores import sqlite_filters
 from interlock.stores.files import sync_folder
-from interlock.stores.sqlite_staging import SqliteStager, Turn
+from interlock.stores.sqlite_staging import SqliteStager, Turn, translated
 from interlock.stores.statements import migrations, queries
 from interlock.transaction import (
     Body,
@@ -71,17 +71,6 @@ _SETUP = (
 )
 
 
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Turns what SQLite says about disks and files into our own words."""
-    try:
-        yield
-    except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.BusyError) as exc:
-        raise StoreUnavailable(f"the store cannot be used now: {exc}") from exc
-    except (apsw.CorruptError, apsw.NotADBError) as exc:
-        raise StoreUnavailable(f"the store's file is damaged ({exc}); restore a backup: interlock db restore") from exc
-
-
 class SqliteStore:
     """`interlock.ports.Store` over one file."""
 
@@ -104,7 +93,7 @@ class SqliteStore:
         self.turn = Turn()
         #: What the processes before left half-way lies between these two ids.
         self._claimed, self._heritage = _NO_ID, _NO_ID
-        with _translated():
+        with translated():
             self._writer = self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
             self._migrate()
         self._load()
@@ -142,7 +131,7 @@ class SqliteStore:
 
     def _load(self) -> None:
         """What the writer keeps in mind between commits; read again whenever a commit has failed."""
-        with _translated():
+        with translated():
             region, incarnation, _, _, _, seq, head = self._one("writer") or ()
             self.region, self._incarnation = region, incarnation
             self._chain_seq, self._chain_hash = seq, head
@@ -159,7 +148,7 @@ class SqliteStore:
     # -- writing --
 
     def register(self, now: datetime) -> int:
-        with _translated():
+        with translated():
             (token,) = self._one("register", (micros(now),)) or (0,)
         self._load()
         self._registered = int(token)
@@ -176,10 +165,10 @@ class SqliteStore:
 
     def _commit(self, token: int, writes: Sequence[Write], batch: bytes) -> list[Outcome]:
         db = self._writer
-        with _translated():
+        with translated():
             db.execute("BEGIN IMMEDIATE")
         try:
-            with _translated():
+            with translated():
                 (current,) = self._one("fence") or (0,)
                 if current != token:
                     raise LeaseLost("another process writes to this store now")
@@ -202,7 +191,7 @@ class SqliteStore:
             self._writer.execute("ROLLBACK")
 
     def stager(self, token: int, transaction: UUID, client: str) -> SqliteStager:
-        with self.turn, _translated():
+        with self.turn, translated():
             if token != self._registered:
                 raise LeaseLost("another process writes to this store now")
             row, self._next_row = self._next_row, self._next_row + 1
@@ -212,13 +201,13 @@ class SqliteStore:
 
     def sweep(self, token: int) -> int:
         swept = 0
-        with contextlib.closing(self._connect(apsw.SQLITE_OPEN_READWRITE, stages=True)) as db, _translated():
+        with contextlib.closing(self._connect(apsw.SQLITE_OPEN_READWRITE, stages=True)) as db, translated():
             left: Row | None
             while left := db.execute(self._sql["left_staging"], (token,)).fetchone():
                 row, client = left
                 with self.turn:
                     db.execute(self._sql["adopt_staging"], (row,))
-                SqliteStager(db, self._sql, self.turn, row, client, token).drop()
+                SqliteStager(db, self._sql, self.turn, row, client, token).sweep()
                 swept += 1
         return swept
 
@@ -238,7 +227,7 @@ class SqliteStore:
         """Nothing to give back: the next process fences this one off."""
 
     def committed(self, batch: bytes) -> list[Outcome] | None:
-        with _translated():
+        with translated():
             self._roll_back()
             row = self._one("writer")
         self._load()
@@ -254,7 +243,7 @@ class SqliteStore:
         crash. Any commit after it that writes a page (so the value must change) overwrites them. Raises
         StoreUnavailable: then nobody can say what will be.
         """
-        with _translated():
+        with translated():
             self._writer.execute("BEGIN IMMEDIATE; UPDATE writer SET token_at = token_at + 1; COMMIT")
 
     # -- reading --
@@ -268,7 +257,7 @@ class SqliteStore:
         return db
 
     def _rows(self, name: str, bindings: Sequence[Any] = ()) -> list[Row]:
-        with _translated():
+        with translated():
             return self._reader().execute(self._sql[name], bindings).fetchall()
 
     def _first(self, name: str, bindings: Sequence[Any], make: Callable[..., _T]) -> _T | None:
@@ -280,7 +269,7 @@ class SqliteStore:
 
     def find(self, query: Query) -> Page:
         sql, bindings = sqlite_filters.where(query)
-        with _translated():
+        with translated():
             rows = self._reader().execute(sql, bindings).fetchall()
         found = tuple(_transaction(*row) for row in rows)
         more = len(found) > query.limit
@@ -391,7 +380,7 @@ class SqliteStore:
         return (Head(f"{region}.{incarnation}", seq, hash_),) if seq else ()
 
     def chain(self, journal: str, after: int = 0) -> Iterator[Link | Gap]:  # noqa: ARG002 - there is one
-        with _translated():
+        with translated():
             for row in self._reader().execute(self._sql["chain"], (after,)):
                 yield Link(*row)
 
@@ -403,7 +392,7 @@ class SqliteStore:
         return True
 
     def check(self) -> list[str]:
-        with _translated():
+        with translated():
             found = [str(row[0]) for row in self._reader().execute("PRAGMA integrity_check")]
         return [] if found == ["ok"] else found
 
@@ -412,7 +401,7 @@ class SqliteStore:
         part = target.with_name(target.name + ".part")
         part.unlink(missing_ok=True)
         part.touch(mode=0o600)
-        with _translated():
+        with translated():
             self._reader().execute("VACUUM INTO ?", (str(part),))
         with part.open("rb") as copy:
             os.fsync(copy.fileno())

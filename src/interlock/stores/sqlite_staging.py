@@ -55,6 +55,17 @@ class Turn:
         self._lock.release()
 
 
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turns what SQLite says about disks and files into our own words."""
+    try:
+        yield
+    except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.BusyError) as exc:
+        raise StoreUnavailable(f"the store cannot be used now: {exc}") from exc
+    except (apsw.CorruptError, apsw.NotADBError) as exc:
+        raise StoreUnavailable(f"the store's file is damaged ({exc}); restore a backup: interlock db restore") from exc
+
+
 class SqliteStager:
     """`interlock.ports.Stager` over one file."""
 
@@ -74,20 +85,17 @@ class SqliteStager:
     def _step(self) -> Iterator[None]:
         """One small transaction, in turn."""
         db = self._db
-        try:
-            with self._turn:
-                db.execute("BEGIN IMMEDIATE")
-                try:
-                    if not self._get("may_stage", (self._row, self._token)):
-                        raise LeaseLost("it counts already, or another process writes to this store now")
-                    yield
-                    db.execute("COMMIT")
-                except BaseException:
-                    if db.in_transaction:
-                        db.execute("ROLLBACK")
-                    raise
-        except apsw.Error as exc:
-            raise StoreUnavailable(f"the store cannot be used now: {exc}") from exc
+        with translated(), self._turn:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                if not self._get("may_stage", (self._row, self._token)):
+                    raise LeaseLost("it counts already, or another process writes to this store now")
+                yield
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
 
     def _do(self, name: str, bindings: Row) -> int:
         self._db.execute(self._sql[name], bindings)
@@ -179,7 +187,12 @@ class SqliteStager:
             self._do("delete_staged_keys", (self._row, number))
         return bool(found)
 
-    def drop(self) -> None:
+    def give_up(self) -> None:
+        with translated(), self._turn:
+            self._do("give_up_staging", (self._row, self._token))
+
+    def sweep(self) -> None:
+        """Take everything away."""
         self.drop_payments()
         more = True
         while more:

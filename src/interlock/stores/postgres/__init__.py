@@ -278,7 +278,7 @@ class PostgresStore:
         swept = 0
         while left := adopted(self.url, seat):
             with contextlib.closing(left):
-                left.drop()
+                left.sweep()
             swept += 1
         return swept
 

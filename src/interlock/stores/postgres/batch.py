@@ -243,8 +243,9 @@ class Batch:
         if len(rows) != len(names):
             raise Raced("a key was given back just now")
         ids = sorted({tx for _, _, _, tx, payment in rows if payment})
-        failed = set(self._do("failed_payments", Ids(ids)).fetchall()) if ids else set()
+        # In this order: what counts since it was looked whether it does may have come to nothing with that.
         weak = {tx for (tx,) in self._do("weak", Ids(ids)).fetchall()} if ids else set()
+        failed = set(self._do("failed_payments", Ids(ids)).fetchall()) if ids else set()
         return {
             (client, kind, value): _Holder(tx, payment, free=(tx, payment) in failed, weak=tx in weak)
             for client, kind, value, tx, payment in rows

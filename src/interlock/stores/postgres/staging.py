@@ -112,8 +112,9 @@ class PostgresStager:
         if len(holders) != len(missing):
             raise _Raced
         ids = Ids(sorted({holder for _, _, _, holder, _ in holders}))
-        failed = set(self._do("failed_payments", ids))
+        # In this order: what counts since it was looked whether it does may have come to nothing with that.
         weak = {holder for (holder,) in self._do("weak", ids)}
+        failed = set(self._do("failed_payments", ids))
         taken: set[int] = set()
         for client, kind, value, holder, payment in sorted(holders):
             key = wanted[client, kind, value]
@@ -158,7 +159,12 @@ class PostgresStager:
             pass
         self._step(lambda: self._do("take_losses", self._tx))
 
-    def drop(self) -> None:
+    def give_up(self) -> None:
+        with translated():
+            self._run("give_up_staging", self._tx, self._seat.token)
+
+    def sweep(self) -> None:
+        """Take everything away."""
         self.drop_payments()
         while self._step(lambda: self._run("delete_staged_parts", self._tx, 20)):
             pass

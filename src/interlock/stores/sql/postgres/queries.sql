@@ -267,6 +267,10 @@ INSERT INTO stagings (tx, client, token) VALUES ($1, $2, $3);
 SELECT 1 FROM stagings s JOIN journals j ON j.token = s.token
 WHERE s.tx = $1 AND s.token = $2 AND j.lease_until > clock_timestamp() FOR SHARE OF s;
 
+-- No process has this token.
+-- name: give_up_staging
+UPDATE stagings SET token = 0 WHERE tx = $1 AND token = $2;
+
 -- name: own_staging
 SELECT uuid_send(tx) FROM stagings WHERE tx = ANY ($1) AND token = $2 FOR UPDATE;
 

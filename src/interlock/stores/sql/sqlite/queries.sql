@@ -71,6 +71,10 @@ SELECT 1 FROM stagings s, writer w WHERE s.row = ? AND s.token = ? AND w.token =
 -- name: adopt_staging
 UPDATE stagings SET token = (SELECT token FROM writer) WHERE row = ?;
 
+-- No process has this token.
+-- name: give_up_staging
+UPDATE stagings SET token = 0 WHERE row = ? AND token = ?;
+
 -- name: begin_staging
 INSERT INTO stagings (row, id, client, token) VALUES (?, ?, ?, ?);
 
