@@ -72,12 +72,8 @@ docs: $(STAMP) ## write the generated parts of the docs
 	$(BIN)/python scripts/docs.py
 
 .PHONY: bench
-bench: $(STAMP) ## measure; STORE=postgres: there, STORE=regions: two of them; JSON in bench/results
+bench: $(STAMP) ## measure; STORE=postgres: there, =regions: two of them, =bulk: long messages; JSON in bench/results
 	$(BIN)/python -m bench.run --store $(STORE)
-
-.PHONY: bench-bulk
-bench-bulk: $(STAMP) ## one message of 100,000 payments, with single ones beside it; STORE=postgres: there
-	$(BIN)/python -m bench.bulk --store $(STORE)
 
 .PHONY: torture
 torture: $(STAMP) ## kill -9 under load, ROUNDS=300 times

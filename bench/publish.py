@@ -1,7 +1,7 @@
 """`python -m bench.publish [FILE]`: puts a run's figures into docs/performance.md, between its `measured` marks.
 
 Without a file it takes the newest result of a run over PostgreSQL, and the newest over regions. So that page holds
-figures that were measured together, and nobody copies them by hand.
+figures that were measured together, and nobody copies them by hand. Those of long messages go into docs/bulk.md.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from bench import regional
+from bench import bulk, regional
 from bench.findings import Report, ceilings_of
 from bench.load import Measured
 from bench.report import Findings, figure, limit
@@ -21,6 +21,7 @@ from bench.servers import ROOT
 _R = TypeVar("_R", bound=Findings)
 
 PAGE = ROOT / "docs" / "performance.md"
+BULK_PAGE = PAGE.with_name("bulk.md")
 _RESULTS = ROOT / "bench" / "results"
 _PART = re.compile(r"(<!-- measured: (\S+) -->\n).*?(<!-- /measured -->)", re.DOTALL)
 #: Look-ups whose plans are shown, and how much of each; all is in the file beside the result.
@@ -33,14 +34,17 @@ _LINES, _CHARACTERS = 22, 180
 _FUNCTIONS = 25
 
 
-def filled(text: str, report: Report | regional.Report, name: str) -> str:
+def filled(text: str, report: Report | regional.Report | bulk.Report, name: str) -> str:
     """The page with this run's figures; those of the other kind stay. name: of the result's file.
 
     Raises KeyError for a part that nobody makes.
     """
 
     def part(found: re.Match[str]) -> str:
-        if isinstance(report, regional.Report):
+        made: str | None
+        if isinstance(report, bulk.Report):
+            made = _BULK[found[2]](report, name)
+        elif isinstance(report, regional.Report):
             made = None if found[2] in _PARTS else _REGIONS[found[2]](report, name)
         else:
             made = None if found[2] in _REGIONS else _PARTS[found[2]](report, name)
@@ -232,7 +236,25 @@ _REGIONS: Mapping[str, Callable[[regional.Report, str], str]] = {
     "regions-reached": _unnamed(_reached),
     **{f"regions-{name}": _of(make) for name, (_, make) in regional.TABLES.items()},
 }
-_KINDS: Mapping[str, type[Report | regional.Report]] = {"postgres": Report, "regions": regional.Report}
+
+
+# -- long messages ----------------------------------------------------------------------------------------------------
+
+
+def _bulk(report: bulk.Report, name: str) -> str:
+    return f"{_run(report)}. Every figure is in [{name}](../bench/results/{name}).{_notes(report)}"
+
+
+_BULK: Mapping[str, Callable[[bulk.Report, str], str]] = {
+    "bulk": _bulk,
+    "bulk-reached": _unnamed(_reached),
+    "bulk-reading": lambda report, _: _table(*bulk.read_rows(report)),
+    "bulk-ways": lambda report, _: _table(*bulk.way_rows(report)),
+}
+
+_KINDS: Mapping[str, type[Report | regional.Report | bulk.Report]] = {
+    "postgres": Report, "regions": regional.Report, "bulk": bulk.Report,
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -240,12 +262,13 @@ def main(arguments: Sequence[str]) -> int:
     results = [Path(argument) for argument in arguments] or sorted(_RESULTS.glob("*.json"))
     found = {kind: path for kind in _KINDS for path in results if f"-{kind}-" in path.name}
     if not found:
-        print(f"there is no result over PostgreSQL or regions in {_RESULTS}: make bench STORE=...", file=sys.stderr)
+        print(f"there is no result in {_RESULTS} that a page tells of: make bench STORE=...", file=sys.stderr)
         return 1
     for kind, path in found.items():
         report = msgspec.json.decode(path.read_bytes(), type=_KINDS[kind])
-        PAGE.write_text(filled(PAGE.read_text("utf-8"), report, path.name), "utf-8")
-        print(f"{PAGE.relative_to(ROOT)}: {path.name}")
+        page = BULK_PAGE if kind == "bulk" else PAGE
+        page.write_text(filled(page.read_text("utf-8"), report, path.name), "utf-8")
+        print(f"{page.relative_to(ROOT)}: {path.name}")
     return 0
 
 
