@@ -23,6 +23,7 @@ from interlock.stages.receive import DUPLICATE_REASON, PAYMENT_DUPLICATE
 from interlock.transaction import BodyKind
 
 _PIECE_BYTES = 1_048_576
+_TURN_SECONDS = 0.0005
 
 
 class ReadingFailed(DependencyError):
@@ -64,6 +65,37 @@ def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
+class _Turns:
+    """How long a thread may go on before another one that waits gets its turn: less as long as files are in hand.
+
+    Else a single payment, which changes threads a dozen times, would wait for what is put down at each of them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._files = 0
+        self._usual = 0.0
+
+    @contextlib.contextmanager
+    def short(self) -> Iterator[None]:
+        """For as long as this lasts."""
+        with self._lock:
+            if not self._files:
+                self._usual = sys.getswitchinterval()
+                sys.setswitchinterval(_TURN_SECONDS)
+            self._files += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._files -= 1
+                if not self._files:
+                    sys.setswitchinterval(self._usual)
+
+
+_turns = _Turns()
+
+
 class Taking:
     """One file on its way in. Close it at the end: what then does not count never will."""
 
@@ -89,7 +121,7 @@ class Taking:
 
     def read(self) -> Read:
         """Read the file to its end, and put down what is in it. Raises ReadingFailed, LeaseLost, StoreUnavailable."""
-        with self._turn:
+        with self._turn, _turns.short():
             return self._read()
 
     def _read(self) -> Read:
@@ -121,7 +153,7 @@ class Taking:
 
     def write(self, answer_id: str, now: datetime) -> Written:
         """Put the answer down, as the payments stand now: whose keys others have taken are duplicates."""
-        with self._turn:
+        with self._turn, _turns.short():
             return self._write(answer_id, now)
 
     def _write(self, answer_id: str, now: datetime) -> Written:

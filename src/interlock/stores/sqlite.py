@@ -108,8 +108,8 @@ class SqliteStore:
             for pragma in _SETUP:
                 db.execute(pragma)
         if stages:
-            # And it leaves checkpoints to the journal: a log that is not synced must not be copied into the file.
-            db.execute("PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 0")
+            # It syncs when the log is brought into the file, which it does at moments of its own.
+            db.execute("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0")
         return db
 
     def _migrate(self) -> None:

@@ -1,8 +1,8 @@
 """Putting down messages of many payments in SQLite, beside the journal, which never waits for more than one small step.
 
 SQLite has one writer at a time. A stager writes over a connection of its own, some hundred rows at a time; between two
-steps whoever commits goes first. It does not sync: the log is one, so the commit that makes the message count brings
-everything before it to the disk.
+steps whoever commits goes first. Its steps are not synced: the log is one, so the commit that makes the message count
+brings everything before it to the disk. It brings the log into the file itself, else whoever commits would have to.
 """
 
 import contextlib
@@ -23,6 +23,8 @@ from interlock.transaction import BodyKind, Staged
 Row = tuple[Any, ...]
 #: Rows deleted at a time.
 _STEP = 1000
+#: Pages in the log from which on it is brought into the file; fewer than those at which the journal does so.
+_LOG_PAGES = 2000
 
 
 class Turn:
@@ -80,6 +82,22 @@ class SqliteStager:
         self._client = client
         self._token = token
         self._number = 0
+        self._log_pages = 0
+        db.set_wal_hook(self._note_log)
+
+    def _note_log(self, _: apsw.Connection, __: str, pages: int) -> int:
+        self._log_pages = pages
+        return apsw.SQLITE_OK
+
+    def _empty_log(self) -> None:
+        """Bring the log into the file, most of it beside whoever commits; the next to write begins it anew."""
+        if self._log_pages < _LOG_PAGES:
+            return
+        with contextlib.suppress(apsw.BusyError):  # somebody else is at it
+            self._db.wal_checkpoint()
+            with self._turn:
+                self._db.wal_checkpoint()
+        self._log_pages = 0
 
     @contextlib.contextmanager
     def _step(self) -> Iterator[None]:
@@ -96,6 +114,8 @@ class SqliteStager:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
+        with translated():
+            self._empty_log()
 
     def _do(self, name: str, bindings: Row) -> int:
         self._db.execute(self._sql[name], bindings)
