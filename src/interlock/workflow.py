@@ -729,7 +729,9 @@ class Workflow:
         return self._advance(lambda: self._steps(present), arrival)
 
     async def _original(self, transaction: Transaction) -> Original | None:
-        """What a transaction's message says."""
+        """What a transaction's message says; None where it is too long to be read again."""
+        if await self._journal.read(self._store.parts, transaction.id, BodyKind.INBOX):
+            return None
         inspection, _ = await self._facts(transaction)
         return None if inspection is None else inspection.original
 
@@ -1103,9 +1105,11 @@ class Workflow:
 
     async def parts(self, client: str | None, transaction_id: UUID, kind: BodyKind) -> int:
         """How many parts one of its two messages is kept in; 0: it is kept whole, or there is none."""
-        transaction = await self._own(client, transaction_id)
-        # No single message has so many that it would be kept in parts, and most are that.
-        return await self._journal.read(self._store.parts, transaction.id, kind) if transaction.standing.is_final else 0
+        transaction = await self._own(client, transaction_id, _Recall.END)
+        is_whole = kind is BodyKind.OUTBOX and self.memory.answer(transaction_id) is not None
+        if is_whole or not transaction.standing.is_final:  # what is kept in parts is born with its end
+            return 0
+        return await self._journal.read(self._store.parts, transaction_id, kind)
 
     async def streamed(self, transaction_id: UUID, kind: BodyKind, parts: int) -> AsyncIterator[bytes]:
         """One of its messages, part by part."""

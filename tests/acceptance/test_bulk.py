@@ -72,6 +72,7 @@ def test_many_payments_are_taken_and_answered(alice: Caller) -> None:
         1500: ("RJCT", "AM05"),
     }
     assert len(said) == MANY
+    assert alice.outbox(id_).content == answer
     assert alice.get(id_, "/messages/inbox").content == message
     payments = pages(alice, id_)
     assert [p["ordinal"] for p in payments] == list(range(1, MANY + 1))
@@ -125,6 +126,23 @@ def test_the_same_call_again(alice: Caller) -> None:
     again = alice.submit(message).json()
     assert (again["status"], again["reason"]["code"]) == ("RJCT", "DU01")
     assert [p["status"] for p in pages(alice, again["transaction_id"], status="RJCT")] == ["RJCT"] * MANY
+
+
+def test_one_payment_ends_once(alice: Caller) -> None:
+    """Sent in two long messages and by itself at the same time, it is settled in one of them alone."""
+    shared = Transfer()
+    messages = [pacs008(*many(_5=shared)), pacs008(*many(_1111=shared)), pacs008(shared)]
+    with ThreadPoolExecutor(3) as pool:
+        ids = [one.json()["transaction_id"] for one in pool.map(alice.submit, messages)]
+    ends = [alice.get(ids[0], "/payments?after=4&limit=1"), alice.get(ids[1], "/payments?after=1110&limit=1")]
+    ends.append(alice.get(ids[2], "/payments"))
+    found = [one.json()["payments"][0] for one in ends]
+    assert {one["uetr"] for one in found} == {shared.uetr}
+    assert sorted(one["status"] for one in found) == ["ACSC", "RJCT", "RJCT"]
+    for id_, message in zip(ids[:2], messages[:2], strict=True):
+        said = statuses(alice.get(id_, "/messages/outbox").content)
+        assert [status for status, _ in said] == [one["status"] for one in pages(alice, id_)]
+        assert message.count(b"<CdtTrfTxInf>") == len(said)
 
 
 def test_what_must_wait_for_somebody_is_not_taken(alice: Caller) -> None:
@@ -193,7 +211,8 @@ def test_a_crash_at_each_moment(servers: Callable[..., Server], store: str, mome
             if moment == "acknowledged":
                 assert calling.result().json()["status"] == "ACSC"
             else:
-                wait(lambda: count(MOMENTS[moment].format(parts=PARTS[store])) > 0)
+                wait(lambda: calling.done() or count(MOMENTS[moment].format(parts=PARTS[store])) > 0)
+                assert not calling.done() or calling.result().status_code == 200, calling.result().text
         server.process.kill()
         server.process.wait()
         if moment == "arriving":
@@ -218,12 +237,12 @@ def test_a_crash_at_each_moment(servers: Callable[..., Server], store: str, mome
         assert statuses(caller.get(kept, "/messages/outbox").content) == [("ACSC", None)] * (2 * MANY)
         # Nothing that does not count is left: not on disk, and not in the database.
         assert not list((server.data / "spool").glob("*"))
-        wait(lambda: count("SELECT count(*) FROM stagings") == 0, 60)
+        wait(lambda: count("SELECT count(*) FROM stagings") == 0)
         assert count("SELECT count(*) FROM payments") == 2 * MANY * (2 if found else 1)
     assert server.run("audit", "verify", "--json")  # and exits with 0: history holds
 
 
-def wait(for_what: Callable[[], bool], seconds: float = 20) -> None:
+def wait(for_what: Callable[[], bool], seconds: float = 60) -> None:
     """Look until it is so."""
     end = time.monotonic() + seconds
     while not for_what():

@@ -38,6 +38,8 @@ _LINGER_BYTES = 8_388_608
 #: How much of a long body is in memory at a time.
 _SPOOL_BYTES = 1_048_576
 _HEAD_BYTES = 4_096
+#: Of its length, what a long message needs on the disk: itself, its fields, its rows and keys, the log of these.
+_ROOM = 4
 
 
 class TooSlow(RequestError):
@@ -56,6 +58,8 @@ class Response(NamedTuple):
     status: int
     headers: Headers
     body: bytes
+    #: What comes before it, where that is too long for memory; there is no content-length then.
+    more: AsyncIterator[bytes] | None = None
 
 
 class Request:
@@ -121,6 +125,9 @@ class Request:
             await self.refuse_body(send, response)
             return
         await send(_start(response, response.headers))
+        if response.more is not None:
+            async for piece in response.more:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": response.body})
 
     def _is_large(self) -> bool:
@@ -129,7 +136,8 @@ class Request:
 
 
 def _start(response: Response, headers: Iterable[tuple[bytes, bytes]]) -> Message:
-    length = () if response.status == 204 else ((b"content-length", b"%d" % len(response.body)),)
+    is_known = response.status != 204 and response.more is None
+    length = ((b"content-length", b"%d" % len(response.body)),) if is_known else ()
     return {"type": "http.response.start", "status": response.status, "headers": [*headers, *length]}
 
 
@@ -198,13 +206,17 @@ class Intake:
         if length.isdigit() and int(length) > self._bulk_bytes_max:
             raise BodyTooLarge(f"the body is over the limit of {self._bulk_bytes_max} bytes; nothing was stored")
         request.half_read = True
+        announced = int(length) if length.isdigit() else 0
         async with contextlib.AsyncExitStack() as stack:
-            yield await self._fill(request, lambda: stack.enter_async_context(self._one_more_file()))
+            yield await self._fill(request, lambda: stack.enter_async_context(self._one_more_file(announced)))
 
     @contextlib.asynccontextmanager
-    async def _one_more_file(self) -> AsyncIterator[SpoolFile]:
+    async def _one_more_file(self, announced: int) -> AsyncIterator[SpoolFile]:
+        """announced: its length; 0 where nobody says."""
         if self.files >= self._files_max:
             raise Overloaded("too many long messages at once; nothing was stored, try again shortly")
+        if self._spool.free_bytes < _ROOM * announced:
+            raise Overloaded("there is no room for the message on disk; nothing was stored")
         self.files += 1
         try:
             async with self._spool.file() as file:

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import shutil
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
@@ -43,6 +44,11 @@ class SpoolFolder:
             with contextlib.suppress(OSError), path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
+
+    @property
+    def free_bytes(self) -> int:
+        """Room on the disk."""
+        return shutil.disk_usage(self._folder.parent).free
 
     @contextlib.asynccontextmanager
     async def file(self) -> AsyncIterator[SpoolFile]:

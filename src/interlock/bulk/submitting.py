@@ -5,6 +5,7 @@ SQL, or how a file is read.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -81,14 +82,22 @@ class Submitting:
 
     async def _take(self, newborn: Transaction, job: Job, claim: Idempotency | None) -> Transaction | IdempotencyTaken:
         """Put it down and make it count; what does not count in the end is given up."""
-        token = self._journal.token
-        taking = await asyncio.to_thread(lambda: Taking(self._store.stager(token, newborn.id, newborn.client), job))
+        taking = await asyncio.to_thread(self._begin, newborn, job)
         try:
             read = await asyncio.to_thread(taking.read)
             self._refuse_unless_bulk(newborn.client, read)
             return await self._bear(newborn, taking, read, claim)
         finally:
             await asyncio.shield(asyncio.to_thread(taking.close))
+
+    def _begin(self, newborn: Transaction, job: Job) -> Taking:
+        stager = self._store.stager(self._journal.token, newborn.id, newborn.client)
+        try:
+            return Taking(stager, job)
+        except OSError as exc:  # no more processes, no memory
+            with contextlib.closing(stager):
+                stager.give_up()
+            raise ReadingFailed("no process could be started to read it; nothing was stored, try again") from exc
 
     def _refuse_unless_bulk(self, client: str, read: Read) -> None:
         """What would have to wait for somebody is taken in memory only."""

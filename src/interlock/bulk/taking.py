@@ -110,8 +110,12 @@ class Taking:
         self._decoder: msgpack.Decoder[FromChild] = msgpack.Decoder(FromChild)
         self._turn = threading.Lock()
         # What it imports lies where we are; its errors go to our own.
+        # A session of its own: Ctrl-C ends the server in good order, and it with that.
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "interlock.bulk"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", "interlock.bulk"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
 
     @property
