@@ -1,7 +1,7 @@
 """Records as rows and back, the same for every back end. No connection is touched here."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 import zstandard
+from msgspec import structs
 
 from interlock.chain import micros, moment
 from interlock.iso20022.codes import HeldCause, Status
@@ -27,7 +28,7 @@ from interlock.ports import (
     Store,
     Won,
 )
-from interlock.transaction import Body, BodyKind, Clock, Deadline, Key, KeyKind, Payment, Transaction
+from interlock.transaction import Body, BodyKind, Clock, Deadline, Key, KeyKind, Payment, Staged, Transaction
 
 Row = tuple[Any, ...]
 WON = Won()
@@ -161,6 +162,18 @@ def opened(rows: Iterable[Row]) -> dict[tuple[Status, HeldCause | None], Open]:
         before = found.get(shown, Open(0, moment(since)))
         found[shown] = Open(before.number + number, min(before.since, moment(since)))
     return found
+
+
+def marked(
+    staged: Staged, taken: Collection[int], reason: str, note: str
+) -> tuple[list[Payment], list[tuple[int, str, str]]]:
+    """Payments of one step with the duplicates among them refused, and those of steps before that are to be refused."""
+    payments = [
+        structs.replace(p, follows=False, status=Status.RJCT, reason=reason, note=note) if p.ordinal in taken else p
+        for p in staged.payments
+    ]
+    here = {p.ordinal for p in staged.payments}
+    return payments, [(ordinal, reason, note) for ordinal in sorted(taken) if ordinal not in here]
 
 
 def joined(store: Store, transaction: UUID, kind: BodyKind, definition: str | None, digest: bytes) -> Body:

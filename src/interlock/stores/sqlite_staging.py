@@ -13,10 +13,8 @@ from typing import Any
 
 import apsw
 import msgspec
-from msgspec.structs import replace
 
 from interlock.errors import LeaseLost, StoreUnavailable
-from interlock.iso20022.codes import Status
 from interlock.stores import rows as mapping
 from interlock.transaction import BodyKind, Staged
 
@@ -128,13 +126,9 @@ class SqliteStager:
     def stage(self, staged: Staged, reason: str, note: str) -> frozenset[int]:
         with self._step():
             taken = self._reserve(staged) if staged.reserves or staged.names else frozenset()
-            payments = (
-                replace(p, follows=False, status=Status.RJCT, reason=reason, note=note) if p.ordinal in taken else p
-                for p in staged.payments
-            )
+            payments, earlier = mapping.marked(staged, taken, reason, note)
             self._db.executemany(self._sql["insert_payment"], [mapping.paid(self._row, p) for p in payments])
-            here = {p.ordinal for p in staged.payments}
-            self._refuse([(ordinal, reason, note) for ordinal in taken if ordinal not in here])
+            self._refuse(earlier)
         return taken
 
     def _reserve(self, staged: Staged) -> frozenset[int]:

@@ -12,11 +12,9 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from msgspec.structs import replace
 from psycopg.rows import TupleRow
 
 from interlock.errors import Contended, LeaseLost
-from interlock.iso20022.codes import Status
 from interlock.stores import rows as mapping
 from interlock.stores.postgres.arrays import Ids, Integers, Texts, columns
 from interlock.stores.postgres.batch import _KEYS, _PAYMENTS, Name, Seat
@@ -81,14 +79,10 @@ class PostgresStager:
         for key in staged.reserves:
             wanted.setdefault((self._client, key.kind, key.value), key)
         taken = self._reserve(wanted)
-        payments = [
-            replace(p, follows=False, status=Status.RJCT, reason=reason, note=note) if p.ordinal in taken else p
-            for p in staged.payments
-        ]
+        payments, earlier = mapping.marked(staged, taken, reason, note)
         if payments:
             self._run("insert_payments", *columns(_PAYMENTS, [mapping.paid(tx, p) for p in payments]), region)
-        here = {p.ordinal for p in staged.payments}
-        if earlier := [(ordinal, reason, note) for ordinal in sorted(taken) if ordinal not in here]:
+        if earlier:
             self._refuse(earlier)
         names: list[tuple[str, str, str, bytes, int]] = [
             (self._client, key.kind, key.value, tx, key.payment) for key in staged.names
