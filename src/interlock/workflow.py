@@ -237,7 +237,10 @@ class Workflow:
         if given == self._orders_given:  # else one was given here while we read, and the next look will do
             for order in orders:
                 self._obey(order)
-        self.memory.in_flight = Counter(await self._journal.look(self._store.open_by_client))
+        before = self.memory.in_flight.copy()
+        found = Counter(await self._journal.look(self._store.open_by_client))
+        # What has ended here meanwhile may have been counted; nobody is refused for that.
+        self.memory.in_flight = found - (before - self.memory.in_flight)
         await self.look_abroad()
 
     async def look_abroad(self) -> None:
