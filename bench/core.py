@@ -60,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int
 
 
-FULL: Final = Settings(quick=False, rounds=150)
+FULL: Final = Settings(quick=False, rounds=60)
 QUICK: Final = Settings(quick=True, rounds=10)
 
 
