@@ -1,24 +1,25 @@
 """`python -m bench.publish [FILE]`: puts a run's figures into docs/performance.md, between its `measured` marks.
 
-Without a file it takes the newest result of a run over PostgreSQL, and the newest over regions. So that page holds
-figures that were measured together, and nobody copies them by hand.
+Without a file it takes the newest result of a run over PostgreSQL, the newest over regions, and the newest of the
+message core. So that page holds figures that were measured together, and nobody copies them by hand.
 """
 
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from bench import regional
+from bench import core, regional
 from bench.findings import Report, ceilings_of
 from bench.load import Measured
 from bench.report import Findings, figure, limit
 from bench.servers import ROOT
 
 _R = TypeVar("_R", bound=Findings)
+AnyReport: TypeAlias = Report | regional.Report | core.Report
 
 PAGE = ROOT / "docs" / "performance.md"
 _RESULTS = ROOT / "bench" / "results"
@@ -33,18 +34,19 @@ _LINES, _CHARACTERS = 22, 180
 _FUNCTIONS = 25
 
 
-def filled(text: str, report: Report | regional.Report, name: str) -> str:
-    """The page with this run's figures; those of the other kind stay. name: of the result's file.
+def filled(text: str, report: AnyReport, name: str) -> str:
+    """The page with this run's figures; those of the other kinds stay. name: of the result's file.
 
     Raises KeyError for a part that nobody makes.
     """
+    parts: Mapping[str, Callable[[Any, str], str]] = _ALL[type(report)]
 
     def part(found: re.Match[str]) -> str:
-        if isinstance(report, regional.Report):
-            made = None if found[2] in _PARTS else _REGIONS[found[2]](report, name)
-        else:
-            made = None if found[2] in _REGIONS else _PARTS[found[2]](report, name)
-        return found[0] if made is None else f"{found[1]}\n{made}\n\n{found[3]}"
+        if found[2] in parts:
+            return f"{found[1]}\n{parts[found[2]](report, name)}\n\n{found[3]}"
+        if not any(found[2] in others for others in _ALL.values()):
+            raise KeyError(found[2])
+        return found[0]
 
     return _PART.sub(part, text)
 
@@ -232,7 +234,36 @@ _REGIONS: Mapping[str, Callable[[regional.Report, str], str]] = {
     "regions-reached": _unnamed(_reached),
     **{f"regions-{name}": _of(make) for name, (_, make) in regional.TABLES.items()},
 }
-_KINDS: Mapping[str, type[Report | regional.Report]] = {"postgres": Report, "regions": regional.Report}
+
+
+# -- the message core -------------------------------------------------------------------------------------------------
+
+
+def _core(report: core.Report, name: str) -> str:
+    lxml = report.machine.versions["lxml"]
+    libxml2 = report.machine.versions["libxml2"]
+    return (
+        f"{_run(report)}, lxml {lxml} with libxml2 {libxml2}. Every figure is in "
+        f"[{name}](../bench/results/{name}).{_notes(report)}"
+    )
+
+
+def _core_steps(report: core.Report) -> str:
+    return _table(*core.table(report)) if report.cases else "Not measured."
+
+
+_CORE: Mapping[str, Callable[[core.Report, str], str]] = {
+    "core": _core,
+    "core-reached": _unnamed(_reached),
+    "core-steps": _unnamed(_core_steps),
+}
+
+_ALL: Mapping[type[AnyReport], Mapping[str, Callable[[Any, str], str]]] = {
+    Report: _PARTS,
+    regional.Report: _REGIONS,
+    core.Report: _CORE,
+}
+_KINDS: Mapping[str, type[AnyReport]] = {"postgres": Report, "regions": regional.Report, "core": core.Report}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -240,7 +271,10 @@ def main(arguments: Sequence[str]) -> int:
     results = [Path(argument) for argument in arguments] or sorted(_RESULTS.glob("*.json"))
     found = {kind: path for kind in _KINDS for path in results if f"-{kind}-" in path.name}
     if not found:
-        print(f"there is no result over PostgreSQL or regions in {_RESULTS}: make bench STORE=...", file=sys.stderr)
+        print(
+            f"there is no result over PostgreSQL, regions or the core in {_RESULTS}: make bench STORE=...",
+            file=sys.stderr,
+        )
         return 1
     for kind, path in found.items():
         report = msgspec.json.decode(path.read_bytes(), type=_KINDS[kind])

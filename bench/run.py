@@ -15,7 +15,7 @@ from types import FrameType, TracebackType
 import msgspec
 from rich.console import Console
 
-from bench import findings, postgres, regional, regions, sqlite
+from bench import core, findings, postgres, regional, regions, sqlite
 from bench.report import WIDTH, Findings
 from bench.servers import ROOT
 from chaos.processes import ServerFailed
@@ -42,9 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description="Measure Interlock beside what this machine could do.")
     parser.add_argument(
         "--store",
-        choices=("sqlite", "postgres", "regions"),
+        choices=("sqlite", "postgres", "regions", "core"),
         default="sqlite",
-        help="over which store [sqlite]; regions: two of them over PostgreSQL",
+        help="over which store [sqlite]; regions: two of them over PostgreSQL; core: over none, messages alone",
     )
     parser.add_argument("--quick", action="store_true", help="a minute instead of ten; shows that it works, no more")
     parser.add_argument(
@@ -71,17 +71,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-Bench = sqlite.Bench | postgres.Bench | regions.Bench
+Bench = sqlite.Bench | postgres.Bench | regions.Bench | core.Bench
 
 
 def _bench(arguments: argparse.Namespace, folder: Path, console: Console) -> Bench:
     """The run that was asked for. Raises SystemExit where nobody knows such a part."""
-    kinds: dict[str, type[Bench]] = {"sqlite": sqlite.Bench, "postgres": postgres.Bench, "regions": regions.Bench}
+    kinds: dict[str, type[Bench]] = {
+        "sqlite": sqlite.Bench, "postgres": postgres.Bench, "regions": regions.Bench, "core": core.Bench,
+    }  # fmt: skip
     kind = kinds[arguments.store]
     unknown = set(arguments.only or ()) - set(kind.PARTS)
     if unknown:
         raise SystemExit(f"bench: --store {arguments.store} has no part {', '.join(sorted(unknown))}")
     parts = [part for part in kind.PARTS if arguments.only is None or part in arguments.only]
+    if arguments.store == "core":
+        return core.Bench(core.QUICK if arguments.quick else core.FULL, parts, folder, console)
     if arguments.store == "regions":
         return _regions(arguments, parts, folder, console)
     given = {name: getattr(arguments, name) for name in ("prefill", "memory", "seconds")}
@@ -137,6 +141,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif isinstance(found, regional.Report):
         found.reached = regional.reached(found)
         regional.show(found, console)
+    elif isinstance(found, core.Report):
+        found.reached = core.reached(found)
+        core.show(found, console)
     else:
         found.reached = sqlite.reached(found)
         sqlite.show(found, console)
