@@ -1,7 +1,8 @@
 """`python -m bench.publish [FILE]`: puts a run's figures into docs/performance.md, between its `measured` marks.
 
-Without a file it takes the newest result of a run over PostgreSQL, the newest over regions, and the newest of the
-message core. So that page holds figures that were measured together, and nobody copies them by hand.
+Without a file it takes the newest result of each kind: a run over PostgreSQL, over regions, of the message core, of
+long messages. So a page holds figures that were measured together, and nobody copies them by hand. Those
+of long messages go into docs/bulk.md, the others into docs/performance.md.
 """
 
 import re
@@ -12,16 +13,17 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from bench import core, regional
+from bench import bulk, core, regional
 from bench.findings import Report, ceilings_of
 from bench.load import Measured
 from bench.report import Findings, figure, limit
 from bench.servers import ROOT
 
 _R = TypeVar("_R", bound=Findings)
-AnyReport: TypeAlias = Report | regional.Report | core.Report
+AnyReport: TypeAlias = Report | regional.Report | core.Report | bulk.Report
 
 PAGE = ROOT / "docs" / "performance.md"
+BULK_PAGE = PAGE.with_name("bulk.md")
 _RESULTS = ROOT / "bench" / "results"
 _PART = re.compile(r"(<!-- measured: (\S+) -->\n).*?(<!-- /measured -->)", re.DOTALL)
 #: Look-ups whose plans are shown, and how much of each; all is in the file beside the result.
@@ -263,12 +265,33 @@ _CORE: Mapping[str, Callable[[core.Report, str], str]] = {
     "core-folders": _unnamed(_core_folders),
 }
 
+
+# -- long messages ----------------------------------------------------------------------------------------------------
+
+
+def _bulk(report: bulk.Report, name: str) -> str:
+    return f"{_run(report)}. Every figure is in [{name}](../bench/results/{name}).{_notes(report)}"
+
+
+_BULK: Mapping[str, Callable[[bulk.Report, str], str]] = {
+    "bulk": _bulk,
+    "bulk-reached": _unnamed(_reached),
+    "bulk-reading": lambda report, _: _table(*bulk.read_rows(report)),
+    "bulk-ways": lambda report, _: _table(*bulk.way_rows(report)),
+}
+
 _ALL: Mapping[type[AnyReport], Mapping[str, Callable[[Any, str], str]]] = {
     Report: _PARTS,
     regional.Report: _REGIONS,
     core.Report: _CORE,
+    bulk.Report: _BULK,
 }
-_KINDS: Mapping[str, type[AnyReport]] = {"postgres": Report, "regions": regional.Report, "core": core.Report}
+_KINDS: Mapping[str, type[AnyReport]] = {
+    "postgres": Report,
+    "regions": regional.Report,
+    "core": core.Report,
+    "bulk": bulk.Report,
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -276,15 +299,13 @@ def main(arguments: Sequence[str]) -> int:
     results = [Path(argument) for argument in arguments] or sorted(_RESULTS.glob("*.json"))
     found = {kind: path for kind in _KINDS for path in results if f"-{kind}-" in path.name}
     if not found:
-        print(
-            f"there is no result over PostgreSQL, regions or the core in {_RESULTS}: make bench STORE=...",
-            file=sys.stderr,
-        )
+        print(f"there is no result in {_RESULTS} that a page tells of: make bench STORE=...", file=sys.stderr)
         return 1
     for kind, path in found.items():
         report = msgspec.json.decode(path.read_bytes(), type=_KINDS[kind])
-        PAGE.write_text(filled(PAGE.read_text("utf-8"), report, path.name), "utf-8")
-        print(f"{PAGE.relative_to(ROOT)}: {path.name}")
+        page = BULK_PAGE if kind == "bulk" else PAGE
+        page.write_text(filled(page.read_text("utf-8"), report, path.name), "utf-8")
+        print(f"{page.relative_to(ROOT)}: {path.name}")
     return 0
 
 
