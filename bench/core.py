@@ -63,7 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     files: int
 
 
-FULL: Final = Settings(quick=False, rounds=150, files=1_000)
+FULL: Final = Settings(quick=False, rounds=60, files=1_000)
 QUICK: Final = Settings(quick=True, rounds=10, files=200)
 #: How often that folder is validated.
 _FOLDER_ROUNDS: Final = 5
