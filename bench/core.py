@@ -26,10 +26,11 @@ from lxml import etree
 from rich.console import Console
 from rich.table import Table
 
-from bench import ceilings
+from bench import ceilings, validating
 from bench.message import Messages, identities
 from bench.report import Findings, Reach, show_rest
 from bench.servers import ROOT
+from bench.validating import Validated
 from interlock.inspection import inspect
 from interlock.iso20022 import answers, envelopes, fields, rules
 from interlock.iso20022.answers import Verdict
@@ -58,10 +59,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     quick: bool
     #: Of each case; a round does each step for twenty messages.
     rounds: int
+    #: In the folder that is validated.
+    files: int
 
 
-FULL: Final = Settings(quick=False, rounds=60)
-QUICK: Final = Settings(quick=True, rounds=10)
+FULL: Final = Settings(quick=False, rounds=60, files=1_000)
+QUICK: Final = Settings(quick=True, rounds=10, files=200)
+#: How often that folder is validated.
+_FOLDER_ROUNDS: Final = 5
 
 
 class Step(msgspec.Struct, kw_only=True, frozen=True):
@@ -92,6 +97,7 @@ class Report(Findings, kw_only=True):
     """Everything of one run over the message core."""
 
     cases: list[Case] = msgspec.field(default_factory=list)
+    folders: list[Validated] = msgspec.field(default_factory=list)
 
 
 def reached(report: Report) -> list[Reach]:
@@ -318,7 +324,7 @@ def _step(name: str, costs: Sequence[float], bare: Sequence[float]) -> Step:
 class Bench:
     """One run over the message core."""
 
-    PARTS: Final = ("core",)
+    PARTS: Final = ("core", "validate")
 
     def __init__(self, settings: Settings, parts: Sequence[str], folder: Path, console: Console) -> None:
         self._settings = settings
@@ -332,7 +338,20 @@ class Bench:
         )
 
     def run(self) -> None:
-        """Measure every message; one that cannot be measured does not keep the others from it."""
+        """Measure every part; one that cannot be measured does not keep the others from it."""
+        if "core" in self.report.parts:
+            self._messages()
+        if "validate" in self.report.parts:
+            with self._console.status("validate"):
+                self._files()
+
+    def _files(self) -> None:
+        try:
+            self.report.folders = validating.measure(self._folder, files=self._settings.files, rounds=_FOLDER_ROUNDS)
+        except (OSError, RuntimeError) as exc:
+            self.report.faults.append(f"validate: {exc}")
+
+    def _messages(self) -> None:
         catalogue = Catalogue(cache=self._folder / "schemas")
         for kind in kinds():
             name = f"{kind.message}, {kind.profile}"
@@ -346,20 +365,37 @@ class Bench:
             self._console.print(f"  {name}: {case.over_bare(WHOLE):.2f} x bare lxml", highlight=False)
 
 
-def table(report: Report) -> tuple[Sequence[str], list[Sequence[str]]]:
+Rows = tuple[Sequence[str], list[Sequence[str]]]
+
+
+def table(report: Report) -> Rows:
     """Headings and rows: of each step, microseconds and, in brackets, in terms of bare lxml."""
     heads = ("CPU us (x bare)", *(f"{case.message}, `{case.profile}`, {case.bytes:,} B" for case in report.cases))
     steps = zip(*(case.steps for case in report.cases), strict=True)
     return heads, [(each[0].name, *(f"{one.median:.0f} ({one.over_bare:.2f})" for one in each)) for each in steps]
 
 
+def folders(report: Report) -> Rows:
+    """Headings and rows: of each number of processes."""
+    heads = ("processes", "files", "bytes each", "s", "files/s", "CPU s", "s for one file")
+    return heads, [
+        (
+            str(one.jobs), f"{one.files:,}", f"{one.bytes:,}", f"{one.seconds:.2f}", f"{one.per_second:,.0f}",
+            f"{one.cpu_seconds:.2f}", f"{one.start_seconds:.2f}",
+        )
+        for one in report.folders
+    ]  # fmt: skip
+
+
 def show(report: Report, console: Console) -> None:
     """The report for people."""
-    heads, rows = table(report)
-    shown = Table(title="the message core, CPU of one thread a message")
-    for number, head in enumerate(heads):
-        shown.add_column(head, justify="right" if number else "left")
-    for row in rows:
-        shown.add_row(*row)
-    console.print(shown)
+    titles = {"the message core, CPU of one thread a message": table, "interlock validate on a folder": folders}
+    for title, make in titles.items():
+        heads, rows = make(report)
+        shown = Table(title=title)
+        for number, head in enumerate(heads):
+            shown.add_column(head, justify="right" if number else "left")
+        for row in rows:
+            shown.add_row(*row)
+        console.print(shown)
     show_rest(report, console)

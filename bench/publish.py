@@ -254,10 +254,15 @@ def _core_steps(report: core.Report) -> str:
     return _table(*core.table(report)) if report.cases else "Not measured."
 
 
+def _core_folders(report: core.Report) -> str:
+    return _table(*core.folders(report)) if report.folders else "Not measured."
+
+
 _CORE: Mapping[str, Callable[[core.Report, str], str]] = {
     "core": _core,
     "core-reached": _unnamed(_reached),
     "core-steps": _unnamed(_core_steps),
+    "core-folders": _unnamed(_core_folders),
 }
 
 

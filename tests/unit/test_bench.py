@@ -6,12 +6,13 @@ from typing import Final
 import msgspec
 import pytest
 
-from bench import ceilings, core, load, publish, sqlite
+from bench import ceilings, core, load, publish, sqlite, validating
 from bench.ceilings import Cost, Machine, Rate
 from bench.load import Busy, Measured, Spread
 from bench.message import Messages, identities
 from bench.report import Stores, growth, shares
 from bench.sqlite import Report
+from bench.validating import Validated
 from interlock.chain import faults
 from interlock.inspection import inspect
 from interlock.iso20022.codes import Status
@@ -223,6 +224,7 @@ def core_report(costs: dict[str, float]) -> core.Report:
     machine = msgspec.structs.replace(MACHINE, versions={"python": "3", "lxml": "6", "libxml2": "2"})
     report = core.Report(started=NOW, machine=machine, settings={}, parts=["core"])
     report.cases = [core.Case(message="realistic", profile="generic", bytes=4_465, steps=steps)]
+    report.folders = [Validated(jobs=2, files=1_000, bytes=4_465, seconds=0.5, cpu_seconds=0.9, start_seconds=0.2)]
     report.reached = core.reached(report)
     return report
 
@@ -252,12 +254,21 @@ def test_a_round_measures_every_step_beside_bare_lxml() -> None:
     assert cost[core.WHOLE] > cost["inspect, whole"] > cost["parse, envelope"] > 0
 
 
+def test_a_folder_is_judged_by_the_command_and_taken_away(tmp_path: Path) -> None:
+    """With one process, and with as many as there are cores."""
+    found = validating.measure(tmp_path, files=3, rounds=1)
+    assert [one.jobs for one in found] == list(validating.jobs_to_try())
+    assert all(one.start_seconds > 0 and one.cpu_seconds > 0 for one in found)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_cores_figures_get_into_the_page_beside_the_others() -> None:
     """What is wanted and each step, as measured; the other parts of the page stay as they are."""
     page = publish.PAGE.read_text("utf-8")
     once = publish.filled(page, core_report({core.BARE: 50, core.WHOLE: 130}), "result.json")
     assert "| realistic, `generic`: whole way over bare lxml | <= 2.5 | 2.60 | no |" in once
     assert f"| {core.WHOLE} | 130 (2.60) |" in once
+    assert "| 2 | 1,000 | 4,465 | 0.50 | 2,000 | 0.90 | 0.20 |" in once
     assert publish.filled(once, core_report({core.BARE: 50, core.WHOLE: 130}), "result.json") == once
     assert page.split("## One message")[0] == once.split("## One message")[0]
     assert page.split("## Two regions")[1] == once.split("## Two regions")[1]
