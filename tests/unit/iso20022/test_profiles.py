@@ -424,7 +424,11 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
         ("[[mandatory]]\nwithin = '//PmtId'\npath = 'UETR'\nwhen = ['/GrpHdr']", "the way back is not known"),
         ("[[codes]]\npath = 'GrpHdr'\ncodes = [\"it's\"]", "must be a code"),
         ("[character_sets.c]\nallowed = 'z-a'", "is no regular expression"),
+        ("[[patterns]]\npath = 'GrpHdr'\npattern = 'a{9999999999999999999999}'", "is no regular expression"),
+        (f"speed = {'9' * 5000}", "cannot be read"),
+        (f"speed = {'[' * 3000}{']' * 3000}", "cannot be read"),
     ],
+    ids=range(9),
 )
 def test_faults(tmp_path: Path, text: str, said: str) -> None:
     """What cannot be meant is refused when it is read."""
@@ -457,6 +461,14 @@ def test_examples_of_an_operators_profile(tmp_path: Path) -> None:
         "not found: profile.mandatory at NbOfTxs",
         "not expected: profile.mandatory at /Document/FIToFICstmrCdtTrf/GrpHdr/CtrlSum",
     ]
+
+
+@pytest.mark.parametrize("text", ["x = " + "9" * 5000, "x = " + "[" * 3000 + "]" * 3000, "x = "], ids=range(3))
+def test_expectations_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    """Whatever the reader of TOML stumbles over is told with the file."""
+    (tmp_path / "expected.toml").write_text(text, "utf-8")
+    with pytest.raises(ConfigError, match=r"expected\.toml cannot be read"):
+        list(examples.read(tmp_path))
 
 
 def test_faults_of_examples(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from interlock.errors import ConfigError
 from interlock.iso20022.findings import Finding, Severity
-from interlock.iso20022.profiles.loading import folder_of_ours
+from interlock.iso20022.profiles.loading import UNREADABLE, folder_of_ours
 from interlock.iso20022.profiles.profile import Profile
 
 #: The file that says what is expected.
@@ -64,7 +64,7 @@ def read(folder: Path) -> Iterator[Example]:
         tables: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
     except FileNotFoundError as exc:
         raise ConfigError(f"there is no {file}, which says what is expected of each example") from exc
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+    except UNREADABLE as exc:
         raise ConfigError(f"{file} cannot be read: {exc}") from exc
     faults = list(_faults(folder, tables))
     if faults:
