@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from random import Random
@@ -15,9 +16,10 @@ from fuzz.spoiling import spoil_bytes, spoil_tokens
 from interlock.errors import ConfigError, ConflictError, RequestError
 from interlock.inspection import inspect
 from interlock.iso20022.envelopes import Limits, read
-from interlock.iso20022.profiles import Profiles
+from interlock.iso20022.profiles import Profiles, examples
 from interlock.iso20022.schemas import Catalogue
 from interlock.iso20022.schemas.registering import register
+from interlock.stages.facts import Inspection
 from tests.instances import NASTY, XS
 from tests.messages import pacs008
 from tests.world import catalogue
@@ -42,6 +44,7 @@ _LINES: Final = (
     "a" * 9000 + " = 1", ".".join("a" * 2000) + " = 1", "\0", "\ufeff", "[choose]", "[answers]", "[rules]", "\r",
     "x = {" * 999, "[[patterns]]", "[[characters]]",
 )  # fmt: skip
+_REFUSAL_MAX: Final = 100_000
 
 
 def spoilt_schema(content: bytes, random: Random, others: Sequence[bytes]) -> bytes:
@@ -88,6 +91,7 @@ def spoilt_profile(content: bytes, random: Random, others: Sequence[bytes]) -> b
         return spoil_bytes(content, random, others)
     lines = content.decode().splitlines()
     for _ in range(random.choice((1, 1, 2, 4))):
+        lines = lines or [""]
         at = random.randrange(len(lines))
         key, equals, _ = lines[at].partition(" = ")
         match random.randrange(6):
@@ -104,7 +108,7 @@ def spoilt_profile(content: bytes, random: Random, others: Sequence[bytes]) -> b
     return "\n".join(lines).encode()
 
 
-def check_schema(content: bytes) -> None:
+def check_schema(content: bytes, _random: Random) -> str:
     """Registered or refused; and where it is registered, it judges."""
     with tempfile.TemporaryDirectory() as name:
         folder, file = Path(name) / "schemas", Path(name) / "x.xsd"
@@ -112,26 +116,38 @@ def check_schema(content: bytes) -> None:
         try:
             done = quick("registering", lambda: register(folder, file, catalogue(), replace=True))
         except (RequestError, ConflictError, ConfigError) as exc:
-            if len(str(exc)) > 20_000:
-                raise Broken("long refusal of a schema", f"{len(str(exc))} characters") from exc
-            return
+            return _refusal("schema", str(exc), name)
         own = Catalogue(user=folder)
         own.check()
         document = read(pacs008()).document
         assert document is not None
-        quick("judging by it", lambda: own.validate(done.definition, document))
+        found = quick("judging by it", lambda: own.validate(done.definition, document))
+        return repr((done.definition, found))
 
 
-def check_profile(content: bytes) -> None:
-    """Loaded or refused; and where it is loaded, it judges."""
+def check_profile(content: bytes, _random: Random) -> str:
+    """Loaded or refused; and where it is loaded, it judges. Its examples may be spoilt as well."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "own.toml").write_bytes(content)
+        (folder / examples.EXPECTED).write_bytes(content)
+        with suppress(ConfigError):
+            quick("reading examples", lambda: list(examples.read(folder)))
+        (folder / examples.EXPECTED).unlink()
         try:
             profiles = quick("loading profiles", lambda: Profiles.load(folder))
         except ConfigError as exc:
-            if len(str(exc)) > 200_000:
-                raise Broken("long refusal of a profile", f"{len(str(exc))} characters") from exc
-            return
+            return _refusal("profile", str(exc), name)
         limits, day = Limits(), date(2026, 6, 1)
-        inspect(pacs008(), catalogue(), limits=limits, today=day, profiles=profiles, profile="own")
+
+        def look() -> Inspection:
+            return inspect(pacs008(), catalogue(), limits=limits, today=day, profiles=profiles, profile="own")
+
+        return repr(quick("judging by it", look).findings)
+
+
+def _refusal(what: str, text: str, folder: str) -> str:
+    """The same wherever the file was. Raises Broken where nobody would read it."""
+    if len(text) > _REFUSAL_MAX:
+        raise Broken(f"long refusal of a {what}", f"{len(text)} characters")
+    return text.replace(folder, "")

@@ -1,4 +1,4 @@
-"""What must hold for every message, however it was spoilt. Everything that is drawn here is drawn from its bytes."""
+"""What must hold for every message, however it was spoilt."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
@@ -9,6 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from fuzz import commands
 from fuzz.broken import Broken
 from fuzz.canaries import is_told
 from fuzz.measured import PEAK_MEGABYTES_MAX, Peak, quick
@@ -48,21 +49,25 @@ _CHUNKS: Final = (64, 500, 2000, 5000)
 _ONE_WAY: Final = ("xml.size", "xml.names", "xml.nodes", "xml.depth", "envelope.order", "schema.more", "xml.payments")
 
 
-def check(content: bytes, *, in_pieces: bool = True) -> None:
-    """Raise Broken, or whatever else comes, where something does not hold."""
-    random = Random(sha256(content).digest())  # noqa: S311 - chance, not secrets
+def check(content: bytes, random: Random, *, in_pieces: bool = True) -> str:
+    """What was found, as text. Raises Broken, or whatever else comes, where something does not hold."""
     profile = random.choice((None, *sorted(one.name for one in Profiles.load())))
     day = random.choice((_DAYS[0], random.choice(_DAYS)))
+    is_cut = in_pieces and len(content) <= _BULK_BYTES_MAX and random.random() < 0.3
+    chunk, is_commanded = random.choice(_CHUNKS), random.random() < 0.2
     peak = Peak()
     found = _looked_at(content, profile, day)
     _is_quiet(found.findings)
     for answer in _answers(found, random):
         _is_good(answer, found)
+    if is_cut:
+        _agrees(content, chunk, found)
+    if is_commanded:
+        commands.check(content, found, day)
     grown = peak.megabytes()
     if grown > PEAK_MEGABYTES_MAX:
         raise Broken("memory", f"{grown:.0f} MB more at the peak, for {len(content)} bytes")
-    if in_pieces and len(content) <= _BULK_BYTES_MAX and random.random() < 0.3:
-        _agrees(content, random.choice(_CHUNKS), found)
+    return repr((found.definition, found.valid, found.findings, found.answer, found.profile, found.edition))
 
 
 def _looked_at(content: bytes, profile: str | None, day: date) -> Inspection:
@@ -73,6 +78,8 @@ def _looked_at(content: bytes, profile: str | None, day: date) -> Inspection:
         return inspect(content, catalogue(), limits=_LIMITS, today=day, profile=profile, lenient=lenient, parser=parser)
 
     found = quick("verdict", look)
+    if found.content != content or found.digest != sha256(content).digest():
+        raise Broken("bytes changed", "what is kept is not what was sent")
     if found != look(fresh=True):
         raise Broken("verdict changes", "the same bytes were judged differently")
     if (found.valid is True) and any(one.severity is Severity.ERROR for one in found.findings):
