@@ -49,8 +49,8 @@ _CALLS: Final = (
     b"GET /healthz\n\n",
     b"GET /openapi.json\n\n",
 )  # fmt: skip
-#: Where a value stands: after = or : , in a path, in quotes, a number.
-_VALUE: Final = re.compile(rb"(?<=[=:/ ])(?:\{\w+\}|[\w.+-]+)|(?<=\")[^\"\n]*(?=\")")
+#: Where a value stands: after = or : , in a path, in quotes, a number. Names are told again to whoever made them up.
+_VALUE: Final = re.compile(rb"(?<=[=:/ ])(?:\{\w+\}|[\w.+-]+)|(?<=\")[^\"\n]*(?=\"(?!:))")
 _EXTREMES: Final = (
     b"", b"0", b"-1", b"1e400", b"99999999999999999999999", b"9" * 5000, b"nan", b"null", b"true", b"[]", b"{}",
     b"[[]]",

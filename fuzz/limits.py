@@ -1,8 +1,11 @@
 """Bounds of the processes that look at cases: what goes beyond them ends, and is known by how it ended."""
 
+import os
 import resource
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 #: Of CPU time for one case, in all that is looked at. The kernel ends the process then, also within libxml2.
@@ -30,3 +33,16 @@ def promise_of_end(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
         return f"death by {signal.Signals(-exitcode).name}"
     return f"death with {exitcode}"
+
+
+@contextmanager
+def ordering_sets_by(seed: int) -> Iterator[None]:
+    """Processes that begin meanwhile order their sets by this number, others by another."""
+    before = os.environ.get("PYTHONHASHSEED")
+    os.environ["PYTHONHASHSEED"] = str(seed)
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONHASHSEED"]
+        if before is not None:
+            os.environ["PYTHONHASHSEED"] = before

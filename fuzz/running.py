@@ -28,7 +28,6 @@ _SILENCE_SECONDS: Final = 120.0
 _TELL_SECONDS: Final = 60.0
 #: For one input that broke something.
 _MINIMISE_SECONDS: Final = 20.0
-_SHARED: Final = 8
 _ELSEWHERE: Final = "verdict of another process"
 
 
@@ -53,6 +52,8 @@ class Plan:
     enough: int | None = None
     hang_seconds: int = limits.HANG_SECONDS
     minimise_seconds: float = _MINIMISE_SECONDS
+    #: Each so manieth case is looked at by all processes.
+    shared: int = 8
 
 
 class Worker:
@@ -72,7 +73,8 @@ class Worker:
         self.said: Connection = ours
         given = (theirs, self._plan, self._index, self.number)
         self._process: BaseProcess = context.Process(target=_go, args=given, daemon=True)
-        self._process.start()
+        with limits.ordering_sets_by(self._index + 1):
+            self._process.start()
         theirs.close()
         self.heard_at = time.monotonic()
 
@@ -124,10 +126,10 @@ class Tally:
         """Count a case; keep it where it broke something, as small as it can be had."""
         outcome, number = said.outcome, said.number
         assert outcome is not None  # only what is done with is taken
-        first = self._prints.pop(number, None) if number % _SHARED == 0 else None
+        first = self._prints.pop(number, None) if number % self.plan.shared == 0 else None
         if first is None:
             self.counted += 1
-            if number % _SHARED == 0 and self.plan.jobs > 1:
+            if number % self.plan.shared == 0 and self.plan.jobs > 1:
                 self._prints[number] = outcome.fingerprint or f"{outcome.promise}"
         else:
             self.twice += 1
@@ -217,7 +219,7 @@ def _go(say: Connection, plan: Plan, index: int, first: int) -> None:
     limits.bound_memory()
     drawn, done, number = cases(plan.seed), 0, first
     while done < _CASES:
-        if number % plan.jobs == index or number % _SHARED == 0:
+        if number % plan.jobs == index or number % plan.shared == 0:
             say.send(_Said(number, None))
             limits.bound_time(plan.hang_seconds)
             say.send(_Said(number, outcome_of(drawn.case(number))))

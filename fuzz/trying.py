@@ -11,6 +11,8 @@ from fuzz.keeping import promise_of
 
 #: Wall time, on a machine that may have much else to do; CPU time is bounded by the kernel.
 _SILENCE_SECONDS: Final = 120.0
+#: No worker orders its sets by this number.
+_SETS: Final = 1000
 
 
 class Outcome(NamedTuple):
@@ -34,16 +36,21 @@ def outcome_of(case: Case) -> Outcome:
 class Trial:
     """A process that looks at cases one after the other, and is replaced when it ends by one."""
 
-    def __init__(self, plants: tuple[str, ...] = (), hang_seconds: int = limits.HANG_SECONDS) -> None:
-        """plants: mistakes to look with, see `fuzz.plants`."""
+    def __init__(
+        self, plants: tuple[str, ...] = (), hang_seconds: int = limits.HANG_SECONDS, *, sets: int = _SETS
+    ) -> None:
+        """plants: mistakes to look with, see `fuzz.plants`. sets: the number by which it orders them."""
         self._context = multiprocessing.get_context("spawn")
         self._given = (plants, hang_seconds)
-        self._begin()
+        self._sets = sets
+        self._is_begun = False
 
     def _begin(self) -> None:
+        self._is_begun = True
         self._ours, theirs = self._context.Pipe()
         self._process = self._context.Process(target=_serve, args=(theirs, *self._given), daemon=True)
-        self._process.start()
+        with limits.ordering_sets_by(self._sets):
+            self._process.start()
         theirs.close()
 
     def __enter__(self) -> Self:
@@ -54,15 +61,19 @@ class Trial:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         """The end of the process."""
-        self._end()
+        if self._is_begun:
+            self._end()
 
     def _end(self) -> None:
+        self._is_begun = False
         self._process.kill()
         self._process.join()
         self._ours.close()
 
     def of(self, case: Case) -> Outcome:
         """What comes of a case; where the process ends by it, that."""
+        if not self._is_begun:
+            self._begin()
         try:
             self._ours.send(case)
             if self._ours.poll(_SILENCE_SECONDS):
@@ -73,7 +84,6 @@ class Trial:
             self._process.join()
             outcome = Outcome(limits.promise_of_end(self._process.exitcode), "the process ended")
         self._end()
-        self._begin()
         return outcome
 
 

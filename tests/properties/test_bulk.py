@@ -137,6 +137,31 @@ def test_pieces_of_every_size(chunk_bytes: int) -> None:
     assert pieces > 1
 
 
+_ENCODINGS = (
+    "UTF-8",
+    "UTF-8-SIG",
+    "UTF-16",
+    "UTF-16LE",
+    "UTF-16BE",
+    "UTF-32",
+    "UTF-32BE",
+    "ISO-8859-1",
+    "GB18030",
+    "HZ",
+)
+
+
+@pytest.mark.parametrize("encoding", _ENCODINGS)
+@pytest.mark.parametrize("said", ["UTF-16", "UTF-16LE", "UTF-32", "GB18030", "none-such", None])
+def test_encodings_are_judged_alike(encoding: str, said: str | None) -> None:
+    """Whatever the declaration says of them, and where a byte is none of the encoding's."""
+    text = re.sub(r"<\?xml[^>]*\?>", "", pacs008(Transfer(), Transfer()).decode())
+    content = ("" if said is None else f'<?xml version="1.0" encoding="{said}"?>') + text
+    for stray in (b"", b"\0\x11\0\0", b"\xd8\0"):
+        body = content.encode(encoding)
+        assert_same(body[:-400] + stray + body[-400:], 900)
+
+
 _STRAYS = (
     '<SplmtryData><Envlp><x xmlns="urn:y"/></Envlp></SplmtryData>',
     "<x/>",

@@ -477,11 +477,14 @@ def test_faults_of_examples(tmp_path: Path) -> None:
         list(examples.read(tmp_path))
     shutil.copy(EXAMPLES[0][1].path, tmp_path / "alone.xml")
     (tmp_path / "expected.toml").write_text(
-        '["gone.xml"]\non = 2026-11-23\nexpect = []\n["odd.xml"]\non = "x"\nexpect = []\n["bare.xml"]\n', "utf-8"
+        '["gone.xml"]\non = 2026-11-23\nexpect = []\n["odd.xml"]\non = "x"\nexpect = []\n["bare.xml"]\n'
+        f"[{'x' * 999}]\n",
+        "utf-8",
     )
     with pytest.raises(ConfigError) as raised:
         list(examples.read(tmp_path))
     for part in ("alone.xml: nothing is expected", "gone.xml: there is no such file", "odd.xml.on: must be a day",
+                 f"{'x' * 999}: there is no such file",
                  "bare.xml: needs `on`"):  # fmt: skip
         assert part in str(raised.value)
 
