@@ -18,10 +18,7 @@ from uuid import UUID
 from fuzz.broken import Broken
 from fuzz.canaries import is_told
 from fuzz.measured import quick
-from interlock.api.asgi import Faces
-from interlock.app import Interlock
 from interlock.auth import Scope
-from interlock.config import Config
 from interlock.ports import Client
 from interlock.transaction import BodyKind
 from tests.messages import pacs008
@@ -119,6 +116,10 @@ class _Server:
         self._client, self._token, self._ended = self._runner.run(self._begin())
 
     async def _begin(self) -> tuple[Client, str, str]:
+        from interlock.api.asgi import Faces
+        from interlock.app import Interlock
+        from interlock.config import Config
+
         config = Config(data=Path(self._folder.name), wait_seconds_max=0, token_calls_per_minute=1_000_000)
         self._interlock = Interlock(config)
         await self._interlock.start()
