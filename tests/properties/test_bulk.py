@@ -162,6 +162,21 @@ def test_encodings_are_judged_alike(encoding: str, said: str | None) -> None:
         assert_same(body[:-400] + stray + body[-400:], 900)
 
 
+def test_a_reversal_with_an_unknown_currency_is_judged_alike() -> None:
+    """Findings on the amounts of a pain.007 name elements that it has, and are each payment's own."""
+    reversal = '<TxInf><RvsdInstdAmt Ccy="RUM">1.76</RvsdInstdAmt></TxInf>'
+    content = (
+        '<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pain.007.001.03"><CstmrPmtRvsl><GrpHdr><MsgId>A</MsgId>'
+        "<CreDtTm>2026-02-28T00:00:00-05:00</CreDtTm><NbOfTxs>2</NbOfTxs></GrpHdr><OrgnlGrpInf><OrgnlMsgId>B</OrgnlMsgId>"
+        "<OrgnlMsgNmId>C</OrgnlMsgNmId></OrgnlGrpInf><OrgnlPmtInfAndRvsl><OrgnlPmtInfId>D</OrgnlPmtInfId>"
+        f"{reversal}{reversal}</OrgnlPmtInfAndRvsl></CstmrPmtRvsl></Document>"
+    ).encode()
+    assert_same(content, 64)
+    told = {(rule, xpath) for rule, xpath, _ in _as_whole(content).business if rule == "currency.known"}
+    steps = "/Document/CstmrPmtRvsl/OrgnlPmtInfAndRvsl/TxInf{}/RvsdInstdAmt/@Ccy"
+    assert told == {("currency.known", steps.format(number)) for number in ("", "[2]")}
+
+
 _STRAYS = (
     '<SplmtryData><Envlp><x xmlns="urn:y"/></Envlp></SplmtryData>',
     "<x/>",
