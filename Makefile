@@ -9,6 +9,7 @@ ROUNDS ?= 300
 STORE ?= sqlite
 SEED ?=
 SEEDS ?= 10000
+MINUTES ?= 30
 ONLY ?=
 SAMPLE ?=
 
@@ -58,6 +59,10 @@ model: $(STAMP) ## every interleaving of the regions' rules, and every planted m
 .PHONY: simulate
 simulate: $(STAMP) ## SEEDS=10000 seeded worlds of regions; SEED=N replays one
 	$(BIN)/python -m simulation $(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
+
+.PHONY: fuzz
+fuzz: $(STAMP) ## spoilt messages, schemas, profiles and calls on all cores; MINUTES=30; SEED=N the same again
+	$(BIN)/python -m fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 .PHONY: contracts
 contracts: $(STAMP) ## the store's contract on every back end

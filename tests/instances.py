@@ -73,6 +73,7 @@ class Instances:
 
     def mutant(self, message: etree._Element) -> etree._Element:
         """A copy with one to three changes; most are not valid any more, but some are."""
+        self._nodes = 0
         changed = copy.deepcopy(message)
         for _ in range(self._random.choice((1, 1, 1, 2, 3))):
             node = self._random.choice(list(changed.iter(etree.Element)))

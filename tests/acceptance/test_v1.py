@@ -533,6 +533,18 @@ def test_unreadable_json(alice: Caller) -> None:
         assert_problem(response, 400, "invalid_request")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [{"filter": {"status": ["x"] * 200_000}}, {"x" * 900_000: 1}, {f"k{number}": 1 for number in range(60_000)}],
+    ids=["items", "name", "names"],
+)
+def test_what_is_wrong_is_told_within_bounds(alice: Caller, body: dict[str, Any]) -> None:
+    """However much there is of it, and however long a name its caller made up."""
+    response = alice.call("POST", "/v1/redrives", {"Content-Type": "application/json"}, content=json.dumps(body))
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
+    assert len(response.content) < 20_000
+
+
 def test_paths_and_methods(alice: Caller) -> None:
     """What is not there is 404, and what is there for another method is 405 and says for which."""
     assert_problem(alice.call("GET", "/v1/nothing"), 404, "not_found")

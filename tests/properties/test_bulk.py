@@ -137,6 +137,46 @@ def test_pieces_of_every_size(chunk_bytes: int) -> None:
     assert pieces > 1
 
 
+_ENCODINGS = (
+    "UTF-8",
+    "UTF-8-SIG",
+    "UTF-16",
+    "UTF-16LE",
+    "UTF-16BE",
+    "UTF-32",
+    "UTF-32BE",
+    "ISO-8859-1",
+    "GB18030",
+    "HZ",
+)
+
+
+@pytest.mark.parametrize("encoding", _ENCODINGS)
+@pytest.mark.parametrize("said", ["UTF-16", "UTF-16LE", "UTF-32", "GB18030", "none-such", None])
+def test_encodings_are_judged_alike(encoding: str, said: str | None) -> None:
+    """Whatever the declaration says of them, and where a byte is none of the encoding's."""
+    text = re.sub(r"<\?xml[^>]*\?>", "", pacs008(Transfer(), Transfer()).decode())
+    content = ("" if said is None else f'<?xml version="1.0" encoding="{said}"?>') + text
+    for stray in (b"", b"\0\x11\0\0", b"\xd8\0"):
+        body = content.encode(encoding)
+        assert_same(body[:-400] + stray + body[-400:], 900)
+
+
+def test_a_reversal_with_an_unknown_currency_is_judged_alike() -> None:
+    """Findings on the amounts of a pain.007 name elements that it has, and are each payment's own."""
+    reversal = '<TxInf><RvsdInstdAmt Ccy="RUM">1.76</RvsdInstdAmt></TxInf>'
+    content = (
+        '<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pain.007.001.03"><CstmrPmtRvsl><GrpHdr><MsgId>A</MsgId>'
+        "<CreDtTm>2026-02-28T00:00:00-05:00</CreDtTm><NbOfTxs>2</NbOfTxs></GrpHdr><OrgnlGrpInf><OrgnlMsgId>B</OrgnlMsgId>"
+        "<OrgnlMsgNmId>C</OrgnlMsgNmId></OrgnlGrpInf><OrgnlPmtInfAndRvsl><OrgnlPmtInfId>D</OrgnlPmtInfId>"
+        f"{reversal}{reversal}</OrgnlPmtInfAndRvsl></CstmrPmtRvsl></Document>"
+    ).encode()
+    assert_same(content, 64)
+    told = {(rule, xpath) for rule, xpath, _ in _as_whole(content).business if rule == "currency.known"}
+    steps = "/Document/CstmrPmtRvsl/OrgnlPmtInfAndRvsl/TxInf{}/RvsdInstdAmt/@Ccy"
+    assert told == {("currency.known", steps.format(number)) for number in ("", "[2]")}
+
+
 _STRAYS = (
     '<SplmtryData><Envlp><x xmlns="urn:y"/></Envlp></SplmtryData>',
     "<x/>",

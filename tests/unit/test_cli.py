@@ -200,6 +200,13 @@ def test_places_expand_nothing() -> None:
     assert places(BytesIO(b'<!DOCTYPE A [<!ENTITY x "y">]><A><B>&x;</B></A>'), ["/A/B"]) == {}
 
 
+@pytest.mark.parametrize("encoding", ["SHIFT_JIS", "GB18030", "x" * 500, "base64"])
+def test_places_in_an_encoding_that_expat_cannot_read_are_not_told(encoding: str) -> None:
+    """Nothing is marked, and nothing is thrown: libxml2 has judged the message all the same."""
+    content = f'<?xml version="1.0" encoding="{encoding}"?><A><B/></A>'.encode()
+    assert places(BytesIO(content), ["/A/B"]) == {}
+
+
 def test_the_mark_stands_under_the_element() -> None:
     """The caret's place and length are those of the element with its value."""
     piece, column = spot(b"<A>\n  <B>value</B>\n</A>", finding("/A/B", 2))

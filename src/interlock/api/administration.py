@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
-from pydantic import Field
+from pydantic import FailFast, Field
 
 from interlock.api.access import Access, actor_of
 from interlock.api.calls import ADMINS, OPERATORS, By, Input, Name, Note, caller, opened_by
@@ -37,7 +37,10 @@ class NewClient(Input):
     """A client to be registered."""
 
     name: Annotated[str, Field(min_length=1, max_length=NAME_MAX, pattern=NAME_PATTERN)]
-    scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=len(Scope))] = (Scope.READ, Scope.WRITE)
+    scopes: Annotated[tuple[Scope, ...], FailFast(), Field(min_length=1, max_length=len(Scope))] = (
+        Scope.READ,
+        Scope.WRITE,
+    )
 
 
 class Rotation(Input):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Body
-from pydantic import Field
+from pydantic import FailFast, Field
 
 from interlock import redrive
 from interlock.api.access import Access, actor_of, view_of
@@ -28,7 +28,7 @@ _MOST = 1000
 class Which(Names):
     """Which ended transactions to drive again; those that have been already are left out."""
 
-    status: Annotated[tuple[Literal["RJCT", "CANC"], ...], Field(max_length=2)] = ()
+    status: Annotated[tuple[Literal["RJCT", "CANC"], ...], FailFast(), Field(max_length=2)] = ()
     reason: ReasonCode | None = None
     limit: Annotated[int, Field(ge=1, le=_MOST, description="Most transactions looked at.")] = 100
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import FailFast, Field
 
 from interlock.api.access import view_of
 from interlock.api.calls import Cursor, Input, Moment, Name
@@ -49,7 +49,7 @@ class Names(Input):
 class Filter(Names):
     """Which transactions to list."""
 
-    status: Annotated[tuple[Status, ...], Field(description="Any of these; may be given again.")] = ()
+    status: Annotated[tuple[Status, ...], FailFast(), Field(description="Any of these; may be given again.")] = ()
     held: Annotated[HeldCause | None, Field(description="PDNG for this cause.")] = None
     flagged: Annotated[bool, Field(description="Only those that something late or contradictory was recorded of.")] = (
         False

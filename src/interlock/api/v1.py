@@ -23,6 +23,8 @@ from interlock.errors import InterlockError
 
 #: Where the dispatcher leaves its own view of the request.
 REQUEST = "interlock.request"
+#: Mistakes in a request that are told, and characters of the name of each field.
+_ERRORS_MAX, _NAME_MAX = 50, 100
 
 
 def make_v1(
@@ -77,13 +79,14 @@ async def _told(request: FastRequest, exc: Exception) -> FastResponse:
 
 async def _invalid(request: FastRequest, exc: Exception) -> FastResponse:
     assert isinstance(exc, RequestValidationError)  # registered for these
-    errors = [{"field": _field(error["loc"]), "text": str(error["msg"])} for error in exc.errors()]
+    errors = [{"field": _field(error["loc"]), "text": str(error["msg"])} for error in exc.errors()[:_ERRORS_MAX]]
     named = ", ".join(sorted({error["field"] for error in errors}))
     return told(request, problems.InvalidRequest(f"not as it must be: {named}"), errors=errors)
 
 
 def _field(location: Sequence[Any]) -> str:
-    return ".".join(str(part) for part in location)
+    """Where a mistake is; a name that we do not know is the caller's own, and may be of any length."""
+    return ".".join(str(part)[:_NAME_MAX] for part in location)
 
 
 async def _of_framework(request: FastRequest, exc: Exception) -> FastResponse:

@@ -68,6 +68,7 @@ def places(message: BinaryIO, paths: Iterable[str]) -> dict[str, int]:
     """Offset in bytes of the element at each path, where the message has it.
 
     Content that is not well-formed gives what came before the fault; a DOCTYPE gives nothing, so nothing is expanded.
+    An encoding that expat cannot read gives nothing, though libxml2 may know it.
     """
     wanted = {_plain(path): path for path in paths}
     found: dict[str, int] = {}
@@ -100,7 +101,7 @@ def places(message: BinaryIO, paths: Iterable[str]) -> dict[str, int]:
             for piece in _pieces(message):
                 parser.Parse(piece, False)
             parser.Parse(b"", True)
-    except (expat.ExpatError, _Found):
+    except (expat.ExpatError, ValueError, LookupError, _Found):
         return found
     return found
 

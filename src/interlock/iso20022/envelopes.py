@@ -67,10 +67,11 @@ def new_parser() -> etree.XMLParser:
 
 _PARSER: Final = new_parser()
 
-#: Encodings in which `<!DOCTYPE` is these very bytes; in any other the prolog is parsed to see.
+#: Encodings in which `<!DOCTYPE` is these very bytes; in any other the prolog is parsed to see. A zero after the first
+#: sign is UTF-16 or UTF-32 that does not say so.
 _ASCII_ENCODINGS: Final = rb"utf-?8|us-ascii|ascii|iso-?8859-?\d{1,2}|latin-?1|windows-125\d|cp125\d"
 _PLAIN: Final = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*<(?!\?xml)"
+    rb"(?:\xef\xbb\xbf)?\s*<(?!\?xml|\0)"
     rb"|(?:\xef\xbb\xbf)?<\?xml\s(?![^>]{0,200}encoding)"
     rb"|(?:\xef\xbb\xbf)?<\?xml\s[^>]{0,200}?encoding\s{0,9}=\s{0,9}[\"'](?:" + _ASCII_ENCODINGS + rb")[\"']",
     re.IGNORECASE,
@@ -107,7 +108,7 @@ def read(
             return _nothing(_syntax_finding(exc))
         root = siblings
     except (ValueError, LookupError):  # an encoding that lxml refuses before it parses
-        return _nothing(_finding("xml.malformed", "The encoding of the XML is not supported; use UTF-8."))
+        return _nothing(_encoding_finding())
     refused = _refuse_parsed(root, body, limits)
     if refused is not None:
         return _nothing(refused)
@@ -146,6 +147,15 @@ def _error_name(exc: etree.XMLSyntaxError) -> str:
     return "syntax" if entry is None else str(entry.type_name.removeprefix("ERR_").replace("_", " ").lower())
 
 
+def is_utf32(head: bytes) -> bool:
+    """Whether XML that begins so is in UTF-32, of which libxml2 does not see in a stream what is wrong with it."""
+    return head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff", b"<\0\0\0", b"\0\0\0<"))
+
+
+def _encoding_finding() -> Finding:
+    return _finding("xml.malformed", "The encoding of the XML is not supported; use UTF-8.")
+
+
 def _refuse_unparsed(body: bytes, limits: Limits) -> Finding | None:
     """Finding where the bytes need no parsing to be refused."""
     if len(body) > limits.bytes_max:
@@ -154,6 +164,8 @@ def _refuse_unparsed(body: bytes, limits: Limits) -> Finding | None:
         return _finding("xml.empty", "There is no message: the body is empty. Send an ISO 20022 message in XML.")
     if is_json(body):
         return _finding("envelope.json", "The body is JSON; an ISO 20022 message in XML is wanted.")
+    if is_utf32(body):
+        return _encoding_finding()
     if (b"<!DOCTYPE" in body or not _PLAIN.match(body)) and _prolog_has_doctype(body):
         return _doctype_finding()
     return None

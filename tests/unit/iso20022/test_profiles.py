@@ -424,7 +424,11 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
         ("[[mandatory]]\nwithin = '//PmtId'\npath = 'UETR'\nwhen = ['/GrpHdr']", "the way back is not known"),
         ("[[codes]]\npath = 'GrpHdr'\ncodes = [\"it's\"]", "must be a code"),
         ("[character_sets.c]\nallowed = 'z-a'", "is no regular expression"),
+        ("[[patterns]]\npath = 'GrpHdr'\npattern = 'a{9999999999999999999999}'", "is no regular expression"),
+        (f"speed = {'9' * 5000}", "cannot be read"),
+        (f"speed = {'[' * 3000}{']' * 3000}", "cannot be read"),
     ],
+    ids=range(9),
 )
 def test_faults(tmp_path: Path, text: str, said: str) -> None:
     """What cannot be meant is refused when it is read."""
@@ -459,17 +463,28 @@ def test_examples_of_an_operators_profile(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("text", ["x = " + "9" * 5000, "x = " + "[" * 3000 + "]" * 3000, "x = "], ids=range(3))
+def test_expectations_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    """Whatever the reader of TOML stumbles over is told with the file."""
+    (tmp_path / "expected.toml").write_text(text, "utf-8")
+    with pytest.raises(ConfigError, match=r"expected\.toml cannot be read"):
+        list(examples.read(tmp_path))
+
+
 def test_faults_of_examples(tmp_path: Path) -> None:
     """A file without an expectation, and an expectation without a file, are faults; all are told at once."""
     with pytest.raises(ConfigError, match=r"there is no .*expected\.toml"):
         list(examples.read(tmp_path))
     shutil.copy(EXAMPLES[0][1].path, tmp_path / "alone.xml")
     (tmp_path / "expected.toml").write_text(
-        '["gone.xml"]\non = 2026-11-23\nexpect = []\n["odd.xml"]\non = "x"\nexpect = []\n["bare.xml"]\n', "utf-8"
+        '["gone.xml"]\non = 2026-11-23\nexpect = []\n["odd.xml"]\non = "x"\nexpect = []\n["bare.xml"]\n'
+        f"[{'x' * 999}]\n",
+        "utf-8",
     )
     with pytest.raises(ConfigError) as raised:
         list(examples.read(tmp_path))
     for part in ("alone.xml: nothing is expected", "gone.xml: there is no such file", "odd.xml.on: must be a day",
+                 f"{'x' * 999}: there is no such file",
                  "bare.xml: needs `on`"):  # fmt: skip
         assert part in str(raised.value)
 

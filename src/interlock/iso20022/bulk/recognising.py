@@ -18,9 +18,11 @@ from interlock.iso20022.envelopes import (
     _PLAIN,
     _SIBLINGS,
     _doctype_finding,
+    _encoding_finding,
     _finding,
     _kind,
     is_json,
+    is_utf32,
 )
 from interlock.iso20022.findings import Finding
 
@@ -101,6 +103,8 @@ def recognise(file: BinaryIO, bytes_max: int) -> Recognised:
         return Recognised(refused=_empty())
     if is_json(head):
         return Recognised(refused=_finding("envelope.json", "The body is JSON; an ISO 20022 message in XML is wanted."))
+    if is_utf32(head):
+        return Recognised(refused=_encoding_finding())
     target = _look(file, bytes_max)
     if target.has_doctype:
         return Recognised(refused=_doctype_finding())

@@ -10,7 +10,7 @@ from lxml import etree
 
 from interlock.iso20022.bulk.pieces import Cutter
 from interlock.iso20022.bulk.recognising import CLOSING, Layout, Recognised, with_opening
-from interlock.iso20022.envelopes import _finding, _syntax_finding, local_name
+from interlock.iso20022.envelopes import _encoding_finding, _finding, _syntax_finding, local_name
 from interlock.iso20022.findings import Finding
 
 
@@ -176,5 +176,5 @@ def fault(path: Path, chunk_bytes: int) -> Finding:
     except etree.XMLSyntaxError as exc:
         return _syntax_finding(exc)
     except (ValueError, LookupError):  # an encoding that lxml refuses before it parses
-        return _finding("xml.malformed", "The encoding of the XML is not supported; use UTF-8.")
+        return _encoding_finding()
     return _finding("xml.malformed", "The XML is not well-formed: there must be one outermost element.")

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from interlock.errors import ConfigError
 from interlock.iso20022.findings import Finding, Severity
-from interlock.iso20022.profiles.loading import folder_of_ours
+from interlock.iso20022.profiles.loading import UNREADABLE, folder_of_ours
 from interlock.iso20022.profiles.profile import Profile
 
 #: The file that says what is expected.
@@ -64,13 +64,20 @@ def read(folder: Path) -> Iterator[Example]:
         tables: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
     except FileNotFoundError as exc:
         raise ConfigError(f"there is no {file}, which says what is expected of each example") from exc
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+    except UNREADABLE as exc:
         raise ConfigError(f"{file} cannot be read: {exc}") from exc
     faults = list(_faults(folder, tables))
     if faults:
         raise ConfigError(f"{file} has faults:\n  " + "\n  ".join(faults))
     for name in sorted(tables):
         yield Example(folder / name, tables[name]["on"], tuple(tables[name]["expect"]))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _faults(folder: Path, tables: dict[str, Any]) -> Iterator[str]:
@@ -81,7 +88,7 @@ def _faults(folder: Path, tables: dict[str, Any]) -> Iterator[str]:
             yield f"{name}.on: must be a day, such as 2026-11-23"
         elif not isinstance(table["expect"], list) or not all(isinstance(one, str) for one in table["expect"]):
             yield f"{name}.expect: must be a list of rule ids"
-        if not (folder / name).is_file():
+        if not _is_file(folder / name):
             yield f"{name}: there is no such file"
     for path in sorted(folder.glob("*.xml")):
         if path.name not in tables:

@@ -65,7 +65,7 @@ def _is_pattern(value: str) -> str:
         raise ValueError(f"a pattern has at most {_PATTERN_MAX} characters")
     try:
         re.compile(value)
-    except re.error as exc:
+    except (re.error, OverflowError, RecursionError) as exc:
         raise ValueError(f"{value!r} is no regular expression: {exc}") from exc
     return value
 

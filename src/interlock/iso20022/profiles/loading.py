@@ -32,6 +32,9 @@ GENERIC: Final = "generic"
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}\Z")
 _EXTENDS_MAX: Final = 8
+#: What reading TOML raises: ValueError for all that is wrong in it, numbers of too many digits too, and RecursionError
+#: for values in values without end.
+UNREADABLE: Final = (OSError, ValueError, RecursionError)
 
 
 class _Written(NamedTuple):
@@ -153,10 +156,10 @@ def _read_folder(folder: Path, faults: list[str], *, is_ours: bool) -> Iterator[
         try:
             table: dict[str, Any] = tomllib.loads(path.read_text("utf-8"), parse_float=Decimal)
             yield _Written(name, shown, ProfileFile.model_validate(table), is_ours)
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-            faults.append(f"{shown} cannot be read: {exc}")
         except ValidationError as exc:
             faults.extend(f"{shown}: {fault}" for fault in _told(exc))
+        except UNREADABLE as exc:
+            faults.append(f"{shown} cannot be read: {exc}")
 
 
 def _told(exc: ValidationError) -> Iterator[str]:

@@ -48,6 +48,8 @@ def amount_element(payment: OriginalPayment) -> str:
     path = payment.xpath
     if "/PmtInf[" in path:
         return "InstdAmt" if "/DrctDbtTxInf" in path else "Amt"
+    if "/CstmrPmtRvsl/" in path:
+        return "RvsdInstdAmt"
     if "/TxInf[" in path:
         return "RvsdIntrBkSttlmAmt" if "/FIToFIPmtRvsl/" in path else "RtrdIntrBkSttlmAmt"
     return "IntrBkSttlmAmt"

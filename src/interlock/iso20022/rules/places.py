@@ -14,7 +14,9 @@ from interlock.iso20022.original import Original, OriginalPayment
 from interlock.iso20022.rules.rule import Place
 
 #: Payments and the blocks around them always carry their position, as in `Original`; others where there are several.
-_NUMBERED: Final = frozenset({"CdtTrfTxInf", "DrctDbtTxInf", "TxInf", "PmtInf", "CdtInstr", "PmtTx", "CdtTrfTx"})
+_NUMBERED: Final = frozenset(
+    {"CdtTrfTxInf", "DrctDbtTxInf", "TxInf", "PmtInf", "CdtInstr", "PmtTx", "CdtTrfTx", "OrgnlPmtInfAndRvsl"}
+)
 
 
 class Places:
