@@ -397,6 +397,45 @@ def test_status_without_the_message() -> None:
         assert (texts(one, "TxSts"), texts(one, "IntrBkSttlmAmt")) == (["ACSC"], [])
 
 
+def _requests_to_pay(version: int) -> Original:
+    return replace(BLOCKS, definition=f"pain.013.001.{version:02}")
+
+
+@pytest.mark.parametrize("version", range(1, 12))
+@pytest.mark.parametrize(("events", "status"), [(HELD, "PDNG"), (SETTLED, "ACSC"), (REJECTED, "RJCT")])
+def test_status_of_a_request_to_pay(version: int, events: tuple[EventKind, ...], status: str) -> None:
+    """It is told in a pain.014, in the block that it stands in, with what is known of it."""
+    known_as = _requests_to_pay(version)
+    original = asked("pacs.028.001.03", ids_of(known_as, 2))
+    one = answered(original, run(original, known(entry(known_as, *events))))
+    assert one.definition == f"pain.014.001.{version:02}"
+    assert (texts(one, "TxSts"), texts(one, "GrpSts")) == ([status], [])
+    assert texts(one, "OrgnlPmtInfId") == [known_as.groups[1].payment_information_id]
+    assert texts(one, "OrgnlMsgId") == [known_as.message_id]
+    whole = asked("pacs.028.001.03", Ids(message_id=known_as.message_id, definition=known_as.definition), whole=True)
+    one = answered(whole, run(whole, known(entry(known_as, *events))))
+    assert (texts(one, "GrpSts"), texts(one, "TxSts")) == ([status], [status] * 3)
+    assert len(texts(one, "OrgnlPmtInfId")) == 2
+
+
+def test_a_request_to_pay_is_told_as_it_was_answered() -> None:
+    """In the version that its profile had named."""
+    before = entry(_requests_to_pay(7), *SETTLED, answer="pain.014.001.10")
+    original = asked("pacs.028.001.03", ids_of(_requests_to_pay(7), 0))
+    assert answered(original, run(original, known(before))).definition == "pain.014.001.10"
+
+
+def test_requests_to_pay_that_a_pain014_has_no_room_for() -> None:
+    """One that nobody knows is told in a pain.014 too; of several messages, or beside a payment, in a pacs.002."""
+    unknown = asked("pacs.028.001.03", ids_of(_requests_to_pay(7), 0))
+    one = answered(unknown, run(unknown, Facts()))
+    assert (one.definition, texts(one, "TxSts"), texts(one, "Cd")) == ("pain.014.001.07", ["RJCT"], ["NARR"])
+    mixed = asked("pacs.028.001.03", ids_of(_requests_to_pay(7), 0), ids_of(SINGLE, 0))
+    facts = Facts(entries={1: (entry(_requests_to_pay(7), *HELD),), 2: (entry(SINGLE, *SETTLED, number=2),)})
+    one = answered(mixed, run(mixed, facts))
+    assert (one.definition, texts(one, "TxSts")) == ("pacs.002.001.10", ["PDNG", "ACSC"])
+
+
 def test_status_of_a_request() -> None:
     """A status request that chases a cancellation is told that it was answered, not that something was settled."""
     before = replace(asked("camt.056.001.08"), message_id="EXAMPLE-M-0001")

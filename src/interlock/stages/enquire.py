@@ -53,6 +53,8 @@ class Outcome:
     waits: tuple[UUID, ...] = ()
     #: What the answer holds, by kind of request. It is true once the cancels are facts, and must not be told before.
     statements: tuple[Statement, ...] = ()
+    #: The message that reports the statements, where it is another than usual: a pain.014 on a request to pay.
+    report: str | None = None
     resolution: Resolution | None = None
     investigation: InvestigationResult | None = None
 
@@ -75,7 +77,7 @@ def run(original: Original, facts: Facts) -> Outcome:
     matches = [(reference, matcher.match(reference)) for reference in original.references]
     match family:
         case "pacs.028":
-            return Outcome(statements=_statements(matches))
+            return Outcome(statements=_statements(matches), report=_report_on(matches))
         case "camt.055" | "camt.056":
             if original.references_cut:
                 return _refused(original.references, "too_many")
@@ -116,6 +118,26 @@ def _statements(matches: _Matches) -> tuple[Statement, ...]:
     return tuple(told)
 
 
+def _report_on(matches: _Matches) -> str | None:
+    """The version of pain.014 that tells how a request to pay stands; None where a pacs.002 tells.
+
+    A pain.014 has room for one message: whoever asks for requests to pay of several, or for payments besides, is told
+    in a pacs.002, which has room for all.
+    """
+    about = {
+        (reference.message_id, reference.definition)
+        if match.entry is None
+        else (match.entry.transaction.message_id, match.entry.transaction.definition)
+        for reference, match in matches
+    }
+    _, definition = about.pop() if len(about) == 1 else (None, None)
+    if definition is None or not definition.startswith("pain.013"):
+        return None
+    given = next((match.entry.transaction.answer for _, match in matches if match.entry is not None), None)
+    # In the version of the answer that the request to pay had, which its profile may have named.
+    return given if given is not None and given.startswith("pain.014") else answers.answer_definition(definition)
+
+
 def _statement(reference: Reference, entry: Entry, payment: Payment) -> Statement:
     transaction = entry.transaction
     status = Status.RJCT if payment.status is Status.CANC else payment.status
@@ -125,6 +147,7 @@ def _statement(reference: Reference, entry: Entry, payment: Payment) -> Statemen
         reason=payment.reason if status is Status.RJCT else None,
         narrative=_why(transaction, payment.status, payment.reason),
         payment=_known(entry, payment),
+        block=_block(entry, payment),
         message_id=transaction.message_id,
         definition=transaction.definition,
         created_at=None if entry.original is None else entry.original.created_at,
@@ -196,6 +219,14 @@ def _known(entry: Entry, payment: Payment) -> OriginalPayment | None:
         debtor_iban=None,
         creditor_iban=None,
     )
+
+
+def _block(entry: Entry, payment: Payment) -> str | None:
+    original = entry.original
+    if original is None or payment.ordinal > len(original.payments):
+        return None
+    group = original.payments[payment.ordinal - 1].group
+    return None if group is None else original.groups[group].payment_information_id
 
 
 def _cancellation(matches: _Matches, facts: Facts, matcher: Matcher) -> Outcome:
@@ -325,7 +356,8 @@ def answer(
     if resolution is not None and _can_say(resolution, chosen):
         return answers.build_resolution(original, resolution, answer_id=answer_id, now=now, definition=chosen)
     if outcome.statements:
-        return answers.build_statuses(original, outcome.statements, answer_id=answer_id, now=now, definition=chosen)
+        report = outcome.report or chosen
+        return answers.build_statuses(original, outcome.statements, answer_id=answer_id, now=now, definition=report)
     words = "nothing that was asked for can be told or changed here"
     return answers.build_admi002(
         reason="NARR",
