@@ -46,6 +46,7 @@ from interlock.iso20022.codes import Status
 from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.original import Original
 from interlock.iso20022.profiles import Profiles
+from interlock.iso20022.profiles.facts import Recall
 from interlock.iso20022.schemas import Catalogue
 from interlock.journal import Journal
 from interlock.lifecycle import EventKind, State, judge
@@ -183,6 +184,7 @@ class Workflow:
             until_end=self.until_end,
             payments=self.payments,
             original=self._original,
+            recalls=self._recalls,
             is_ours=lambda transaction: transaction.region == settings.region or transaction.region in self._taken,
             is_regional=lambda: bool(self.peers),
         )
@@ -687,6 +689,13 @@ class Workflow:
         """What a transaction's message says."""
         inspection, _ = await self._facts(transaction)
         return None if inspection is None else inspection.original
+
+    def _recalls(self, transaction: Transaction, original: Original | None) -> tuple[Recall, ...]:
+        """Within what time it can be asked back."""
+        named = self._routes.named(transaction.route).profile
+        if original is None:
+            return () if named is None else self._settings.profiles.named(named).recall
+        return self._settings.profiles.choose(original, named=named).recall
 
     # -- regions --
 

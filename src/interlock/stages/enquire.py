@@ -10,12 +10,13 @@ so that a request which is taken up again after a crash comes to the same answer
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from typing import Final
 from uuid import UUID
 
 from msgspec.structs import replace
 
-from interlock.iso20022 import answers, enquiries
+from interlock.iso20022 import answers, enquiries, recalls
 from interlock.iso20022.answers import (
     Answer,
     Cancellation,
@@ -26,7 +27,9 @@ from interlock.iso20022.answers import (
 )
 from interlock.iso20022.codes import Status
 from interlock.iso20022.original import Level, Original, OriginalPayment, Reference
+from interlock.iso20022.recalls import Recallable
 from interlock.iso20022.references import REFERENCES_MAX
+from interlock.iso20022.rules.dates import day_of
 from interlock.lifecycle import EventKind, State, judge
 from interlock.stages.matching import Entry, Facts, Match, Matcher
 from interlock.transaction import Payment, Transaction
@@ -79,8 +82,8 @@ def run(original: Original, facts: Facts) -> Outcome:
         case "pacs.028":
             return Outcome(statements=_statements(matches), report=_report_on(matches))
         case "camt.055" | "camt.056":
-            if original.references_cut:
-                return _refused(original.references, "too_many")
+            if original.references_cut or facts.reused:
+                return _refused(original.references, "reused" if facts.reused else "too_many")
             return _cancellation(matches, facts, matcher) if matches else Outcome()
         case "camt.026" | "camt.027":
             return Outcome(resolution=Resolution(confirmation=_confirmation(family, matches)))
@@ -241,7 +244,9 @@ def _cancellation(matches: _Matches, facts: Facts, matcher: Matcher) -> Outcome:
         entry, condition = match.entry, match.condition
         if entry is not None:
             takes_all = matcher.live(entry) <= wanted[entry.transaction.id]
-            condition = _condition(reference, match.payments, entry.transaction, facts, takes_all=takes_all)
+            condition = _condition(match.payments, entry.transaction, takes_all=takes_all)
+            if condition == "settled":
+                condition = _recall(reference, match, facts, matcher)
         if entry is not None and condition == "cancel":
             transaction = entry.transaction
             cancels.setdefault(
@@ -267,9 +272,43 @@ def _resolved(reference: Reference, condition: str, entry: Entry | None = None) 
     return Resolved(reference=reference, status=Cancellation(words.status), reason=words.reason, narrative=words.text)
 
 
-def _condition(
-    reference: Reference, payments: Iterable[Payment], transaction: Transaction, facts: Facts, *, takes_all: bool
-) -> str:
+def _recall(reference: Reference, match: Match, facts: Facts, matcher: Matcher) -> str:
+    """How what was settled stands to its being asked back."""
+    entry = match.entry
+    assert entry is not None  # what was settled is known
+    if (entry.transaction.definition or "").startswith("pain.013"):
+        return "settled"  # no money has moved
+    if matcher.is_returned(reference, match.payments):
+        return "returned"
+    if not facts.offer_return:
+        return "settled"
+    asked = facts.asked.get(reference.ordinal)
+    if asked is None:
+        return "return"
+    currency = next((payment.currency for payment in match.payments if payment.currency), "")
+    reason = reference.reason or reference.proprietary_reason
+    told = recalls.judge(
+        entry.recalls, reason, settled=_settled_on(entry, match.payments), asked=asked.date(), currency=currency
+    )
+    return _RECALLS[told]
+
+
+_RECALLS: Final = {
+    Recallable.OPEN: "return",
+    Recallable.GROUNDS: "grounds",
+    Recallable.OVER: "expired",
+    Recallable.UNLISTED: "unlisted",
+}
+
+
+def _settled_on(entry: Entry, payments: Iterable[Payment]) -> date:
+    """The settlement date of a payment, as its message has it; for want of one, the day on which it came."""
+    known = (_known(entry, payment) for payment in payments)
+    days = (day_of(one.settlement_date) for one in known if one is not None)
+    return next((day for day in days if day is not None), entry.transaction.created_at.date())
+
+
+def _condition(payments: Iterable[Payment], transaction: Transaction, *, takes_all: bool) -> str:
     """How an original that is known stands to its cancellation.
 
     takes_all: the request asks for everything of its message that has no end yet.
@@ -279,9 +318,7 @@ def _condition(
         return "unknown"  # a request is no payment, and is not cancelled
     stands: set[Status | None] = {payment.status for payment in payments} or {standing.status}
     if Status.ACSC in stands:
-        if reference.ordinal in facts.expired:
-            return "expired"
-        return "return" if facts.offer_return else "settled"
+        return "settled"
     if stands <= {Status.CANC, Status.RJCT}:
         return "cancelled" if Status.CANC in stands else "rejected"
     if judge(standing, EventKind.CANCELLED) is None:
