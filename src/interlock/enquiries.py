@@ -4,15 +4,15 @@ Owns: looking originals up for the client that asks, and cancelling them. What t
 `stages/enquire.py`'s.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from datetime import datetime, timedelta
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from interlock.decisions import Decision, DecisionKind
 from interlock.errors import IllegalDecision, OwnedElsewhere
-from interlock.iso20022.codes import Status
+from interlock.iso20022.codes import HeldCause, Status
 from interlock.iso20022.original import Original, Reference
 from interlock.iso20022.profiles.facts import Recall
 from interlock.journal import Journal
@@ -26,10 +26,34 @@ from interlock.transaction import KeyKind, Payment, Transaction
 _ENTRIES_MAX = 20
 #: Of so many cases in one request it is looked up what was asked in them before; a request has one as a rule.
 _CASES_MAX = 20
+#: Of a request with more references than this, other regions are not asked one by one.
+_ASKED_MAX = 50
+#: How long a request waits for changes of another region that are on their way.
+_COPY_WITHIN = timedelta(seconds=3)
 #: A message with more payments than this is not read again for what the ledger does not keep of them.
 _READ_AGAIN_MAX = 1000
 #: How often it is decided anew after what was found has moved.
 _TRIES = 8
+
+
+class Abroad(Protocol):
+    """The other regions, as long as they can be asked."""
+
+    async def cancel(self, region: int, client: str, cancel: Cancel) -> bool:
+        """Cancel there; whether that region has said what it made of it, which then comes with its changes."""
+        ...
+
+    async def knows(self, region: int, client: str, key: tuple[KeyKind, str]) -> bool | None:
+        """Whether it has something of the client's under a name; None: it cannot be asked."""
+        ...
+
+    async def standing(self, region: int, client: str, transaction: UUID) -> tuple[Status, HeldCause | None] | None:
+        """Status of a transaction there, and what holds it; None: it cannot be asked."""
+        ...
+
+
+class _ComeAgain(Exception):
+    """What another region has said is on its way here: it is told once it has come."""
 
 
 class Means(NamedTuple):
@@ -47,8 +71,11 @@ class Means(NamedTuple):
     recalls: Callable[[Transaction, Original | None], tuple[Recall, ...]]
     #: Whether this region goes on with it.
     is_ours: Callable[[Transaction], bool]
-    #: Whether there are other regions.
-    is_regional: Callable[[], bool]
+    #: Numbers of the other regions that may know more.
+    others: Callable[[], frozenset[int]]
+    #: How they are asked; None: they cannot be from here.
+    abroad: Callable[[], Abroad | None]
+    now: Callable[[], datetime]
 
 
 class Enquiries:
@@ -64,42 +91,74 @@ class Enquiries:
 
         seconds: how long the request may wait for what it cancels.
         """
-        for _ in range(_TRIES):
-            facts = await self._facts(request, original)
-            outcome = enquire.run(original, facts)
-            if not outcome.cancels and not outcome.waits:
-                return outcome
-            for cancel in outcome.cancels:
-                await self._cancel(request.client, cancel)
-            waited = [entry.transaction for entry in _entries(facts) if entry.transaction.id in outcome.waits]
-            if waited and not (await self._means.until_end(waited[0], seconds)).standing.is_final:
-                return None
+        lost: set[UUID] = set()
+        try:
+            for _ in range(_TRIES):
+                facts = await self._facts(request, original, lost)
+                outcome = enquire.run(original, facts)
+                if not outcome.cancels and not outcome.waits:
+                    return outcome
+                known = {entry.transaction.id: entry.transaction for entry in _entries(facts)}
+                for cancel in outcome.cancels:
+                    if not await self._cancel(request.client, cancel):
+                        lost.add(cancel.transaction)
+                # What was cancelled here has ended, or is about to; what was elsewhere ends here when it has come.
+                abroad = (one.transaction for one in outcome.cancels if not self._means.is_ours(known[one.transaction]))
+                for id_ in (*outcome.waits[:1], *abroad):
+                    if id_ not in lost:
+                        await self._await_end(request, known[id_], seconds, lost)
+        except _ComeAgain:
+            return None
         return None
 
-    async def _cancel(self, client: str, cancel: Cancel) -> None:
+    async def _cancel(self, client: str, cancel: Cancel) -> bool:
+        """False where another region goes on with it and cannot be asked."""
         decision = Decision(kind=DecisionKind.CANCEL, actor=client, reason=cancel.reason, note=cancel.note)
         try:
             await self._means.decide(client, cancel.transaction, decision)
-        except (IllegalDecision, OwnedElsewhere):
-            return  # it has moved: what it is now the next look tells
+        except IllegalDecision:
+            return True  # it has moved: what it is now the next look tells
+        except OwnedElsewhere as exc:
+            abroad = self._means.abroad()
+            return abroad is not None and await abroad.cancel(exc.region, client, cancel)
+        return True
 
-    async def _facts(self, request: Transaction, original: Original) -> Facts:
-        """What the ledger has under each reference, of this client's."""
+    async def _await_end(self, request: Transaction, transaction: Transaction, seconds: float, lost: set[UUID]) -> None:
+        if (await self._means.until_end(transaction, seconds)).standing.is_final:
+            return
+        if self._means.is_ours(transaction):
+            raise _ComeAgain
+        self._be_patient(request)
+        lost.add(transaction.id)
+
+    def _be_patient(self, request: Transaction) -> None:
+        """Come again as long as changes of another region may be on their way; after that they are not waited for."""
+        if self._means.now() - request.created_at < _COPY_WITHIN:
+            raise _ComeAgain
+
+    async def _facts(self, request: Transaction, original: Original, lost: Collection[UUID]) -> Facts:
+        """What the ledger has under each reference, of this client's.
+
+        lost: transactions that another region goes on with and that nothing can be said of.
+        """
         client = request.client
         entries: dict[int, tuple[Entry, ...]] = {}
         met: dict[UUID, Entry] = {}
         is_complete = True
+        is_few = len(original.references) <= _ASKED_MAX
         cancels = receive.is_repeatable(original.definition)
         asked, is_reused = await self._asked(request, original) if cancels else ({}, False)
         for reference in original.references:
             found = await self._named(client, matching.keys(reference))
-            # What another region goes on with can be told of, but is not this one's to cancel.
-            known = tuple(one for one in found if not cancels or self._means.is_ours(one) or one.standing.is_final)
+            known = tuple(one for one in found if one.id not in lost)
             if len(known) < len(found):
                 # Of several attempts the one that lives may be among those: then nothing can be said of any.
                 known, is_complete = (), False
-            # What is not here may be in another region, whose changes have not come yet.
-            is_complete &= bool(known) or not self._means.is_regional()
+            elif not known and is_complete:
+                # What is not here may be in another region, whose changes have not come yet.
+                is_complete = await self._is_nowhere(request, reference if is_few else None)
+            if not cancels and is_few:
+                await self._await_copies(request, known)
             for one in known:
                 if one.id not in met:  # a thousand references may name one message
                     met[one.id] = await self._entry(client, one)
@@ -139,6 +198,36 @@ class Enquiries:
                 if is_kind and is_before and one.standing.end is not Status.RJCT:
                     found[one.id] = one
         return found.values()
+
+    async def _is_nowhere(self, request: Transaction, reference: Reference | None) -> bool:
+        """Whether no other region knows it either; False also where one of them cannot be asked.
+
+        reference: None where nobody is to be asked.
+        """
+        others, abroad = self._means.others(), self._means.abroad()
+        if not others:
+            return True
+        if abroad is None or reference is None:
+            return False
+        for region in others:
+            for key in matching.keys(reference):
+                knows = await abroad.knows(region, request.client, key)
+                if knows is None:
+                    return False
+                if knows:
+                    self._be_patient(request)
+                    return False
+        return True
+
+    async def _await_copies(self, request: Transaction, known: Iterable[Transaction]) -> None:
+        """Come again where our copy is behind the region that goes on with it; of one that is lost the copy is told."""
+        abroad = self._means.abroad()
+        for one in known:
+            if abroad is None or one.standing.is_final or self._means.is_ours(one):
+                continue
+            present = await abroad.standing(one.region, request.client, one.id)
+            if present not in (None, (one.standing.status, one.standing.cause)):
+                self._be_patient(request)
 
     async def _named(self, client: str, keys: Iterable[tuple[KeyKind, str]]) -> tuple[Transaction, ...]:
         for key in keys:

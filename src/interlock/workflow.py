@@ -25,7 +25,7 @@ from interlock import decisions, redrive
 from interlock.acks import Word
 from interlock.clock import Now
 from interlock.decisions import Decision, DecisionKind
-from interlock.enquiries import Enquiries, Means
+from interlock.enquiries import Abroad, Enquiries, Means
 from interlock.errors import (
     Archived,
     DependencyError,
@@ -186,7 +186,9 @@ class Workflow:
             original=self._original,
             recalls=self._recalls,
             is_ours=lambda transaction: transaction.region == settings.region or transaction.region in self._taken,
-            is_regional=lambda: bool(self.peers),
+            others=lambda: self.peers - self.retired,
+            abroad=lambda: self.abroad,
+            now=now,
         )
         self._enquiries = Enquiries(store, journal, means)
         #: Requests about other messages that are being answered.
@@ -225,6 +227,8 @@ class Workflow:
         self.peers: frozenset[int] = frozenset()
         #: Those that were given up for good, as the witness says.
         self.retired: frozenset[int] = frozenset()
+        #: How other regions are asked about what they go on with; None: they cannot be from here.
+        self.abroad: Abroad | None = None
 
     # -- starting --
 
