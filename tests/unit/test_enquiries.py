@@ -165,6 +165,28 @@ async def test_the_route_names_the_profile_that_recalls_go_by(
         assert [*said["Conf"], *said["Cd"]] == told
 
 
+async def test_one_payment_of_several_has_no_end_of_its_own(place: Place) -> None:
+    """Asked for alone it is refused with why, and lives on with the others; all of them together are cancelled."""
+    transfers, message_id = (Transfer(), Transfer(), Transfer()), fresh()
+    ids = [
+        Ids(message_id=message_id, instruction_id=None, end_to_end_id=one.end_to_end_id,
+            transaction_id=one.transaction_id, uetr=one.uetr, amount="100.00")
+        for one in transfers
+    ]  # fmt: skip
+    async with a_world(place, CONSUMER) as world:
+        held = await world.workflow.submit(ALICE, pacs008(*transfers, message_id=message_id))
+        told = await answer(
+            world, await world.workflow.submit(ALICE, asked("camt.056.001.08", transfers[1], message_id))
+        )
+        assert (told["Conf"], told["TxCxlSts"], told["Cd"]) == (["RJCR"], ["RJCR"], ["NARR"])
+        assert "one of several" in " ".join(told["AddtlInf"])
+        assert world.stored(held) == held
+        all_of_them = request("camt.056.001.08", *ids).replace(b"EXAMPLE-C-0001", fresh("C").encode())
+        told = await answer(world, await world.workflow.submit(ALICE, all_of_them))
+        assert (told["Conf"], told["TxCxlSts"]) == (["CNCL"], ["ACCR"] * 3)
+        assert world.stored(held).standing.status is Status.CANC
+
+
 async def test_what_was_settled_is_not_cancelled(place: Place) -> None:
     """A return is asked for instead."""
     transfer, message_id = Transfer(), fresh()
