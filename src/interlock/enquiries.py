@@ -133,7 +133,7 @@ class Enquiries:
 
     def _be_patient(self, request: Transaction) -> None:
         """Come again as long as changes of another region may be on their way; after that they are not waited for."""
-        if self._means.now() - request.created_at < _COPY_WITHIN:
+        if self._means.now() - request.updated_at < _COPY_WITHIN:
             raise _ComeAgain
 
     async def _facts(self, request: Transaction, original: Original, lost: Collection[UUID]) -> Facts:
@@ -184,7 +184,8 @@ class Enquiries:
             is_reused |= earlier.message_id == original.message_id and meant != [_same(r) for r in original.references]
             for same in meant:
                 first[same] = min(one.created_at, first.get(same, one.created_at))
-        asked = {one.ordinal: first.get(_same(one), request.created_at) for one in original.references}
+        # The id may be older than the message that came under it.
+        asked = {one.ordinal: first.get(_same(one), request.updated_at) for one in original.references}
         return asked, is_reused
 
     async def _before(self, request: Transaction, names: Iterable[tuple[KeyKind, str]]) -> Iterable[Transaction]:

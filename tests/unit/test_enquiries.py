@@ -14,7 +14,7 @@ from interlock.iso20022.fields import extract
 from interlock.iso20022.profiles import Profiles, examples
 from interlock.lifecycle import EventKind
 from interlock.routes import Route
-from interlock.transaction import BodyKind, Transaction
+from interlock.transaction import BodyKind, KeyKind, Transaction
 from interlock.workflow import Workflow
 from tests.enquiries import Ids, request
 from tests.messages import Transfer, fresh, pacs008
@@ -185,6 +185,44 @@ async def test_one_payment_of_several_has_no_end_of_its_own(place: Place) -> Non
         told = await answer(world, await world.workflow.submit(ALICE, all_of_them))
         assert (told["Conf"], told["TxCxlSts"]) == (["CNCL"], ["ACCR"] * 3)
         assert world.stored(held).standing.status is Status.CANC
+
+
+class _Elsewhere:
+    """Another region that knows of something, or not, or cannot be asked."""
+
+    def __init__(self, *, knows: bool | None) -> None:
+        self._knows = knows
+        self.asked: list[tuple[int, str, KeyKind]] = []
+
+    async def cancel(self, *_: object) -> bool:
+        return False
+
+    async def knows(self, region: int, client: str, key: tuple[KeyKind, str]) -> bool | None:
+        self.asked.append((region, client, key[0]))
+        return self._knows
+
+    async def standing(self, *_: object) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("knows", "told"), [(False, ["RJCR", "NOOR"]), (None, ["PDCR", "NARR"]), (True, ["PDCR", "NARR"])]
+)
+async def test_what_is_not_known_here_is_asked_of_the_other_regions(
+    tmp_path: Path, *, knows: bool | None, told: list[str]
+) -> None:
+    """In the client's name; what one of them knows is waited for a while, and then nobody says that it is unknown."""
+    async with a_world(tmp_path) as world:
+        world.workflow.peers = frozenset({7})
+        world.workflow.abroad = elsewhere = _Elsewhere(knows=knows)
+        asking = await world.workflow.submit(ALICE, asked("camt.056.001.08", Transfer(), fresh()))
+        if knows:
+            assert not (await world.workflow.until_end(asking, 0.1)).standing.is_final
+            world.hand.go(timedelta(seconds=3))
+            await world.workflow.go_on()
+        said = await answer(world, asking)
+        assert [*said["Conf"], *said["Cd"]] == told
+        assert elsewhere.asked[0] == (7, ALICE, KeyKind.UETR)
 
 
 async def test_what_was_settled_is_not_cancelled(place: Place) -> None:
