@@ -72,7 +72,7 @@ docs: $(STAMP) ## write the generated parts of the docs
 	$(BIN)/python scripts/docs.py
 
 .PHONY: bench
-bench: $(STAMP) ## measure; STORE=postgres: there, STORE=regions: two of them; JSON in bench/results
+bench: $(STAMP) ## measure; STORE=postgres, =regions, =core: messages alone, =bulk: long ones; JSON in bench/results
 	$(BIN)/python -m bench.run --store $(STORE)
 
 .PHONY: torture

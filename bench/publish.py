@@ -1,26 +1,29 @@
 """`python -m bench.publish [FILE]`: puts a run's figures into docs/performance.md, between its `measured` marks.
 
-Without a file it takes the newest result of a run over PostgreSQL, and the newest over regions. So that page holds
-figures that were measured together, and nobody copies them by hand.
+Without a file it takes the newest result of each kind: a run over PostgreSQL, over regions, of the message core, of
+long messages. So a page holds figures that were measured together, and nobody copies them by hand. Those
+of long messages go into docs/bulk.md, the others into docs/performance.md.
 """
 
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from bench import regional
+from bench import bulk, core, regional
 from bench.findings import Report, ceilings_of
 from bench.load import Measured
 from bench.report import Findings, figure, limit
 from bench.servers import ROOT
 
 _R = TypeVar("_R", bound=Findings)
+AnyReport: TypeAlias = Report | regional.Report | core.Report | bulk.Report
 
 PAGE = ROOT / "docs" / "performance.md"
+BULK_PAGE = PAGE.with_name("bulk.md")
 _RESULTS = ROOT / "bench" / "results"
 _PART = re.compile(r"(<!-- measured: (\S+) -->\n).*?(<!-- /measured -->)", re.DOTALL)
 #: Look-ups whose plans are shown, and how much of each; all is in the file beside the result.
@@ -33,18 +36,19 @@ _LINES, _CHARACTERS = 22, 180
 _FUNCTIONS = 25
 
 
-def filled(text: str, report: Report | regional.Report, name: str) -> str:
-    """The page with this run's figures; those of the other kind stay. name: of the result's file.
+def filled(text: str, report: AnyReport, name: str) -> str:
+    """The page with this run's figures; those of the other kinds stay. name: of the result's file.
 
     Raises KeyError for a part that nobody makes.
     """
+    parts: Mapping[str, Callable[[Any, str], str]] = _ALL[type(report)]
 
     def part(found: re.Match[str]) -> str:
-        if isinstance(report, regional.Report):
-            made = None if found[2] in _PARTS else _REGIONS[found[2]](report, name)
-        else:
-            made = None if found[2] in _REGIONS else _PARTS[found[2]](report, name)
-        return found[0] if made is None else f"{found[1]}\n{made}\n\n{found[3]}"
+        if found[2] in parts:
+            return f"{found[1]}\n{parts[found[2]](report, name)}\n\n{found[3]}"
+        if not any(found[2] in others for others in _ALL.values()):
+            raise KeyError(found[2])
+        return found[0]
 
     return _PART.sub(part, text)
 
@@ -232,7 +236,62 @@ _REGIONS: Mapping[str, Callable[[regional.Report, str], str]] = {
     "regions-reached": _unnamed(_reached),
     **{f"regions-{name}": _of(make) for name, (_, make) in regional.TABLES.items()},
 }
-_KINDS: Mapping[str, type[Report | regional.Report]] = {"postgres": Report, "regions": regional.Report}
+
+
+# -- the message core -------------------------------------------------------------------------------------------------
+
+
+def _core(report: core.Report, name: str) -> str:
+    lxml = report.machine.versions["lxml"]
+    libxml2 = report.machine.versions["libxml2"]
+    return (
+        f"{_run(report)}, lxml {lxml} with libxml2 {libxml2}. Every figure is in "
+        f"[{name}](../bench/results/{name}).{_notes(report)}"
+    )
+
+
+def _core_steps(report: core.Report) -> str:
+    return _table(*core.table(report)) if report.cases else "Not measured."
+
+
+def _core_folders(report: core.Report) -> str:
+    return _table(*core.folders(report)) if report.folders else "Not measured."
+
+
+_CORE: Mapping[str, Callable[[core.Report, str], str]] = {
+    "core": _core,
+    "core-reached": _unnamed(_reached),
+    "core-steps": _unnamed(_core_steps),
+    "core-folders": _unnamed(_core_folders),
+}
+
+
+# -- long messages ----------------------------------------------------------------------------------------------------
+
+
+def _bulk(report: bulk.Report, name: str) -> str:
+    return f"{_run(report)}. Every figure is in [{name}](../bench/results/{name}).{_notes(report)}"
+
+
+_BULK: Mapping[str, Callable[[bulk.Report, str], str]] = {
+    "bulk": _bulk,
+    "bulk-reached": _unnamed(_reached),
+    "bulk-reading": lambda report, _: _table(*bulk.read_rows(report)),
+    "bulk-ways": lambda report, _: _table(*bulk.way_rows(report)),
+}
+
+_ALL: Mapping[type[AnyReport], Mapping[str, Callable[[Any, str], str]]] = {
+    Report: _PARTS,
+    regional.Report: _REGIONS,
+    core.Report: _CORE,
+    bulk.Report: _BULK,
+}
+_KINDS: Mapping[str, type[AnyReport]] = {
+    "postgres": Report,
+    "regions": regional.Report,
+    "core": core.Report,
+    "bulk": bulk.Report,
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -240,12 +299,13 @@ def main(arguments: Sequence[str]) -> int:
     results = [Path(argument) for argument in arguments] or sorted(_RESULTS.glob("*.json"))
     found = {kind: path for kind in _KINDS for path in results if f"-{kind}-" in path.name}
     if not found:
-        print(f"there is no result over PostgreSQL or regions in {_RESULTS}: make bench STORE=...", file=sys.stderr)
+        print(f"there is no result in {_RESULTS} that a page tells of: make bench STORE=...", file=sys.stderr)
         return 1
     for kind, path in found.items():
         report = msgspec.json.decode(path.read_bytes(), type=_KINDS[kind])
-        PAGE.write_text(filled(PAGE.read_text("utf-8"), report, path.name), "utf-8")
-        print(f"{PAGE.relative_to(ROOT)}: {path.name}")
+        page = BULK_PAGE if kind == "bulk" else PAGE
+        page.write_text(filled(page.read_text("utf-8"), report, path.name), "utf-8")
+        print(f"{page.relative_to(ROOT)}: {path.name}")
     return 0
 
 

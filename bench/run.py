@@ -15,7 +15,7 @@ from types import FrameType, TracebackType
 import msgspec
 from rich.console import Console
 
-from bench import findings, postgres, regional, regions, sqlite
+from bench import bulk, core, findings, postgres, regional, regions, sqlite
 from bench.report import WIDTH, Findings
 from bench.servers import ROOT
 from chaos.processes import ServerFailed
@@ -42,15 +42,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description="Measure Interlock beside what this machine could do.")
     parser.add_argument(
         "--store",
-        choices=("sqlite", "postgres", "regions"),
+        choices=("sqlite", "postgres", "regions", "core", "bulk"),
         default="sqlite",
-        help="over which store [sqlite]; regions: two of them over PostgreSQL",
+        help="over which store [sqlite]; regions: two of them over PostgreSQL; core: over none, messages alone; bulk: "
+        "many payments in one message, over each store",
     )
     parser.add_argument("--quick", action="store_true", help="a minute instead of ten; shows that it works, no more")
     parser.add_argument(
         "--only", nargs="+", metavar="PART",
         help=f"some of: {', '.join(sqlite.Bench.PARTS)}; over PostgreSQL: {', '.join(postgres.Bench.PARTS)}; "
-        f"over regions: {', '.join(regions.Bench.PARTS)}",
+        f"over regions: {', '.join(regions.Bench.PARTS)}; of bulk: {', '.join(bulk.Bench.PARTS)}",
     )  # fmt: skip
     parser.add_argument(
         "--prefill", type=int, nargs="+", metavar="N",
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--takeovers", type=int, metavar="N", help="how often a region is lost [10]")
     parser.add_argument("--memory", type=int, metavar="N", help="transactions over which memory is watched [200,000]")
     parser.add_argument("--seconds", type=float, metavar="S", help="length of each measurement [10; regions: 4]")
+    parser.add_argument("--payments", type=int, metavar="N", help="in one message [100,000]")
     parser.add_argument("--profile", action="store_true", help="look with py-spy where the server's time goes")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where stores are kept meanwhile [build]")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the JSON [bench/results/...]")
@@ -71,19 +73,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-Bench = sqlite.Bench | postgres.Bench | regions.Bench
+Bench = sqlite.Bench | postgres.Bench | regions.Bench | core.Bench | bulk.Bench
 
 
 def _bench(arguments: argparse.Namespace, folder: Path, console: Console) -> Bench:
     """The run that was asked for. Raises SystemExit where nobody knows such a part."""
-    kinds: dict[str, type[Bench]] = {"sqlite": sqlite.Bench, "postgres": postgres.Bench, "regions": regions.Bench}
+    kinds: dict[str, type[Bench]] = {
+        "sqlite": sqlite.Bench, "postgres": postgres.Bench, "regions": regions.Bench, "core": core.Bench,
+        "bulk": bulk.Bench,
+    }  # fmt: skip
     kind = kinds[arguments.store]
     unknown = set(arguments.only or ()) - set(kind.PARTS)
     if unknown:
         raise SystemExit(f"bench: --store {arguments.store} has no part {', '.join(sorted(unknown))}")
     parts = [part for part in kind.PARTS if arguments.only is None or part in arguments.only]
+    if arguments.store == "core":
+        return core.Bench(core.QUICK if arguments.quick else core.FULL, parts, folder, console)
     if arguments.store == "regions":
         return _regions(arguments, parts, folder, console)
+    if arguments.store == "bulk":
+        wanted = bulk.QUICK if arguments.quick else bulk.FULL
+        wanted = msgspec.structs.replace(wanted, payments=arguments.payments or wanted.payments)
+        return bulk.Bench(wanted, parts, folder, console)
     given = {name: getattr(arguments, name) for name in ("prefill", "memory", "seconds")}
     given = {name: value for name, value in given.items() if value is not None}
     if arguments.store == "sqlite":
@@ -134,9 +145,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         plans = path.with_name(f"{path.stem}-plans.txt")
         plans.write_text(findings.plans(found), "utf-8")
         console.print(f"written: {plans}", highlight=False)
+    elif isinstance(found, bulk.Report):
+        found.reached = bulk.reached(found)
+        bulk.show(found, console)
     elif isinstance(found, regional.Report):
         found.reached = regional.reached(found)
         regional.show(found, console)
+    elif isinstance(found, core.Report):
+        found.reached = core.reached(found)
+        core.show(found, console)
     else:
         found.reached = sqlite.reached(found)
         sqlite.show(found, console)

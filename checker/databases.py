@@ -33,8 +33,13 @@ _TRANSACTIONS = """
     FROM transactions ORDER BY id, region
 """
 _EVENTS = "SELECT tx, seq, writer, journal, chain_seq, content, previous, hash FROM events"
-_PAYMENTS = "SELECT tx, ordinal, region, end_to_end_id, uetr, status FROM payments"
-_BODIES = "SELECT tx, kind, writer, seq, digest FROM bodies"
+#: Where a payment has no status of its own it has its transaction's.
+_PAYMENTS = """
+    SELECT p.tx, p.ordinal, p.region, p.end_to_end_id, p.uetr, coalesce(p.status, t.status, '') AS status
+    FROM payments p LEFT JOIN transactions t ON t.id = p.tx AND t.region = p.region
+"""
+#: Parts of long ones are left out: what counts is the digest of the whole.
+_BODIES = "SELECT tx, kind, writer, seq, digest FROM bodies WHERE kind < 2"
 _TAKEOVERS = "SELECT home, generation, region, begun_at, completed_at FROM takeovers"
 #: Those that only find are not reserved, so many transactions may have them.
 _KEYS = """

@@ -22,6 +22,7 @@ import uuid_utils
 
 from interlock.acks import Acks
 from interlock.auth import Authority
+from interlock.bulk import BulkSettings
 from interlock.clock import CommonTime, Now, SteadyClock
 from interlock.config import Config, Role, Validation
 from interlock.errors import ConfigError
@@ -57,6 +58,8 @@ _UPKEEP_SECONDS = 600.0
 _KEEP_SECONDS, _PROBE_SECONDS = 0.25, 1.0
 #: How long its database may take for a question.
 _PEER_SECONDS = 2.0
+#: How often is looked for messages of many payments that were put down in part and given up.
+_SWEEP_SECONDS = 10.0
 #: How often a process asks for its region's lease, where a route goes by that.
 _LEASE_SECONDS = 1.0
 
@@ -201,6 +204,14 @@ class Interlock:
             region=config.region_number,
             in_flight_max=config.in_flight_max,
             profiles=config.open_profiles(),
+            bulk=BulkSettings(
+                bytes_max=config.bulk_bytes_max,
+                payments_max=config.bulk_payments_max,
+                depth_max=config.xml_depth_max,
+                cache=config.data / "schemas",
+                schemas=config.schemas,
+                profiles=config.profiles.folder,
+            ),
             lenient=frozenset(c for c in config.clients if config.validation_of(c) is Validation.LENIENT),
         )
         self.workflow = Workflow(
@@ -295,6 +306,7 @@ class Interlock:
             ]
         again.append(("go on", workflow.go_on, _TAKE_OVER_SECONDS))
         again.append(("upkeep", self._upkeep, _UPKEEP_SECONDS))
+        again.append(("sweep", self._sweep, _SWEEP_SECONDS))
         if self.config.is_regional:
             yield "acks", self.acks.run()
             if any(route.fencing is Fencing.LEASE for route in self.config.choice_of_routes()):
@@ -325,6 +337,11 @@ class Interlock:
 
     async def _upkeep(self) -> None:
         await asyncio.to_thread(self.store.maintain, self.clock())
+
+    async def _sweep(self) -> None:
+        swept = await asyncio.to_thread(self.store.sweep, self.journal.token)
+        if swept:
+            _log.info("swept", messages=swept)
 
     async def stop(self) -> None:
         """Finish what was accepted, then give everything back."""

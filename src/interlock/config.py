@@ -220,6 +220,15 @@ class Config(_Frozen):
     xml_depth_max: int = Field(64, ge=8, le=256, description="Deepest nesting of elements taken.")
     xml_nodes_max: int = Field(200_000, ge=1_000, description="Most elements taken in one message.")
     body_seconds_max: Seconds = Field(15, description="Time a client has to send its request, in seconds; then 408.")
+    bulk_bytes_max: int = Field(
+        268_435_456,
+        ge=0,
+        le=4_294_967_296,
+        description="Largest message of many payments taken, in bytes: one over `body_bytes_max` goes through a file, "
+        "see bulk; 0: none. Not where several regions are connected.",
+    )
+    bulk_payments_max: int = Field(100_000, ge=1, le=1_000_000, description="Most payments in such a message.")
+    bulk_files_max: int = Field(2, ge=1, le=64, description="Such messages worked on at once; more are answered 503.")
     requests_max: int = Field(4_096, ge=1, description="Requests worked on at once; more are answered 503.")
     bodies_bytes_max: int = Field(
         67_108_864, ge=1_048_576, description="Memory for requests' bodies at once, in bytes; over it: 503."

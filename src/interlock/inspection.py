@@ -167,8 +167,8 @@ def inspect(  # noqa: PLR0913 - one call, each of its facts by name
         judged=judged,
         is_answer=definition is not None and answers.is_answer(definition),
         is_usable=original is not None and answers.has_usable_original(original),
-        answer=None if definition is None else _answer(definition, chosen, today),
-        enquiry=None if definition is None else _enquiry(definition, chosen, today),
+        answer=None if definition is None else answer_for(definition, chosen, today),
+        enquiry=None if definition is None else enquiry_for(definition, chosen, today),
         profile=None if chosen is None else chosen.name,
         edition=edition,
         duplicate_keys=None if chosen is None else chosen.duplicate_keys,
@@ -193,7 +193,7 @@ def _business(
     return edition.name or None, envelopes.pinpoint(envelope, findings) if findings else ()
 
 
-def _answer(definition: str, profile: Profile | None, today: date) -> str | None:
+def answer_for(definition: str, profile: Profile | None, today: date) -> str | None:
     """The version of the status report: the profile's, where it names one that we can write."""
     usual = answers.answer_definition(definition)
     if usual is None or profile is None:
@@ -202,7 +202,7 @@ def _answer(definition: str, profile: Profile | None, today: date) -> str | None
     return named if named is not None and named in answers.SHAPES and named[:8] == usual[:8] else usual
 
 
-def _enquiry(definition: str, profile: Profile | None, today: date) -> str | None:
+def enquiry_for(definition: str, profile: Profile | None, today: date) -> str | None:
     """Likewise of the answer to a request about other messages."""
     usual = answers.enquiry_definition(definition)
     if usual is None or profile is None:

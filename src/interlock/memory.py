@@ -74,7 +74,7 @@ class Memory:
                 self.in_flight[after.client] -= 1
             self.wake(after.id)
         for body in change.bodies:
-            if body.kind is BodyKind.OUTBOX:
+            if body.kind is BodyKind.OUTBOX and not body.parts:
                 _put(self._answers, after.id, body, _ANSWERS)
         return ended
 

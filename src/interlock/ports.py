@@ -33,6 +33,7 @@ from interlock.transaction import (
     Key,
     KeyKind,
     Payment,
+    Staged,
     Transaction,
 )
 
@@ -174,6 +175,42 @@ class Page:
     next: UUID | None
 
 
+class Stager(Protocol):
+    """Puts down a message of many payments, some at a time, where nobody sees it.
+
+    A `Change` that is `staged` makes all of it count at once.
+
+    Used by one thread, beside the one that commits, and not for long at a time. What it puts down need not be on disk
+    before that change is. Its keys are weak: whoever is committed first has them, and the loser is told by
+    `duplicates`. A stager that comes to nothing leaves nothing but rows for `sweep`. Every method raises LeaseLost and
+    StoreUnavailable.
+    """
+
+    def stage(self, staged: Staged, reason: str, note: str) -> frozenset[int]:
+        """Put payments down; ordinals of those that are duplicates, which are RJCT with this reason and note."""
+
+    def part(self, kind: BodyKind, number: int, content: bytes) -> None:
+        """Put down a part of one of the two messages, from 1; the same number again takes its place."""
+
+    def refuse(self, refused: Sequence[tuple[int, str, str | None]]) -> None:
+        """Make payments RJCT that have no status of their own yet: ordinal, reason and note of each."""
+
+    def duplicates(self, reason: str, note: str) -> frozenset[int]:
+        """Ordinals of payments whose key somebody else has taken since; they are RJCT from now on."""
+
+    def drop_payments(self) -> None:
+        """Take back payments and keys; the parts stay."""
+
+    def give_up(self) -> None:
+        """From now on nothing of it can be made to count, and `sweep` takes it away; what counts already is left alone.
+
+        Between this and a commit on its way the database decides.
+        """
+
+    def close(self) -> None:
+        """Give the connection back."""
+
+
 class Store(Protocol):
     """Where Interlock keeps everything."""
 
@@ -216,6 +253,15 @@ class Store(Protocol):
         OutcomeUnknown (it cannot be said; ask `committed`).
         """
 
+    def stager(self, token: int, transaction: UUID, client: str) -> Stager:
+        """Begin to put down a message of many payments for a transaction that is to be born."""
+
+    def sweep(self, token: int) -> int:
+        """Take away, in small steps, what was given up or is of processes that are gone; how many messages that was.
+
+        Called by any thread but the one that commits.
+        """
+
     def committed(self, batch: bytes) -> list[Outcome] | None:
         """The outcomes of the batch if it was the last to be committed here; None if it was not, and never will be."""
 
@@ -251,8 +297,19 @@ class Store(Protocol):
     def payments(self, transaction: UUID) -> tuple[Payment, ...]:
         """Its payments, by ordinal."""
 
+    def payments_page(
+        self, transaction: UUID, after: int, limit: int, status: Status | None = None
+    ) -> tuple[Payment, ...]:
+        """Its payments after an ordinal. status: only those that are shown so, see `Workflow.payments`."""
+
     def message(self, transaction: UUID, kind: BodyKind) -> Body | None:
-        """One of its two messages."""
+        """One of its two messages, whole; how many `parts` it is kept in is told."""
+
+    def parts(self, transaction: UUID, kind: BodyKind) -> int:
+        """How many parts one of its two messages is kept in; 0: it is kept whole, or there is none."""
+
+    def part(self, transaction: UUID, kind: BodyKind, number: int) -> bytes:
+        """One of these parts, from 1."""
 
     def delivery(self, transaction: UUID, channel: str) -> DeliveryState | None:
         """How far the telling of its answer has come."""

@@ -53,8 +53,10 @@ class Body(Struct, frozen=True, kw_only=True):
     #: `pacs.008.001.08`; None where the bytes do not tell.
     definition: str | None
     content: bytes
-    #: SHA-256 of `content`.
+    #: SHA-256 of the whole.
     digest: bytes
+    #: What it is kept in, where it is too long for one piece and came by a `Stager`; `content` is empty then.
+    parts: int = 0
 
 
 class Payment(Struct, frozen=True, kw_only=True):
@@ -73,6 +75,10 @@ class Payment(Struct, frozen=True, kw_only=True):
     status: Status
     #: ISO ExternalStatusReason1Code of a payment that was rejected or cancelled.
     reason: str | None = None
+    #: Why, in words, without personal data; of a payment that has a reason of its own.
+    note: str | None = None
+    #: Its status and reason are its transaction's, whatever that comes to; here as it was when read.
+    follows: bool = False
 
 
 class KeyKind(StrEnum):
@@ -238,3 +244,15 @@ class Change(Struct, frozen=True, kw_only=True):
     inherited_from: int | None = None
     #: Tells on the original, in the same commit, that it was driven again.
     original: "Change | None" = None
+    #: Of a birth: makes what a `Stager` has put down for this transaction its own, in the same commit.
+    staged: bool = False
+
+
+class Staged(Struct, frozen=True, kw_only=True):
+    """Some payments of a message with many, or keys of payments before, to be put down before the message counts."""
+
+    payments: tuple[Payment, ...]
+    #: Keys that must be free; one that is another's makes its payment a duplicate.
+    reserves: tuple[Key, ...] = ()
+    #: Keys that only find.
+    names: tuple[Key, ...] = ()

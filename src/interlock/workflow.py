@@ -9,12 +9,13 @@ Owns: the order of reading, deciding and committing. Must not know: HTTP, SQL, o
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
@@ -23,6 +24,8 @@ from msgspec import structs
 
 from interlock import decisions, redrive
 from interlock.acks import Word
+from interlock.bulk import BulkSettings, Submitting
+from interlock.bulk import Means as BulkMeans
 from interlock.clock import Now
 from interlock.decisions import Decision, DecisionKind
 from interlock.enquiries import Abroad, Enquiries, Means
@@ -138,6 +141,15 @@ def _told(transaction: Transaction) -> dict[str, str | int]:
     return {name: value for name, value in shown.items() if value is not None}
 
 
+def _shown(transaction: Transaction, payments: Iterable[Payment]) -> tuple[Payment, ...]:
+    """Payments as they are shown: those without an end stand as their transaction does."""
+    status = transaction.standing.status
+    assert status is not None  # what is stored has had an event
+    if transaction.standing.state is State.ENDING:  # nothing of an end is shown before it is a fact
+        return tuple(structs.replace(p, status=status, reason=None, note=None) for p in payments)
+    return tuple(p if p.status.is_final else structs.replace(p, status=status) for p in payments)
+
+
 class Answered(NamedTuple):
     """A transaction, and its answer where it has one."""
 
@@ -157,6 +169,8 @@ class Settings:
     in_flight_max: int
     #: Ours, and the operator's.
     profiles: Profiles = field(default_factory=Profiles.load)
+    #: Of messages of many payments; None: there are none.
+    bulk: BulkSettings | None = None
     #: Clients whose messages are read leniently.
     lenient: frozenset[str] = frozenset()
 
@@ -196,6 +210,7 @@ class Workflow:
         self._routes = settings.routes
         self.now = now
         self._new_id = new_id
+        self._submitting = None if settings.bulk is None else self._bulk(settings.bulk)
         self.memory = Memory()
         self._controls: dict[tuple[ControlScope, str], Control] = {}
         #: How many of them were given at this process.
@@ -230,6 +245,17 @@ class Workflow:
         #: How other regions are asked about what they go on with; None: they cannot be from here.
         self.abroad: Abroad | None = None
 
+    def _bulk(self, settings: BulkSettings) -> Submitting:
+        means = BulkMeans(
+            admit=self._admit,
+            refuse_if_held=self._refuse_if_held,
+            newborn=lambda client, route, reference: self._newborn(client, route, reference=reference),
+            birth=self._birth,
+            commit=self._commit,
+            again=self._again,
+        )
+        return Submitting(self._store, self._journal, self._routes, settings, means, self.now)
+
     # -- starting --
 
     async def load(self) -> None:
@@ -243,7 +269,10 @@ class Workflow:
         if given == self._orders_given:  # else one was given here while we read, and the next look will do
             for order in orders:
                 self._obey(order)
-        self.memory.in_flight = Counter(await self._journal.look(self._store.open_by_client))
+        before = self.memory.in_flight.copy()
+        found = Counter(await self._journal.look(self._store.open_by_client))
+        # What has ended here meanwhile may have been counted; nobody is refused for that.
+        self.memory.in_flight = found - (before - self.memory.in_flight)
         await self.look_abroad()
 
     async def look_abroad(self) -> None:
@@ -467,6 +496,23 @@ class Workflow:
         self._enquire(outcome, inspection)
         return outcome
 
+    async def submit_file(
+        self,
+        client: str,
+        path: Path,
+        digest: bytes,
+        *,
+        idempotency_key: str | None = None,
+        reference: str | None = None,
+    ) -> Transaction:
+        """As `submit`, of a message of many payments in a file; ended on return. digest: SHA-256 of the file."""
+        assert self._submitting is not None  # else nobody makes files of messages
+        return await self._submitting.submit(client, path, digest, idempotency_key=idempotency_key, reference=reference)
+
+    def _refuse_if_held(self, client: str, route: Route) -> None:
+        if self._stop(client, route):
+            raise Stopped("an operator has stopped this route or client; nothing was stored, try again later")
+
     async def _again(self, client: str, used: IdempotencyTaken, claim: Idempotency) -> Transaction:
         if used.digest != claim.digest:
             raise DuplicateMismatch("this idempotency key was used with another body; use a new key for a new message")
@@ -566,8 +612,8 @@ class Workflow:
             raise TooManyInFlight(f"{self._settings.in_flight_max} transactions are in flight; wait for some to end")
 
     def _refuse_if_stopped(self, client: str, route: Route) -> None:
-        if self._stop(client, route) and route.when_stopped is WhenStopped.REFUSE:
-            raise Stopped("an operator has stopped this route or client; nothing was stored, try again later")
+        if route.when_stopped is WhenStopped.REFUSE:
+            self._refuse_if_held(client, route)
 
     def _stop(self, client: str, route: Route) -> bool:
         orders = (
@@ -624,6 +670,8 @@ class Workflow:
         while original.redriven_as is not None:
             original = await self._own(client, original.redriven_as)
         redrive.refuse_unless_drivable(original)
+        if await self._journal.read(self._store.parts, original.id, BodyKind.INBOX):
+            raise IllegalDecision(f"{original.id} is a message too long to be driven again; send it again")
         inspection, _ = await self._facts(original)
         assert inspection is not None  # what is drivable has a message
         root = await self._root(original)
@@ -690,7 +738,9 @@ class Workflow:
         return self._advance(lambda: self._steps(present), arrival)
 
     async def _original(self, transaction: Transaction) -> Original | None:
-        """What a transaction's message says."""
+        """What a transaction's message says; None where it is too long to be read again."""
+        if await self._journal.read(self._store.parts, transaction.id, BodyKind.INBOX):
+            return None
         inspection, _ = await self._facts(transaction)
         return None if inspection is None else inspection.original
 
@@ -1025,12 +1075,19 @@ class Workflow:
     async def payments(self, client: str | None, transaction_id: UUID) -> tuple[Payment, ...]:
         """Its payments, by ordinal; one that is still open shows the transaction's status."""
         transaction = await self._own(client, transaction_id)
-        payments = await self._journal.read(self._store.payments, transaction_id)
-        status = transaction.standing.status
-        assert status is not None  # what is stored has had an event
-        if transaction.standing.state is State.ENDING:  # nothing of an end is shown before it is a fact
-            return tuple(structs.replace(p, status=status, reason=None) for p in payments)
-        return tuple(p if p.status.is_final else structs.replace(p, status=status) for p in payments)
+        return _shown(transaction, await self._journal.read(self._store.payments, transaction_id))
+
+    async def payments_page(
+        self, client: str | None, transaction_id: UUID, after: int, limit: int, status: Status | None
+    ) -> tuple[Payment, ...]:
+        """Some of its payments after an ordinal, as `payments` shows them. status: only those that are shown so."""
+        before = await self._own(client, transaction_id)
+        while True:
+            found = await self._journal.read(self._store.payments_page, transaction_id, after, limit, status)
+            transaction = await self._own(client, transaction_id)
+            if transaction.version == before.version:  # else they may be of before or of after
+                return _shown(transaction, found)
+            before = transaction
 
     async def message(self, client: str | None, transaction_id: UUID, kind: BodyKind) -> Body:
         """One of its two messages, as it was received or sent. Raises NoAnswer where there is none."""
@@ -1051,12 +1108,29 @@ class Workflow:
             return Answered(transaction, None)
         with self._step("deliver", transaction):
             body = await self.message(client, transaction_id, BodyKind.OUTBOX)
-            if self.memory.first_collection(transaction_id):
-                update = DeliveryUpdate(
-                    transaction=transaction_id, channel=deliver.OUTBOX, state=DeliveryState.CONFIRMED, at=self.now()
-                )
-                self._journal.note(update, failed=lambda: self.memory.uncollect(transaction_id))
+            self.note_collected(transaction_id)
         return Answered(transaction, body)
+
+    def note_collected(self, transaction_id: UUID) -> None:
+        """Its client fetches the answer; that is written in the background, once."""
+        if self.memory.first_collection(transaction_id):
+            update = DeliveryUpdate(
+                transaction=transaction_id, channel=deliver.OUTBOX, state=DeliveryState.CONFIRMED, at=self.now()
+            )
+            self._journal.note(update, failed=lambda: self.memory.uncollect(transaction_id))
+
+    async def parts(self, client: str | None, transaction_id: UUID, kind: BodyKind) -> int:
+        """How many parts one of its two messages is kept in; 0: it is kept whole, or there is none."""
+        transaction = await self._own(client, transaction_id, _Recall.END)
+        is_whole = kind is BodyKind.OUTBOX and self.memory.answer(transaction_id) is not None
+        if is_whole or not transaction.standing.is_final:  # what is kept in parts is born with its end
+            return 0
+        return await self._journal.read(self._store.parts, transaction_id, kind)
+
+    async def streamed(self, transaction_id: UUID, kind: BodyKind, parts: int) -> AsyncIterator[bytes]:
+        """One of its messages, part by part."""
+        for number in range(1, parts + 1):
+            yield await self._journal.read(self._store.part, transaction_id, kind, number)
 
     async def until_end(self, transaction: Transaction, seconds: float) -> Transaction:
         """The transaction once it has ended, or as it stands when the time is up.

@@ -17,10 +17,10 @@ import pytest
 
 from interlock import chain
 from interlock.errors import DependencyError, OutcomeUnknown
-from interlock.ports import Won
+from interlock.ports import Query, Won
 from interlock.stores.sqlite import SqliteStore
-from interlock.transaction import BodyKind, Change
-from tests.contracts.store import AT, Writer, birth, body, settled, uetr
+from interlock.transaction import BodyKind, Change, KeyKind, Staged
+from tests.contracts.store import ALICE, AT, DOUBLE, Writer, birth, body, bulk, payment, settled, staging, uetr
 
 _SECTOR = 512
 
@@ -207,6 +207,42 @@ def test_what_was_acknowledged_survives_a_power_cut_at_any_moment(tmp_path: Path
         moments += 1
     assert moments > 100
     assert any(note.what == "write" and note.file == "interlock.db" for note in power.notes), "no checkpoint was met"
+
+
+def test_a_long_message_survives_a_power_cut_whole_or_not_at_all(
+    tmp_path: Path, power: Power, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was put down before without a sync is there once the commit that makes it count was acknowledged."""
+    monkeypatch.setattr("interlock.stores.sqlite_staging._LOG_PAGES", 30)  # so that the log is emptied in between
+    (tmp_path / "live").mkdir()
+    store = SqliteStore(tmp_path / "live" / "interlock.db", vfs=power.name)
+    writer, change, parts = Writer(store), bulk(), [os.urandom(3000), os.urandom(3000)]
+    with staging(store, writer, change.after.id) as stager:
+        for number in range(1, 9):
+            payments, reserves = (payment(number, follows=True),), (uetr(f"long {number}", number),)
+            stager.stage(Staged(payments=payments, reserves=reserves), *DOUBLE)
+            stager.part(BodyKind.INBOX, 1 + number % 2, parts[number % 2])
+            if number % 3 == 0:
+                writer.won(birth(bodies=(body(os.urandom(1500)),)))
+        writer.won(change)
+        power.notes.append(Note("acked", acked=1))
+        writer.won(birth(bodies=(body(os.urandom(1500)),)))
+    store.close()
+    found = 0
+    for folder, acked, moment in cuts(tmp_path, power.notes):
+        store = SqliteStore(folder / "interlock.db")
+        if store.get(change.after.id) is None:
+            assert not acked, moment
+        else:
+            found += 1
+            kept = store.message(change.after.id, BodyKind.INBOX)
+            assert kept is not None, moment
+            assert kept.content == b"".join(parts), moment
+            assert [p.ordinal for p in store.payments(change.after.id)] == list(range(1, 9)), moment
+            assert store.find(Query(client=ALICE, key=(KeyKind.UETR, "long 8"))).transactions, moment
+        assert store.check() == [], moment
+        store.close()
+    assert found > 3
 
 
 @pytest.mark.parametrize("mode", ["OFF", "NORMAL"])

@@ -36,7 +36,7 @@ from tests.acceptance.torture import (
 from tests.messages import distinct, pacs008
 from tests.world import ALICE, World
 
-_ROUNDS = int(os.environ.get("TORTURE_ROUNDS", "15"))
+_ROUNDS = int(os.environ.get("TORTURE_ROUNDS", "10"))
 _MB = 1024 * 1024
 
 pytestmark = pytest.mark.timeout(_ROUNDS * 10 + 100)

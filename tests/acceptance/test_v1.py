@@ -563,6 +563,7 @@ CALLS = [
     ("GET", "/v1/transactions", {"rp2/read", "interlock/operate"}),
     ("GET", f"/v1/transactions/{NOBODYS}", {"rp2/read", "interlock/operate"}),
     ("GET", f"/v1/transactions/{NOBODYS}/events", {"rp2/read", "interlock/operate"}),
+    ("GET", f"/v1/transactions/{NOBODYS}/payments", {"rp2/read", "interlock/operate"}),
     ("GET", f"/v1/transactions/{NOBODYS}/messages/inbox", {"rp2/read", "interlock/operate"}),
     ("POST", f"/v1/transactions/{NOBODYS}/decisions", {"rp2/write", "interlock/operate"}),
     ("POST", "/v1/messages", {"rp2/write"}),
@@ -721,23 +722,26 @@ def head(caller: Caller, path: str, *more: str) -> bytes:
     return "\r\n".join(lines).encode()
 
 
-def test_a_body_over_the_limit_is_refused_at_once(server: Server, alice: Caller) -> None:
+@no_store
+def test_a_body_over_the_limit_is_refused_at_once(servers: Callable[..., Server]) -> None:
     """The announced length alone is enough for 413; without one, so is what has come; the connection is closed."""
-    with raw(server) as connection:
-        connection.sendall(head(alice, "/v1/messages", "Content-Length: 99999999"))
-        answer = read_all(connection)
-    assert answer.startswith(b"HTTP/1.1 413 ")
-    assert b"connection: close" in answer
-    with raw(server) as connection:
-        connection.sendall(head(alice, "/v1/messages", "Transfer-Encoding: chunked"))
-        for _ in range(20):
-            connection.sendall(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
-        connection.sendall(b"0\r\n\r\n")
-        assert read_all(connection).startswith(b"HTTP/1.1 413 ")
-    response = alice.submit(b"<a>" + b"x" * 1_100_000)
-    assert_problem(response, 413, "body_too_large")
-    for path in ("/v1/validations", "/v1/redrives"):
-        assert_problem(alice.call("POST", path, content=b"x" * 1_100_000), 413, "body_too_large")
+    server = servers(bulk_bytes_max=0)
+    caller = server.add("large")
+    with caller.http:
+        with raw(server) as connection:
+            connection.sendall(head(caller, "/v1/messages", "Content-Length: 99999999"))
+            answer = read_all(connection)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b"connection: close" in answer
+        with raw(server) as connection:
+            connection.sendall(head(caller, "/v1/messages", "Transfer-Encoding: chunked"))
+            for _ in range(20):
+                connection.sendall(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+            connection.sendall(b"0\r\n\r\n")
+            assert read_all(connection).startswith(b"HTTP/1.1 413 ")
+        assert_problem(caller.submit(b"<a>" + b"x" * 1_100_000), 413, "body_too_large")
+        for path in ("/v1/validations", "/v1/redrives"):
+            assert_problem(caller.call("POST", path, content=b"x" * 1_100_000), 413, "body_too_large")
 
 
 @no_store

@@ -99,6 +99,7 @@ TRIES: dict[str, Try] = {
     "transaction": _get(""),
     "transaction, waiting": lambda caller, id_: caller.call("GET", f"/v1/transactions/{id_}", {"Prefer": "wait=30"}),
     "events": _get("/events"),
+    "payments": _get("/payments"),
     "message": _get("/messages/inbox"),
     "answer": _get("/messages/outbox"),
     "accept": _decide("accept"),

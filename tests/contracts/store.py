@@ -6,7 +6,7 @@ A back end brings a fixture `backend` that opens stores over one and the same da
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -34,6 +34,7 @@ from interlock.ports import (
     Outcome,
     Query,
     SigningKey,
+    Stager,
     Stale,
     Store,
     Won,
@@ -54,6 +55,7 @@ from interlock.transaction import (
     Key,
     KeyKind,
     Payment,
+    Staged,
     Transaction,
 )
 
@@ -132,6 +134,21 @@ def birth(client: str = ALICE, at: datetime = AT, *, sla: timedelta = timedelta(
     )
     whole: dict[str, Any] = {"bodies": (body(content),), "payments": (payment(),), **parts}
     return Change(after=_answered(steps.transaction, whole), events=steps.events, read=0, **whole)
+
+
+#: What a payment is told whose key is another's.
+DOUBLE = ("AM05", "sent before")
+
+
+def bulk(**parts: Any) -> Change:
+    """A transaction born with what was put down for it before."""
+    content = Body(kind=BodyKind.INBOX, definition="pacs.008.001.08", content=b"", digest=b"\1" * 32, parts=2)
+    return birth(bodies=(content,), payments=(), staged=True, **parts)
+
+
+def staging(store: Store, writer: "Writer", transaction: UUID) -> AbstractContextManager[Stager]:
+    """A stager of the process that writes, closed at the end."""
+    return closing(store.stager(writer.token, transaction, ALICE))
 
 
 def step(before: Transaction, kind: EventKind, at: datetime = AT, **parts: Any) -> Change:
@@ -1003,6 +1020,234 @@ class StoreContract:
         writer.won(settled(first, ended=((1, Status.RJCT, "AC02"), (3, Status.RJCT, "AC03"))))
         ends = [(p.ordinal, p.status, p.reason) for p in store.payments(first.id)]
         assert ends == [(1, Status.RJCT, "AC02"), (2, Status.ACSC, None), (3, Status.RJCT, "AM05")]
+
+    def test_payments_follow_their_transaction(self, store: Store, writer: Writer) -> None:
+        """Those without a status of their own have its, and its reason; those with one keep theirs."""
+        refused = payment(2, Status.RJCT, reason="AM05", note="sent before")
+        (first,) = writer.won(birth(payments=(payment(1, follows=True), refused, payment(3, follows=True))))
+
+        def shown() -> list[tuple[Status, str | None, str | None, bool]]:
+            return [(p.status, p.reason, p.note, p.follows) for p in store.payments(first.id)]
+
+        own = (Status.RJCT, "AM05", "sent before", False)
+        assert shown() == [(Status.ACTC, None, None, True), own, (Status.ACTC, None, None, True)]
+        (passed,) = writer.won(step(first, EventKind.PASSED))
+        late = step(passed, EventKind.DEADLINE, ended=((3, Status.RJCT, "AC04"),))
+        (ended,) = writer.won(late)
+        assert shown() == [(Status.RJCT, ended.reason, None, True), own, (Status.RJCT, "AC04", None, False)]
+
+    def test_keys_of_following_payments_are_free_once_their_transaction_fails(
+        self, store: Store, writer: Writer
+    ) -> None:
+        """What follows a rejected transaction holds its key no more; what follows an open one does."""
+        key, other = uetr("follows", 1), uetr("follows", 1)
+        (first,) = writer.won(birth(payments=(payment(1, follows=True),), reserves=(key,)))
+        assert isinstance(writer.commit(birth(reserves=(other,)))[0], KeysTaken)
+        writer.won(step(first, EventKind.CANCELLED))
+        writer.won(birth(reserves=(other,)))
+
+    @pytest.mark.parametrize(
+        ("after", "limit", "status", "ordinals"),
+        [
+            (0, 10, None, [1, 2, 3, 4]),
+            (2, 1, None, [3]),
+            (4, 10, None, []),
+            (0, 10, Status.RJCT, [2]),
+            (0, 10, Status.ACTC, [1, 3, 4]),
+            (1, 1, Status.ACTC, [3]),
+            (0, 10, Status.ACSC, []),
+        ],
+    )
+    def test_payments_by_page(
+        self, store: Store, writer: Writer, after: int, limit: int, status: Status | None, ordinals: list[int]
+    ) -> None:
+        """In order behind an ordinal, and by the status that is shown: open ones have their transaction's."""
+        four = (payment(1, follows=True), payment(2, Status.RJCT, reason="AM05"), payment(3, Status.ACCP), payment(4))
+        (first,) = writer.won(birth(payments=four))
+        found = store.payments_page(first.id, after, limit, status)
+        assert [p.ordinal for p in found] == ordinals
+
+    # -- messages of many payments --
+
+    def test_what_is_staged_counts_with_its_change_and_not_before(self, store: Store, writer: Writer) -> None:
+        """Payments, keys and parts are seen by nobody, and all at once from the commit on."""
+        change = bulk()
+        id_ = change.after.id
+        key, name = uetr("staged", 1), Key(kind=KeyKind.END_TO_END, value="e2e", payment=2)
+        content = [b"first" * 100, b"second"]
+        with staging(store, writer, id_) as stager:
+            refused = payment(2, Status.RJCT, reason="AC01", note="the account number is wrong")
+            two = (payment(1, follows=True), refused)
+            assert stager.stage(Staged(payments=two, reserves=(key,), names=(name,)), *DOUBLE) == frozenset()
+            for number, part in enumerate(content, 1):
+                stager.part(BodyKind.INBOX, number, b"an earlier try")
+                stager.part(BodyKind.INBOX, number, part)
+        assert store.get(id_) is None
+        assert store.payments(id_) == store.payments_page(id_, 0, 10) == ()
+        assert store.message(id_, BodyKind.INBOX) is None
+        assert store.parts(id_, BodyKind.INBOX) == 0
+        for kind, value in ((key.kind, key.value), (name.kind, name.value)):
+            assert store.find(Query(client=ALICE, key=(kind, value))).transactions == ()
+        writer.won(change)
+        assert [(p.ordinal, p.status, p.reason) for p in store.payments(id_)] == [
+            (1, Status.ACTC, None), (2, Status.RJCT, "AC01"),
+        ]  # fmt: skip
+        message = store.message(id_, BodyKind.INBOX)
+        assert message is not None
+        assert (message.content, message.parts) == (b"".join(content), 2)
+        assert [store.part(id_, BodyKind.INBOX, n) for n in (1, 2)] == content
+        for kind, value in ((key.kind, key.value), (name.kind, name.value)):
+            (found,) = store.find(Query(client=ALICE, key=(kind, value))).transactions
+            assert found.id == id_
+        assert isinstance(writer.commit(birth(reserves=(uetr("staged"),)))[0], KeysTaken)
+
+    def test_a_staged_key_is_anybodys_until_it_counts(self, store: Store, writer: Writer) -> None:
+        """A single payment takes it; the message is told before it counts, and then counts without that payment."""
+        change = bulk()
+        with staging(store, writer, change.after.id) as stager:
+            three = tuple(payment(n, follows=True) for n in (1, 2, 3))
+            stager.stage(Staged(payments=three, reserves=(uetr("a", 1), uetr("b", 2), uetr("c", 3))), *DOUBLE)
+            (thief,) = writer.won(birth(reserves=(uetr("b"),)))
+            (lost,) = writer.commit(change)
+            assert isinstance(lost, KeysTaken)
+            assert [(key.payment, holder) for key, holder in lost.taken] == [(2, thief.id)]
+            assert store.get(change.after.id) is None
+            assert stager.duplicates(*DOUBLE) == {2}
+            assert stager.duplicates(*DOUBLE) == frozenset()
+        writer.won(change)
+        told = [(p.status, p.reason, p.note) for p in store.payments(change.after.id)]
+        assert told == [(Status.ACTC, None, None), (Status.RJCT, *DOUBLE), (Status.ACTC, None, None)]
+        assert isinstance(writer.commit(birth(reserves=(uetr("a"),)))[0], KeysTaken)
+
+    def test_a_key_in_one_batch_with_the_message_that_has_it(self, store: Store, writer: Writer) -> None:
+        """Whichever of the two comes first in a batch has the key, and the other loses."""
+        for first in ("thief", "message"):
+            change, thief = bulk(), birth(reserves=(uetr(first),))
+            with staging(store, writer, change.after.id) as stager:
+                stager.stage(Staged(payments=(payment(1, follows=True),), reserves=(uetr(first, 1),)), *DOUBLE)
+                both = (thief, change) if first == "thief" else (change, thief)
+                won, lost = writer.commit(*both)
+                assert (isinstance(won, Won), isinstance(lost, KeysTaken)) == (True, True)
+
+    def test_what_is_anothers_already_is_told_when_it_is_staged(self, store: Store, writer: Writer) -> None:
+        """A duplicate of a live payment is refused at once, but not of one that failed.
+
+        Of two messages at once the later one has the key. What stands twice in one message is the rules' affair.
+        """
+        (live, failed) = writer.won(birth(reserves=(uetr("live"),)), birth(reserves=(uetr("failed"),)))
+        writer.won(step(failed, EventKind.CANCELLED))
+        change, other = bulk(), bulk()
+        keys = ("live", "failed", "own", "own", "both")
+        payments = tuple(payment(n, follows=True) for n in range(1, 6))
+        reserves = tuple(uetr(value, n) for n, value in enumerate(keys, 1))
+        with staging(store, writer, change.after.id) as first, staging(store, writer, other.after.id) as second:
+            assert first.stage(Staged(payments=payments), *DOUBLE) == frozenset()
+            assert first.stage(Staged(payments=(), reserves=reserves), *DOUBLE) == {1}
+            both = Staged(payments=(payment(1, follows=True),), reserves=(uetr("both", 1),))
+            assert second.stage(both, *DOUBLE) == frozenset()
+            writer.won(other)
+            assert first.duplicates(*DOUBLE) == {5}
+        writer.won(change)
+        assert [p.ordinal for p in store.payments_page(change.after.id, 0, 10, Status.RJCT)] == [1, 5]
+        assert {t.id for t in store.find(Query(client=ALICE, key=(KeyKind.UETR, "live"))).transactions} == {
+            live.id, change.after.id,
+        }  # fmt: skip
+
+    def test_payments_are_refused_late(self, store: Store, writer: Writer) -> None:
+        """What the end of a message shows of its payments is noted too; a first reason stays."""
+        change = bulk()
+        with staging(store, writer, change.after.id) as stager:
+            stager.stage(Staged(payments=(payment(1, Status.RJCT, reason="AC01"), payment(2, follows=True))), *DOUBLE)
+            stager.refuse([(1, "AM05", "later"), (2, "AM05", "stands twice in the message")])
+        writer.won(change)
+        assert [(p.reason, p.note) for p in store.payments(change.after.id)] == [
+            ("AC01", None), ("AM05", "stands twice in the message"),
+        ]  # fmt: skip
+
+    def test_what_was_given_up_never_counts(self, store: Store, writer: Writer) -> None:
+        """Without its payments a message can still count; given up as a whole it cannot, and is swept at once."""
+        change, other = bulk(), bulk()
+        for one in (change, other):
+            with staging(store, writer, one.after.id) as stager:
+                stager.stage(Staged(payments=(payment(1, follows=True),), reserves=(uetr("free", 1),)), *DOUBLE)
+                stager.part(BodyKind.INBOX, 1, b"part")
+                stager.part(BodyKind.INBOX, 2, b"part")
+                if one is change:
+                    stager.drop_payments()
+                else:
+                    stager.give_up()
+                    with pytest.raises(LeaseLost):
+                        stager.refuse([(1, *DOUBLE)])
+        writer.won(change)
+        assert store.payments(change.after.id) == ()
+        assert store.parts(change.after.id, BodyKind.INBOX) == 2
+        assert isinstance(writer.commit(other)[0], Stale)
+        assert [store.sweep(writer.token) for _ in range(2)] == [1, 0]
+        writer.won(birth(reserves=(uetr("free"),)))
+
+    def test_what_counts_cannot_be_given_up(self, store: Store, writer: Writer) -> None:
+        """Who does not know yet that it counts takes nothing of it away."""
+        change = bulk()
+        with staging(store, writer, change.after.id) as stager:
+            stager.stage(Staged(payments=(payment(1, follows=True),), reserves=(uetr("kept", 1),)), *DOUBLE)
+            writer.won(change)
+            stager.give_up()
+        assert store.sweep(writer.token) == 0
+        assert [p.ordinal for p in store.payments(change.after.id)] == [1]
+        assert isinstance(writer.commit(birth(reserves=(uetr("kept"),)))[0], KeysTaken)
+
+    def test_what_a_process_that_is_gone_has_staged_is_swept(
+        self, backend: Backend, store: Store, writer: Writer
+    ) -> None:
+        """Its keys hurt nobody meanwhile, and what is in hand is left alone."""
+        lost, kept = bulk(), bulk()
+        with staging(store, writer, lost.after.id) as stager:
+            for n in range(1, 4):
+                staged = Staged(payments=(payment(n, follows=True),), reserves=(uetr(f"lost {n}", n),))
+                stager.stage(staged, *DOUBLE)
+            stager.part(BodyKind.INBOX, 1, b"part")
+        heir = backend.succeed(store)
+        successor = Writer(heir)
+        successor.won(birth(reserves=(uetr("lost 1"),)))
+        with staging(heir, successor, kept.after.id) as stager:
+            stager.stage(Staged(payments=(payment(1, follows=True),), reserves=(uetr("kept", 1),)), *DOUBLE)
+            assert heir.sweep(successor.token) == 1
+            assert heir.sweep(successor.token) == 0
+        successor.won(kept)
+        assert isinstance(successor.commit(lost)[0], Stale)
+        assert [p.ordinal for p in heir.payments(kept.after.id)] == [1]
+        assert isinstance(successor.commit(birth(reserves=(uetr("lost 1"),)))[0], KeysTaken)
+        successor.won(birth(reserves=(uetr("lost 2"),)))
+
+    def test_nothing_is_staged_without_a_lease(self, backend: Backend, store: Store, writer: Writer) -> None:
+        """A process that was given up puts nothing down any more."""
+        with staging(store, writer, new_id()) as stager:
+            Writer(backend.succeed(store))
+            with pytest.raises(LeaseLost):
+                stager.stage(Staged(payments=(payment(1, follows=True),)), *DOUBLE)
+
+    def test_the_journal_goes_on_while_others_stage(self, store: Store, writer: Writer) -> None:
+        """Thieves and stagers at once: each key has one owner in the end, and no commit fails."""
+        change = bulk()
+        with staging(store, writer, change.after.id) as stager, ThreadPoolExecutor(1) as pool:
+
+            def stage() -> None:
+                for n in range(1, 201, 20):
+                    some = range(n, n + 20)
+                    payments = tuple(payment(i, follows=True) for i in some)
+                    reserves = tuple(uetr(f"race {i}", i) for i in some)
+                    duplicates.update(stager.stage(Staged(payments=payments, reserves=reserves), *DOUBLE))
+
+            duplicates: set[int] = set()
+            done = pool.submit(stage)
+            singles = [writer.commit(birth(reserves=(uetr(f"race {i}"),)))[0] for i in range(1, 201, 7)]
+            done.result()
+            assert all(isinstance(one, Won) for one in singles), singles
+            duplicates |= stager.duplicates(*DOUBLE)
+        assert duplicates == set(range(1, 201, 7)), duplicates
+        writer.won(change)
+        rejected = [p.ordinal for p in store.payments_page(change.after.id, 0, 500, Status.RJCT)]
+        assert rejected == sorted(duplicates), (rejected, duplicates)
 
     # -- the chain --
 

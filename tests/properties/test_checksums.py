@@ -1,10 +1,14 @@
 """Check digits find what they are there to find: any one character that is wrong, and two that changed places."""
 
+from contextlib import suppress
 from datetime import date
+from random import Random
 from typing import Final
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from schwifty import IBAN, registry
+from schwifty.exceptions import InvalidCountryCode, SchwiftyException
 
 from interlock.iso20022.rules import RULES, Settings, check
 from interlock.iso20022.rules.clearing import is_member
@@ -47,6 +51,24 @@ def test_iban(number: int, place: int, by: int) -> None:
     digits = 98 - mod_97(f"{bban}DE00")
     assert is_good(payment(debtor_iban=f"DE{digits:02d}{bban}"), "iban.debtor")
     assert not is_good(payment(debtor_iban=f"DE{digits:02d}{changed(bban, place, by)}"), "iban.debtor")
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(registry.get_countries())), st.randoms(use_true_random=False), st.integers(0, 40))
+def test_iban_is_as_the_registry_has_it(country: str, random: Random, place: int) -> None:
+    """Of every country: our quick look agrees with schwifty about an IBAN, and about one with a digit changed."""
+    good = f"{country}{random.randrange(100):02d}{random.randrange(10**26):026d}"[: random.randrange(15, 30)]
+    with suppress(SchwiftyException, ValueError):
+        good = str(IBAN.random(country, random=random, use_registry=False))
+    place %= len(good)
+    for iban in (good, f"{good[:place]}7{good[place + 1 :]}", good.lower()):
+        try:
+            expected = bool(IBAN(iban))
+        except InvalidCountryCode:
+            continue
+        except SchwiftyException:
+            expected = False
+        assert is_good(payment(debtor_iban=iban), "iban.debtor") is expected
 
 
 @settings(deadline=None)

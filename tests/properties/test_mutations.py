@@ -1,6 +1,6 @@
 """Messages spoilt in every way that chance finds: each is taken, judged, ended and answered; nothing crashes.
 
-INTERLOCK_EXAMPLES (default 400) makes it longer.
+INTERLOCK_EXAMPLES (default 200) makes it longer.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ def _is_well_formed(content: bytes) -> bool:
 
 _TREES = [content for content in _BASES if _is_well_formed(content)]
 _EXAMPLES = settings(
-    max_examples=int(os.environ.get("INTERLOCK_EXAMPLES", "400")),
+    max_examples=int(os.environ.get("INTERLOCK_EXAMPLES", "200")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

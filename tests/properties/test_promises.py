@@ -1,6 +1,6 @@
 """Random interleavings of everything that can happen, against the real stores, compared with a model of a few lines.
 
-Where several processes may write, each call comes to another one of two. INTERLOCK_EXAMPLES (default 200) and
+Where several processes may write, each call comes to another one of two. INTERLOCK_EXAMPLES (default 120) and
 INTERLOCK_STEPS (default 30) make it longer.
 """
 
@@ -347,7 +347,7 @@ def test_promises(request: pytest.FixtureRequest, store: str) -> None:
             folder = tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None)
             return new_place(request, Path(stack.enter_context(folder)), store)
 
-    examples = int(os.environ.get("INTERLOCK_EXAMPLES", "200"))
+    examples = int(os.environ.get("INTERLOCK_EXAMPLES", "120"))
     run_state_machine_as_test(
         Here,
         settings=settings(

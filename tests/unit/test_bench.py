@@ -6,12 +6,13 @@ from typing import Final
 import msgspec
 import pytest
 
-from bench import ceilings, load, sqlite
+from bench import ceilings, core, load, publish, sqlite, validating
 from bench.ceilings import Cost, Machine, Rate
 from bench.load import Busy, Measured, Spread
 from bench.message import Messages, identities
 from bench.report import Stores, growth, shares
 from bench.sqlite import Report
+from bench.validating import Validated
 from interlock.chain import faults
 from interlock.inspection import inspect
 from interlock.iso20022.codes import Status
@@ -210,3 +211,64 @@ def test_a_report_can_be_read_back() -> None:
     full.reached = sqlite.reached(full)
     full.profile = {"v1": shares(["f (interlock/b.py:2) 1"])}
     assert msgspec.json.decode(msgspec.json.encode(full), type=Report) == full
+
+
+# -- the message core -------------------------------------------------------------------------------------------------
+
+
+def core_report(costs: dict[str, float]) -> core.Report:
+    steps = [
+        core.Step(name=name, median=us, min=us, over_bare=us / costs[core.BARE], quartiles=(1, 2))
+        for name, us in costs.items()
+    ]
+    machine = msgspec.structs.replace(MACHINE, versions={"python": "3", "lxml": "6", "libxml2": "2"})
+    report = core.Report(started=NOW, machine=machine, settings={}, parts=["core"])
+    report.cases = [core.Case(message="realistic", profile="generic", bytes=4_465, steps=steps)]
+    report.folders = [Validated(jobs=2, files=1_000, bytes=4_465, seconds=0.5, cpu_seconds=0.9, start_seconds=0.2)]
+    report.reached = core.reached(report)
+    return report
+
+
+def test_the_cores_messages_are_good_and_their_copies_new() -> None:
+    """Each is without findings under its profile, as are its copies, with another UETR, amount and accounts."""
+    kinds = list(core.kinds())
+    assert {kind.profile for kind in kinds} == {"generic", "cbprplus", "sepa-inst", "fednow"}
+    for kind in kinds:
+        copies = [
+            inspect(core.renewed(kind.content), CATALOGUE, limits=Limits(), today=core.NOW.date(), profile=kind.profile)
+            for _ in range(2)
+        ]
+        assert [copy.findings for copy in copies] == [(), ()], kind.message
+        payments = [copy.original.payments[0] for copy in copies if copy.original is not None]
+        one, other = [
+            (payment.uetr, payment.amount, payment.debtor_iban, payment.creditor_iban) for payment in payments
+        ]
+        assert not [value for value, again in zip(one, other, strict=True) if value == again and value is not None]
+
+
+def test_a_round_measures_every_step_beside_bare_lxml() -> None:
+    """Bare is one in its own terms; what holds another step costs more than it."""
+    case = core.measure(next(core.kinds()), CATALOGUE, rounds=3)
+    cost = {step.name: step.median for step in case.steps}
+    assert case.over_bare(core.BARE) == 1
+    assert cost[core.WHOLE] > cost["inspect, whole"] > cost["parse, envelope"] > 0
+
+
+def test_a_folder_is_judged_by_the_command_and_taken_away(tmp_path: Path) -> None:
+    """With one process, and with as many as there are cores."""
+    found = validating.measure(tmp_path, files=3, rounds=1)
+    assert [one.jobs for one in found] == list(validating.jobs_to_try())
+    assert all(one.start_seconds > 0 and one.cpu_seconds > 0 for one in found)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_cores_figures_get_into_the_page_beside_the_others() -> None:
+    """What is wanted and each step, as measured; the other parts of the page stay as they are."""
+    page = publish.PAGE.read_text("utf-8")
+    once = publish.filled(page, core_report({core.BARE: 50, core.WHOLE: 130}), "result.json")
+    assert "| realistic, `generic`: whole way over bare lxml | <= 2.5 | 2.60 | no |" in once
+    assert f"| {core.WHOLE} | 130 (2.60) |" in once
+    assert "| 2 | 1,000 | 4,465 | 0.50 | 2,000 | 0.90 | 0.20 |" in once
+    assert publish.filled(once, core_report({core.BARE: 50, core.WHOLE: 130}), "result.json") == once
+    assert page.split("## One message")[0] == once.split("## One message")[0]
+    assert page.split("## Two regions")[1] == once.split("## Two regions")[1]

@@ -42,6 +42,7 @@ def look(content: bytes, profile: str | ProfileOf | None = None, *, lenient: boo
         (example("cbprplus", "slashes.xml"), "generic", "generic", None, True),
         (example("fedwire", "euros.xml"), None, "fedwire", "2025", False),
     ],
+    ids=["of none", "of a route", "of a definition", "of no definition", "by itself", "forbidden", "another", "euros"],
 )  # fmt: skip
 def test_which_profile_judges(
     content: bytes, named: str | ProfileOf | None, profile: str, edition: str | None, valid: object

@@ -247,7 +247,7 @@ TAMPERING = [
     ("settled", "DELETE FROM payments WHERE tx = :row", "its message holds 1 payments, and none is in the store"),
     ("part", "DELETE FROM payments WHERE tx = :row AND ordinal = 3",
      "payment 3 of its message, 1 JPY, is not in the store"),
-    ("settled", "INSERT INTO payments VALUES (:row, 2, '', '', '', '', '9', 'EUR', 'ACSC', NULL)",
+    ("settled", "INSERT INTO payments VALUES (:row, 2, '', '', '', '', '9', 'EUR', 'ACSC', NULL, NULL)",
      "payment 2 in the store, 9.00 EUR, is not in its message"),
     ("settled", "UPDATE payments SET status = 'RJCT' WHERE tx = :row", "payment 1 is RJCT, and its answer says ACSC"),
     ("settled", "UPDATE payments SET status = 'RJCT' WHERE tx = :row", "it is ACSC, and none of its payments is"),

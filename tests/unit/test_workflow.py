@@ -2,8 +2,9 @@
 """The workflow over a real store: what a client, an operator and a clock can bring about, and what they cannot."""
 
 import asyncio
+import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -807,6 +808,28 @@ async def test_in_flight_is_bounded_by_client(place: Place) -> None:
         await world.decide(held[0], REJECT)
         await world.workflow.submit(ALICE, pacs008())
         assert world.workflow.memory.in_flight[ALICE] == 2
+
+
+async def test_what_ends_while_it_is_counted_is_not_in_flight(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The count was read before the end, and comes after it."""
+    async with a_world(place, CONSUMER, in_flight_max=1) as world:
+        held = await world.workflow.submit(ALICE, pacs008())
+        counted, ended = threading.Event(), threading.Event()
+        count = world.store.open_by_client
+
+        def slowly() -> Mapping[str, int]:
+            found = count()
+            counted.set()
+            assert ended.wait(10)
+            return found
+
+        monkeypatch.setattr(world.store, "open_by_client", slowly)
+        looking = asyncio.ensure_future(world.workflow.refresh())
+        assert await asyncio.to_thread(counted.wait, 10)
+        await world.decide(held, REJECT)
+        ended.set()
+        await looking
+        await world.workflow.submit(ALICE, pacs008())
 
 
 # -- our own faults ---------------------------------------------------------------------------------------------------

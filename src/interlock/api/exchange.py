@@ -5,11 +5,14 @@ once, and requests at once.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import uuid_utils
 
+from interlock.api.spool import SpoolFile, SpoolFolder
 from interlock.config import Config
 from interlock.errors import BodyTooLarge, EmptyBody, NotXml, Overloaded, RequestError
 from interlock.iso20022.envelopes import is_json
@@ -32,6 +35,11 @@ _UNREAD_BYTES = 16_384
 #: answer only when they have sent everything, and a reset would take it away from them.
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 8_388_608
+#: How much of a long body is in memory at a time.
+_SPOOL_BYTES = 1_048_576
+_HEAD_BYTES = 4_096
+#: Of its length, what a long message needs on the disk: itself, its fields, its rows and keys, the log of these.
+_ROOM = 4
 
 
 class TooSlow(RequestError):
@@ -50,6 +58,8 @@ class Response(NamedTuple):
     status: int
     headers: Headers
     body: bytes
+    #: What comes before it, where that is too long for memory; there is no content-length then.
+    more: AsyncIterator[bytes] | None = None
 
 
 class Request:
@@ -115,6 +125,9 @@ class Request:
             await self.refuse_body(send, response)
             return
         await send(_start(response, response.headers))
+        if response.more is not None:
+            async for piece in response.more:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": response.body})
 
     def _is_large(self) -> bool:
@@ -123,14 +136,30 @@ class Request:
 
 
 def _start(response: Response, headers: Iterable[tuple[bytes, bytes]]) -> Message:
-    length = () if response.status == 204 else ((b"content-length", b"%d" % len(response.body)),)
+    is_known = response.status != 204 and response.more is None
+    length = ((b"content-length", b"%d" % len(response.body)),) if is_known else ()
     return {"type": "http.response.start", "status": response.status, "headers": [*headers, *length]}
+
+
+class Spooled(NamedTuple):
+    """A body that is on disk."""
+
+    path: Path
+    #: SHA-256 of it.
+    digest: bytes
+    #: Its first bytes.
+    head: bytes
 
 
 class Intake:
     """The bounds on requests and their bodies."""
 
     def __init__(self, config: Config) -> None:
+        self._bulk_bytes_max = 0 if config.is_regional else config.bulk_bytes_max
+        self._files_max = config.bulk_files_max
+        self._spool = SpoolFolder(config.data / "spool")
+        #: Bodies that are on disk.
+        self.files = 0
         self._bytes_max = config.body_bytes_max
         self._seconds_max = config.body_seconds_max
         self._all_bytes_max = config.bodies_bytes_max
@@ -164,6 +193,77 @@ class Intake:
                 return await self._gather(request)
         except TimeoutError as exc:
             raise TooSlow("the body did not come in time; nothing was stored") from exc
+
+    @contextlib.asynccontextmanager
+    async def take(self, request: Request) -> AsyncIterator[bytes | Spooled]:
+        """The whole body; one that is too long for memory on disk, for as long as this lasts. Raises as `read`."""
+        length = request.headers.get(b"content-length", b"")
+        if not self._bulk_bytes_max or (length.isdigit() and int(length) <= self._bytes_max):
+            yield await self.read(request)
+            return
+        if request.headers.get(b"content-encoding", b"identity") != b"identity":
+            raise NotXml("the body is compressed; send it as it is, without Content-Encoding")
+        if length.isdigit() and int(length) > self._bulk_bytes_max:
+            raise BodyTooLarge(f"the body is over the limit of {self._bulk_bytes_max} bytes; nothing was stored")
+        request.half_read = True
+        announced = int(length) if length.isdigit() else 0
+        async with contextlib.AsyncExitStack() as stack:
+            yield await self._fill(request, lambda: stack.enter_async_context(self._one_more_file(announced)))
+
+    @contextlib.asynccontextmanager
+    async def _one_more_file(self, announced: int) -> AsyncIterator[SpoolFile]:
+        """announced: its length; 0 where nobody says."""
+        if self.files >= self._files_max:
+            raise Overloaded("too many long messages at once; nothing was stored, try again shortly")
+        if self._spool.free_bytes < _ROOM * announced:
+            raise Overloaded("there is no room for the message on disk; nothing was stored")
+        self.files += 1
+        try:
+            async with self._spool.file() as file:
+                yield file
+        finally:
+            self.files -= 1
+
+    async def _fill(self, request: Request, open_file: Callable[[], Awaitable[SpoolFile]]) -> bytes | Spooled:
+        """What comes, in memory as long as it may be, then in a file."""
+        size, held, head = 0, bytearray(), b""
+        file: SpoolFile | None = None
+        more = True
+        try:
+            while more:
+                async with asyncio.timeout(self._seconds_max):  # of each megabyte
+                    more = await self._hold(request, held, in_memory=file is None)
+                size += len(held)
+                if size > self._bulk_bytes_max:
+                    raise BodyTooLarge(
+                        f"the body is over the limit of {self._bulk_bytes_max} bytes; nothing was stored"
+                    )
+                if file is None and size > self._bytes_max:
+                    file, head = await open_file(), bytes(held[:_HEAD_BYTES])
+                if file is not None:
+                    await asyncio.to_thread(file.write, bytes(held))
+                    held.clear()
+        except TimeoutError as exc:
+            raise TooSlow("the body did not come in time; nothing was stored") from exc
+        except OSError as exc:
+            raise Overloaded(f"there is no room for the message on disk: {exc.strerror}; nothing was stored") from exc
+        request.body_read, request.half_read = True, False
+        return bytes(held) if file is None else Spooled(file.path, file.digest.digest(), head)
+
+    async def _hold(self, request: Request, held: bytearray, *, in_memory: bool) -> bool:
+        """The next megabyte, or what may be in memory; whether there is more."""
+        until = self._bytes_max if in_memory else _SPOOL_BYTES
+        while len(held) <= until:
+            message = await request.next_message()
+            part = message["body"]
+            if in_memory:
+                self._refuse_crowd(len(part))
+                request.body_bytes += len(part)
+                self.bytes += len(part)
+            held += part
+            if not message.get("more_body", False):
+                return False
+        return True
 
     async def _gather(self, request: Request) -> bytes:
         parts: list[bytes] = []

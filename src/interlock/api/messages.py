@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from interlock.api.access import Access
 from interlock.api.dials import Dials
-from interlock.api.exchange import JSON, XML, Headers, Intake, Request, Response, refuse_unless_message
+from interlock.api.exchange import JSON, XML, Headers, Intake, Request, Response, Spooled, refuse_unless_message
 from interlock.api.problems import InvalidRequest
 from interlock.api.views import Views, as_json
 from interlock.auth import Scope
@@ -76,15 +76,21 @@ class Messages:
         """200 with the transaction once it has ended, 202 while it has not; refused messages are RJCT, not errors."""
         identity = await self._access.require(request, Scope.WRITE)
         consistency = self._dials.asked(request)
-        content = await self._intake.read(request)
-        refuse_unless_message(content)
-        transaction = await self._workflow.submit(
-            identity.client_id,
-            content,
-            idempotency_key=_text(request, b"idempotency-key", IDEMPOTENCY_KEY_CHARS_MAX),
-            reference=_text(request, b"x-client-reference", REFERENCE_CHARS_MAX),
-            consistency=consistency,
-        )
+        idempotency_key = _text(request, b"idempotency-key", IDEMPOTENCY_KEY_CHARS_MAX)
+        reference = _text(request, b"x-client-reference", REFERENCE_CHARS_MAX)
+        async with self._intake.take(request) as content:
+            if isinstance(content, Spooled):
+                refuse_unless_message(content.head)
+                transaction = await self._workflow.submit_file(
+                    identity.client_id, content.path, content.digest,
+                    idempotency_key=idempotency_key, reference=reference,
+                )  # fmt: skip
+            else:
+                refuse_unless_message(content)
+                transaction = await self._workflow.submit(
+                    identity.client_id, content,
+                    idempotency_key=idempotency_key, reference=reference, consistency=consistency,
+                )  # fmt: skip
         confirmed = await self._dials.confirm(transaction, consistency)
         preference = self._patience.preference(request.header(b"prefer"))
         transaction = await self._patience.until_end(confirmed.transaction, preference)
@@ -93,7 +99,7 @@ class Messages:
             transaction = confirmed.transaction
         location = (b"location", f"/v1/transactions/{transaction.id}".encode())
         headers: Headers = (location, *preference.applied)
-        if transaction.standing.is_final and _wants_xml(request):
+        if transaction.standing.is_final and _wants_xml(request) and not isinstance(content, Spooled):
             # What was acknowledged is told as such, even if its answer cannot be read this moment.
             with contextlib.suppress(DependencyError):
                 _, answer = await self._workflow.collect(identity.client_id, transaction.id)

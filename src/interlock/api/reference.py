@@ -19,6 +19,7 @@ from interlock.api.health import Health
 from interlock.api.problems import InvalidRequest, extra_headers, kind_of
 from interlock.auth import Scope
 from interlock.errors import Forbidden, InterlockError, RequestError, Unauthorised, UnknownTransaction
+from interlock.transaction import BodyKind
 from interlock.workflow import Workflow
 
 PATHS = frozenset({"/", "/uuid", "/inbox", "/outbox"})
@@ -134,7 +135,12 @@ class Reference:
     async def collect(self, request: Request) -> Response:
         """Give the answer, as often as it is asked for."""
         identity = await self._access.require(request, Scope.WRITE)
-        transaction, answer = await self._workflow.collect(identity.client_id, _transaction_id(request))
+        id_ = _transaction_id(request)
+        if parts := await self._workflow.parts(identity.client_id, id_, BodyKind.OUTBOX):
+            self._workflow.note_collected(id_)
+            streamed = self._workflow.streamed(id_, BodyKind.OUTBOX, parts)
+            return Response(200, (XML, *self._headers(request)), b"", streamed)
+        transaction, answer = await self._workflow.collect(identity.client_id, id_)
         if answer is not None:
             return self._answer(request, answer.content)
         if transaction.standing.is_final:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body, Header, Query
 from fastapi.requests import Request as FastRequest
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 from pydantic import ConfigDict, Field
 
 from interlock.api.access import Access, actor_of, view_of
@@ -22,6 +22,7 @@ from interlock.api.views import (
     DefinitionView,
     EventsView,
     IdentityView,
+    PaymentPageView,
     TransactionDetailView,
     TransactionPageView,
     TransactionView,
@@ -29,6 +30,7 @@ from interlock.api.views import (
     Views,
     event_view,
     finding_view,
+    payment_view,
 )
 from interlock.app import Interlock
 from interlock.auth import Identity, Scope
@@ -36,11 +38,16 @@ from interlock.config import Validation
 from interlock.decisions import Decision, DecisionKind
 from interlock.errors import Forbidden, IllegalDecision, InterlockError
 from interlock.iso20022 import answers
+from interlock.iso20022.codes import Status
 from interlock.stages import deliver
 from interlock.stages.facts import Inspection
 from interlock.transaction import BodyKind, Transaction
 
 XML = "application/xml"
+#: What both databases hold as an integer.
+_ORDINAL_MAX = 2**31 - 1
+#: Payments that are shown with their transaction; of more there are pages.
+_SHOWN_MAX = 1000
 VALIDATORS = (Scope.READ, Scope.WRITE, Scope.OPERATE)
 
 _XML_CONTENT = {"content": {XML: {"schema": {"type": "string"}}}}
@@ -141,13 +148,31 @@ def _reading(routes: APIRouter, interlock: Interlock, access: Access, patience: 
         transaction_id: UUID,
         prefer: Annotated[str | None, Header(description="`wait=N`: wait up to N seconds for its end.")] = None,
     ) -> TransactionDetailView:
-        """One transaction, with its payments."""
+        """One transaction, with its payments: the first 1,000 of them."""
         view = view_of(identity)
         transaction = await workflow.get(view, transaction_id)
         transaction = await patience.until_end(transaction, patience.preference(prefer))
-        payments = await workflow.payments(view, transaction_id)
+        payments = await workflow.payments_page(view, transaction_id, 0, _SHOWN_MAX, None)
         delivery = await interlock.journal.read(interlock.store.delivery, transaction_id, deliver.OUTBOX)
         return views.detail(transaction, payments, delivery)
+
+    @routes.get("/transactions/{transaction_id}/payments", tags=["transactions"], openapi_extra=opened_by(*READERS))
+    async def get_payments(
+        identity: Annotated[Identity, reader],
+        transaction_id: UUID,
+        *,
+        after: Annotated[
+            int, Query(ge=0, le=_ORDINAL_MAX, description="`next` of the page before: the ordinal to go on behind.")
+        ] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000, description="Longest page.")] = 500,
+        status: Annotated[Status | None, Query(description="Only payments with this status.")] = None,
+    ) -> PaymentPageView:
+        """Its payments, page by page, in the order of the message."""
+        found = await workflow.payments_page(view_of(identity), transaction_id, after, limit + 1, status)
+        shown = tuple(payment_view(payment) for payment in found[:limit])
+        return PaymentPageView.model_construct(
+            payments=shown, next=found[limit - 1].ordinal if len(found) > limit else None
+        )
 
     @routes.get("/transactions/{transaction_id}/events", tags=["transactions"], openapi_extra=opened_by(*READERS))
     async def get_events(identity: Annotated[Identity, reader], transaction_id: UUID) -> EventsView:
@@ -167,6 +192,12 @@ def _reading(routes: APIRouter, interlock: Interlock, access: Access, patience: 
     async def get_message(identity: Annotated[Identity, reader], transaction_id: UUID, which: Which) -> Response:
         """The message received (`inbox`) or its answer (`outbox`)."""
         view = view_of(identity)
+        kind = BodyKind.INBOX if which is Which.INBOX else BodyKind.OUTBOX
+        parts = await workflow.parts(view, transaction_id, kind)
+        if parts:
+            if kind is BodyKind.OUTBOX and view is not None:
+                workflow.note_collected(transaction_id)
+            return StreamingResponse(workflow.streamed(transaction_id, kind, parts), media_type=XML)
         if which is Which.INBOX:
             received = await workflow.message(view, transaction_id, BodyKind.INBOX)
             return Response(received.content, media_type=XML)

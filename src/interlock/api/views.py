@@ -110,6 +110,14 @@ class PaymentView(View):
     currency: str | None
     status: Status
     reason: ReasonView | None
+    note: str | None = Field(description="Why it was refused, in words, where it has a reason of its own.")
+
+
+class PaymentPageView(View):
+    """Some payments of a message, in their order."""
+
+    payments: tuple[PaymentView, ...]
+    next: int | None = Field(description="What `after` is for the next page; null on the last.")
 
 
 class TransactionDetailView(TransactionView):
@@ -364,6 +372,7 @@ def payment_view(p: Payment) -> PaymentView:
         currency=p.currency,
         status=p.status,
         reason=reason_view(p.reason),
+        note=p.note,
     )
 
 

@@ -66,6 +66,8 @@ def _unlike(store: Store, dossier: Dossier, names: list[tuple[str, Name]]) -> It
     if transaction.digest != (None if inbox is None else sha256(inbox.content).digest()):
         yield "its message is not the one that it was received with"
         return  # all that follows would be said of another message
+    if inbox is not None and inbox.parts:
+        return  # it is as it came; to read so long a message again takes more memory than there may be
     yield from _unlike_message(transaction, told, inbox, message)
     yield from _unlike_answer(transaction, told, outbox, message)
     try:

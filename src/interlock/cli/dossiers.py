@@ -84,10 +84,18 @@ class Dossier:
 
     def bodies(self) -> Iterator[Body]:
         """Its messages, as far as they can be unpacked."""
-        for outbox, definition, digest, content in self.body_rows:
+        for place, definition, digest, content in self.body_rows:
+            if place > 1:
+                continue  # a part of another
             with contextlib.suppress(zstandard.ZstdError, MemoryError, ValueError):
-                kind = BodyKind.OUTBOX if outbox else BodyKind.INBOX
-                yield Body(kind=kind, definition=definition, digest=digest, content=mapping.decompress(content))
+                parts = [] if content else [row[3] for row in self.body_rows if row[0] > 1 and row[0] % 2 == place]
+                yield Body(
+                    kind=BodyKind.OUTBOX if place else BodyKind.INBOX,
+                    definition=definition,
+                    digest=digest,
+                    content=b"".join(map(mapping.decompress, parts or (content,))),
+                    parts=len(parts),
+                )
 
 
 def dossiers(store: Store) -> AbstractContextManager["Reader"]:
@@ -207,12 +215,16 @@ class _Sqlite(Reader):
             "WHERE e.tx BETWEEN ? AND ? ORDER BY e.tx, e.seq"
         ),
         "payments": (
-            "SELECT tx, ordinal, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason "
-            "FROM payments WHERE tx BETWEEN ? AND ? ORDER BY tx, ordinal"
+            f"SELECT p.tx, {queries('sqlite')['payment']} "  # noqa: S608 - columns
+            "FROM payments p LEFT JOIN transactions t ON t.row = p.tx WHERE p.tx BETWEEN ? AND ? "
+            "ORDER BY p.tx, p.ordinal"
         ),
         "bodies": (
+            # Parts of long ones come after them, in order, by the numbers that PostgreSQL's table has for them.
             "SELECT row >> 1, row & 1, definition, digest, content FROM bodies "
-            "WHERE row BETWEEN ? * 2 AND ? * 2 + 1 ORDER BY row"
+            "WHERE row BETWEEN ?1 * 2 AND ?2 * 2 + 1 UNION ALL "
+            "SELECT place >> 1, (place & 1) + 2 * number, NULL, x'', content FROM parts "
+            "WHERE place BETWEEN ?1 * 2 AND ?2 * 2 + 1 ORDER BY 1, 2"
         ),
         "exists": "SELECT 1 FROM transactions WHERE id = ?",
         "named": (
@@ -265,7 +277,7 @@ _SUPERSEDED = (
 _LEFT_OUT = {
     "{present}": "AND NOT EXISTS (SELECT 1 FROM transactions n WHERE n.id = t.id AND n.epoch > t.epoch)",
     "{own_event}": _SUPERSEDED.format(region="e.writer / 1000000"),
-    "{own_payment}": _SUPERSEDED.format(region="e.region"),
+    "{own_payment}": _SUPERSEDED.format(region="p.region").replace("e.tx", "p.tx"),
 }
 
 
@@ -298,8 +310,9 @@ class _Postgres(Reader):
             "ORDER BY tx, seq"
         ),
         "payments": (
-            "SELECT tx, ordinal, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason "
-            "FROM payments e WHERE tx BETWEEN $1 AND $2 {own_payment} ORDER BY tx, ordinal"
+            f"SELECT p.tx, {queries('postgres')['payment']} "  # noqa: S608 - columns
+            "FROM payments p LEFT JOIN transactions t ON t.id = p.tx AND t.region = p.region "
+            "WHERE p.tx BETWEEN $1 AND $2 {own_payment} ORDER BY p.tx, p.ordinal"
         ),
         "bodies": (
             "SELECT tx, kind, definition, digest, content FROM bodies e WHERE tx BETWEEN $1 AND $2 {own_event} "

@@ -7,12 +7,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
-from uuid import uuid4  # noqa: TID251 - the client makes its own idempotency keys
+from uuid import UUID, uuid4  # noqa: TID251 - the client makes its own idempotency keys
 
 import httpx
 
 from interlock.client.flows import Flow, Flows, Lost, Pause, Reply, Request, Response, Settings
-from interlock.client.records import Filter, Transaction
+from interlock.client.records import Filter, Payment, Transaction
+from interlock.iso20022.codes import Status
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -96,6 +97,7 @@ class Client:
     wait = _blocking(Flows.wait)
     status = _blocking(Flows.status)
     events = _blocking(Flows.events)
+    payments_page = _blocking(Flows.payments_page)
     page = _blocking(Flows.page)
     accept = _blocking(Flows.accept)
     reject = _blocking(Flows.reject)
@@ -106,6 +108,14 @@ class Client:
     answer = _blocking(Flows.answer)
     message = _blocking(Flows.message)
     validate = _blocking(Flows.validate)
+
+    def payments(self, transaction_id: UUID | str, *, status: Status | str | None = None) -> Iterator[Payment]:
+        """Every payment of a message, in their order, fetched page by page. status: only those that have it."""
+        after: int | None = 0
+        while after is not None:
+            page = self.payments_page(transaction_id, after=after, status=status)
+            yield from page.payments
+            after = page.next
 
     def find(self, **filters: Unpack[Filter]) -> Iterator[Transaction]:
         """Every transaction that matches, newest first, fetched page by page; filters as `page` takes them."""
@@ -174,6 +184,7 @@ class AsyncClient:
     wait = _awaiting(Flows.wait)
     status = _awaiting(Flows.status)
     events = _awaiting(Flows.events)
+    payments_page = _awaiting(Flows.payments_page)
     page = _awaiting(Flows.page)
     accept = _awaiting(Flows.accept)
     reject = _awaiting(Flows.reject)
@@ -184,6 +195,17 @@ class AsyncClient:
     answer = _awaiting(Flows.answer)
     message = _awaiting(Flows.message)
     validate = _awaiting(Flows.validate)
+
+    async def payments(
+        self, transaction_id: UUID | str, *, status: Status | str | None = None
+    ) -> AsyncIterator[Payment]:
+        """Every payment of a message, in their order, fetched page by page. status: only those that have it."""
+        after: int | None = 0
+        while after is not None:
+            page = await self.payments_page(transaction_id, after=after, status=status)
+            for payment in page.payments:
+                yield payment
+            after = page.next
 
     async def find(self, **filters: Unpack[Filter]) -> AsyncIterator[Transaction]:
         """Every transaction that matches, newest first, fetched page by page; filters as `page` takes them."""

@@ -25,6 +25,7 @@ from interlock.client.records import (
     Filter,
     MessageKind,
     Page,
+    PaymentPage,
     Problem,
     Redrives,
     Transaction,
@@ -41,6 +42,7 @@ from interlock.errors import (
     Unauthorised,
     UnknownTransaction,
 )
+from interlock.iso20022.codes import Status
 
 T = TypeVar("T")
 
@@ -212,6 +214,14 @@ class Flows:
         """What happened to it, oldest first."""
         found = yield from self._read(self._get(_path(transaction_id, "/events")), _Events)
         return found.events
+
+    def payments_page(
+        self, transaction_id: UUID | str, *, after: int = 0, limit: int = 500, status: Status | str | None = None
+    ) -> Flow[PaymentPage]:
+        """Some of its payments, in their order, behind an ordinal. status: only those that have it."""
+        params = {"after": str(after), "limit": str(limit), **({} if status is None else {"status": str(status)})}
+        request = replace(self._get(_path(transaction_id, "/payments")), params=tuple(params.items()))
+        return (yield from self._read(request, PaymentPage))
 
     def page(self, **filters: Unpack[Filter]) -> Flow[Page]:
         """A page of transactions, newest first, that match everything given."""

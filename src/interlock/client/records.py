@@ -53,6 +53,17 @@ class Payment:
     uetr: str | None = None
     amount: Decimal | None = None
     currency: str | None = None
+    #: Why it was refused, in words.
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentPage:
+    """Some payments of a message, in their order."""
+
+    payments: tuple[Payment, ...] = ()
+    #: What `after` is for the next page; None on the last.
+    next: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -201,11 +201,11 @@ def _refuse_parsed(root: etree._Element, body: bytes, limits: Limits) -> Finding
     """Finding where the tree is beyond the limits or came with a DOCTYPE."""
     if _has_doctype(root):
         return _doctype_finding()
-    # Each element and each level costs a `<`, in these encodings a byte of its own: ordinary messages pass by counting.
-    elements_max = body.count(b"<") if _PLAIN.match(body) else len(body)
+    # An element costs a `<`, in these encodings a byte of its own: ordinary messages need no counting.
+    elements_max = body.count(b"<") if len(body) > limits.nodes_max and _PLAIN.match(body) else len(body)
     if elements_max > limits.nodes_max and _count(root) > limits.nodes_max:
         return _finding("xml.nodes", f"The message has more than {limits.nodes_max} elements; split it.")
-    if elements_max > limits.depth_max and _deeper_than(limits.depth_max)(root):
+    if _deeper_than(limits.depth_max)(root):
         return _finding("xml.depth", f"Elements are nested deeper than {limits.depth_max} levels.")
     return None
 

@@ -3,9 +3,9 @@
 Which element of a family is a payment, and which hold several, is data (`data/fields.toml`), as the paths are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from lxml import etree
 from msgspec import structs
@@ -13,7 +13,7 @@ from msgspec import structs
 from interlock.iso20022 import references
 from interlock.iso20022.envelopes import Envelope, line_of, local_name, path_of
 from interlock.iso20022.original import Header, Investigation, Original, OriginalPayment, PaymentGroup
-from interlock.iso20022.records import TABLES, Fields, Record, compile_record, paths
+from interlock.iso20022.records import TABLES, Fields, Record, Slots, compile_record, paths
 
 
 class _Layout(NamedTuple):
@@ -31,29 +31,55 @@ _LAYOUTS: Final = {name: _Layout(**layout) for name, layout in TABLES["layouts"]
 _OTHER: Final = _Layout()
 
 
+#: Takes the texts that are wanted of a record out of its slots, in a fixed order.
+_Texts: TypeAlias = Callable[[Slots], tuple[str | None, ...]]
+
+
 class _Reader(NamedTuple):
     """All tables for one message version."""
 
     message: Record
+    message_texts: _Texts
     block: Record | None
-    payment: Record | None
+    payment: Record
+    payment_texts: _Texts
     layout: _Layout
+
+
+#: In the order in which they are taken apart below.
+_MESSAGE: Final = (
+    "message_id", "created_at", "number_of_transactions", "control_sum", "total_amount", "total_amount.currency",
+    "settlement_date",
+)  # fmt: skip
+_PAYMENT: Final = (
+    "instruction_id", "end_to_end_id", "transaction_id", "own_id", "uetr", "amount", "amount.currency",
+    "equivalent_amount", "equivalent_amount.currency", "settlement_date", "accepted_at", "debtor_iban", "creditor_iban",
+)  # fmt: skip
+_HEADER: Final = (
+    "business_message_id", "message_definition", "business_service", "market_practice_registry", "market_practice",
+    "created_at", "possible_duplicate",
+)  # fmt: skip
 
 
 @lru_cache(maxsize=256)
 def _reader(namespace: str, definition: str) -> _Reader:
     layout = _LAYOUTS.get(definition) or _LAYOUTS.get(definition[:8], _OTHER)
+    message = compile_record(namespace, paths("message", *layout.message_tables), layout.block or layout.payment)
+    payment = compile_record(namespace, paths(*layout.payment_tables))
     return _Reader(
-        message=compile_record(namespace, paths("message", *layout.message_tables), layout.block or layout.payment),
+        message=message,
+        message_texts=message.select(*_MESSAGE),
         block=compile_record(namespace, paths(*layout.block_tables), layout.payment) if layout.block else None,
-        payment=compile_record(namespace, paths(*layout.payment_tables)) if layout.payment else None,
+        payment=payment,
+        payment_texts=payment.select(*_PAYMENT),
         layout=layout,
     )
 
 
 @lru_cache(maxsize=16)
-def _header_record(namespace: str) -> Record:
-    return compile_record(namespace, paths("header"))
+def _header_record(namespace: str) -> tuple[Record, _Texts]:
+    record = compile_record(namespace, paths("header"))
+    return record, record.select(*_HEADER)
 
 
 def extract(envelope: Envelope) -> Original:
@@ -68,20 +94,21 @@ def extract(envelope: Envelope) -> Original:
     fields = Fields(body, reader.message)
     xpath = path_of(body) if envelope.wrapper else f"/Document/{local_name(body)}"
     groups, payments = _payments(reader, fields, xpath)
+    message_id, created_at, number, control_sum, total, currency, settlement_date = reader.message_texts(fields.slots)
     original = Original(
         definition=envelope.definition,
-        message_id=fields.text("message_id"),
-        created_at=fields.word("created_at"),
-        number_of_transactions=fields.word("number_of_transactions"),
-        control_sum=fields.word("control_sum"),
+        message_id=message_id,
+        created_at=created_at,
+        number_of_transactions=number,
+        control_sum=control_sum,
         instructing_agent=fields.agent("instructing_agent"),
         instructed_agent=fields.agent("instructed_agent"),
         header=header,
         groups=groups,
         payments=payments,
-        total_amount=fields.word("total_amount"),
-        total_currency=fields.text("total_amount.currency"),
-        settlement_date=fields.word("settlement_date"),
+        total_amount=total,
+        total_currency=currency,
+        settlement_date=settlement_date,
         xpath=xpath,
         line=line_of(body),
         transport=envelope.transport,
@@ -135,18 +162,20 @@ def _header(envelope: Envelope) -> Header | None:
     element = envelope.header
     if element is None or envelope.header_definition is None:
         return None
-    fields = Fields(element, _header_record(element.tag.rpartition("}")[0][1:]))
+    record, texts = _header_record(element.tag.rpartition("}")[0][1:])
+    fields = Fields(element, record)
+    message_id, definition, service, registry, practice, created_at, duplicate = texts(fields.slots)
     return Header(
         definition=envelope.header_definition,
         sender=fields.agent("sender") or fields.organisation("sending_organisation"),
         receiver=fields.agent("receiver") or fields.organisation("receiving_organisation"),
-        business_message_id=fields.text("business_message_id"),
-        message_definition=fields.word("message_definition"),
-        business_service=fields.text("business_service"),
-        market_practice_registry=fields.text("market_practice_registry"),
-        market_practice=fields.text("market_practice"),
-        created_at=fields.word("created_at"),
-        possible_duplicate=fields.word("possible_duplicate") in ("true", "1"),
+        business_message_id=message_id,
+        message_definition=definition,
+        business_service=service,
+        market_practice_registry=registry,
+        market_practice=practice,
+        created_at=created_at,
+        possible_duplicate=duplicate in ("true", "1"),
         xpath=path_of(element),
         line=line_of(element),
     )
@@ -159,10 +188,10 @@ def _payments(
     layout = reader.layout
     groups: list[PaymentGroup] = []
     payments: list[OriginalPayment] = []
-    if reader.payment is None:
+    if layout.payment is None:
         return (), ()
     if reader.block is None:
-        _add_payments(payments, reader.payment, message.blocks, f"{xpath}/{layout.payment}", message, None, None)
+        _add_payments(payments, reader, message.blocks, f"{xpath}/{layout.payment}", message, None, None)
         return (), tuple(payments)
     for position, element in enumerate(message.blocks, 1):
         block = Fields(element, reader.block)
@@ -170,7 +199,7 @@ def _payments(
         if layout.is_group:
             groups.append(_group(block, path, line_of(element)))
         index = position - 1 if layout.is_group else None
-        _add_payments(payments, reader.payment, block.blocks, f"{path}/{layout.payment}", message, block, index)
+        _add_payments(payments, reader, block.blocks, f"{path}/{layout.payment}", message, block, index)
     return tuple(groups), tuple(payments)
 
 
@@ -187,7 +216,7 @@ def _group(fields: Fields, xpath: str, line: int | None) -> PaymentGroup:
 
 def _add_payments(
     payments: list[OriginalPayment],
-    record: Record,
+    reader: _Reader,
     elements: list[etree._Element],
     xpath: str,
     message: Fields,
@@ -206,33 +235,36 @@ def _add_payments(
         debtor_iban, creditor_iban = block.word("debtor_iban"), block.word("creditor_iban")
         settlement_date = block.word("settlement_date") or settlement_date
     for position, element in enumerate(elements, 1):
-        fields = Fields(element, record)
-        text, word, agent = fields.text, fields.word, fields.agent
-        amount, currency, is_equivalent = word("amount"), text("amount.currency"), False
-        if amount is None and "equivalent_amount" in record.slots:
-            amount, currency = word("equivalent_amount"), text("equivalent_amount.currency")
-            is_equivalent = amount is not None
+        fields = Fields(element, reader.payment)
+        agent = fields.agent
+        (
+            instruction_id, end_to_end_id, transaction_id, own_id, uetr, amount, currency, equivalent,
+            equivalent_currency, own_date, accepted_at, own_debtor_iban, own_creditor_iban,
+        ) = reader.payment_texts(fields.slots)  # fmt: skip
+        is_equivalent = False
+        if amount is None and "equivalent_amount" in reader.payment.slots:
+            amount, currency, is_equivalent = equivalent, equivalent_currency, equivalent is not None
         payments.append(
             OriginalPayment(
                 ordinal=len(payments) + 1,
                 group=group,
                 xpath=f"{xpath}[{position}]",
                 line=line_of(element),
-                instruction_id=text("instruction_id"),
-                end_to_end_id=text("end_to_end_id"),
-                transaction_id=text("transaction_id"),
-                own_id=text("own_id"),
-                uetr=word("uetr"),
+                instruction_id=instruction_id,
+                end_to_end_id=end_to_end_id,
+                transaction_id=transaction_id,
+                own_id=own_id,
+                uetr=uetr,
                 amount=amount,
                 currency=currency,
                 amount_is_equivalent=is_equivalent,
-                settlement_date=word("settlement_date") or settlement_date,
-                accepted_at=word("accepted_at"),
+                settlement_date=own_date or settlement_date,
+                accepted_at=accepted_at,
                 debtor_agent=agent("debtor_agent") or agent("debtor") or debtor_agent,
                 creditor_agent=agent("creditor_agent") or agent("creditor") or creditor_agent,
                 instructing_agent=agent("instructing_agent") or instructing_agent,
                 instructed_agent=agent("instructed_agent") or instructed_agent,
-                debtor_iban=word("debtor_iban") or debtor_iban,
-                creditor_iban=word("creditor_iban") or creditor_iban,
+                debtor_iban=own_debtor_iban or debtor_iban,
+                creditor_iban=own_creditor_iban or creditor_iban,
             )
         )

@@ -7,10 +7,11 @@ fits wins.
 """
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from importlib import resources
-from typing import Any, Final, NamedTuple
+from operator import itemgetter
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from lxml import etree
 from msgspec import structs
@@ -21,6 +22,14 @@ from interlock.iso20022.original import Agent, Party
 _AGENT_SLOTS: Final = ("bic", "system", "proprietary_system", "member", "lei", "other")
 #: An amount takes two: the number, and after it the currency.
 _AMOUNTS: Final = ("amount", "equivalent_amount", "total_amount")
+#: Numbers, dates, codes and the like, around which white space means nothing: it is taken off.
+_WORDS: Final = frozenset({
+    *_AMOUNTS, "accepted_at", "control_sum", "created_at", "creditor_iban", "debtor_iban", "message_definition",
+    "number_of_transactions", "possible_duplicate", "requested_execution_date", "settlement_date", "uetr",
+})  # fmt: skip
+
+#: What stands in the slots of a record.
+Slots: TypeAlias = list[str | None]
 
 
 def _load_tables() -> dict[str, Any]:
@@ -57,6 +66,7 @@ class _Step(NamedTuple):
     slot: int
     below: "dict[str, _Step] | None"
     is_amount: bool
+    is_word: bool
 
 
 class Record(NamedTuple):
@@ -66,10 +76,15 @@ class Record(NamedTuple):
     slots: dict[str, int]
     #: First of the six slots of each agent.
     agents: dict[str, int]
+    #: A slot more than there are names, which nothing fills.
     empty: tuple[None, ...]
 
+    def select(self, *names: str) -> Callable[[Slots], tuple[str | None, ...]]:
+        """What takes several texts out of the slots at once; None for a name that the record does not have."""
+        return itemgetter(*(self.slots.get(name, len(self.slots)) for name in names))
 
-_BLOCK: Final = _Step(-1, None, False)
+
+_BLOCK: Final = _Step(-1, None, False, False)
 TEXT_MAX: Final = 256
 
 
@@ -79,11 +94,11 @@ def compile_record(namespace: str, paths: Mapping[str, str], block: str | None =
     trie: dict[str, _Step] = {}
     for path, slot in paths.items():
         tags = [f"{{{namespace}}}{name}" for name in path.split("/")]
-        _insert(trie, tags, _Step(slots[slot], None, slot in _AMOUNTS))
+        _insert(trie, tags, _Step(slots[slot], None, slot in _AMOUNTS, slot in _WORDS))
     if block is not None:
         trie[f"{{{namespace}}}{block}"] = _BLOCK
     agents = {name.removesuffix(".bic"): place for name, place in slots.items() if name.endswith(".bic")}
-    return Record(trie, slots, agents, (None,) * len(slots))
+    return Record(trie, slots, agents, (None,) * (len(slots) + 1))
 
 
 def _slots(names: Iterable[str]) -> dict[str, int]:
@@ -109,18 +124,16 @@ def _insert(trie: dict[str, _Step], tags: list[str], leaf: _Step) -> None:
     trie.setdefault(last, leaf)
 
 
-_INNER: Final = _Step(-1, None, False)
+_INNER: Final = _Step(-1, None, False, False)
 
 
-def _walk(
-    element: etree._Element, trie: dict[str, _Step], slots: list[str | None], blocks: list[etree._Element]
-) -> None:
+def _walk(element: etree._Element, trie: dict[str, _Step], slots: Slots, blocks: list[etree._Element]) -> None:
     """Fill the slots from the elements below; the depth is that of the trie, however deep the message is."""
     for child in element:
         step = trie.get(child.tag)
         if step is None:
             continue
-        slot, below, is_amount = step
+        slot, below, is_amount, is_word = step
         if below is not None:
             _walk(child, below, slots, blocks)
             if slot < 0 or len(child):
@@ -130,8 +143,10 @@ def _walk(
             continue
         if slots[slot] is None:
             text = child.text
-            # No field here is that long: what is cut was invalid, still is, and cannot fill the caches that it meets.
-            slots[slot] = text if text is None or len(text) <= TEXT_MAX else text[:TEXT_MAX]
+            if text is not None:
+                # No field here is that long: what is cut was invalid, still is, and cannot fill the caches it meets.
+                text = text[:TEXT_MAX]
+                slots[slot] = text.strip() if is_word else text
             if is_amount:
                 slots[slot + 1] = (child.get("Ccy") or "")[:TEXT_MAX] or None
 
@@ -144,7 +159,7 @@ class Fields:
     def __init__(self, element: etree._Element, record: Record) -> None:
         self.places = record.slots
         self.agents = record.agents
-        self.slots: list[str | None] = list(record.empty)
+        self.slots: Slots = list(record.empty)
         self.blocks: list[etree._Element] = []
         _walk(element, record.trie, self.slots, self.blocks)
 

@@ -22,7 +22,8 @@ _HEADER_DUPLICATE = Refusal(
     note="the business message identifier was used before by this sender",
     untreatable=True,
 )
-_PAYMENT_DUPLICATE = "this payment was sent before: its identification belongs to another transaction"
+DUPLICATE_REASON = reason_for("duplicate")
+PAYMENT_DUPLICATE = "this payment was sent before: its identification belongs to another transaction"
 
 
 def run(inspection: Inspection, taken: Mapping[Key, UUID]) -> Passed | Refusal:
@@ -36,7 +37,7 @@ def run(inspection: Inspection, taken: Mapping[Key, UUID]) -> Passed | Refusal:
         return _MESSAGE_DUPLICATE
     if KeyKind.HEADER in kinds:
         return _HEADER_DUPLICATE
-    reason, note = inspection.duplicate_reason or reason_for("duplicate"), _PAYMENT_DUPLICATE
+    reason, note = inspection.duplicate_reason or DUPLICATE_REASON, PAYMENT_DUPLICATE
     refused = {key.payment: Refusal(reason=reason, note=note) for key in taken if key.payment}
     if refused and inspection.original is not None and len(refused) == len(inspection.original.payments):
         return Refusal(reason=reason, note=note)

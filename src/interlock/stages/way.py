@@ -428,6 +428,7 @@ def _payments(transaction: Transaction, inspection: Inspection, refused: Mapping
             currency=payment.currency,
             status=Status.RJCT if payment.ordinal in refused else status,
             reason=refused[payment.ordinal].reason if payment.ordinal in refused else reason,
+            note=refused[payment.ordinal].note if payment.ordinal in refused else None,
         )
         for payment in inspection.original.payments
     )

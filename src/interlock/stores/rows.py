@@ -1,7 +1,7 @@
 """Records as rows and back, the same for every back end. No connection is touched here."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 import zstandard
+from msgspec import structs
 
 from interlock.chain import micros, moment
 from interlock.iso20022.codes import HeldCause, Status
@@ -24,17 +25,19 @@ from interlock.ports import (
     Refenced,
     SigningKey,
     Stale,
+    Store,
     Won,
 )
-from interlock.transaction import Clock, Deadline, Key, KeyKind, Payment, Transaction
+from interlock.transaction import Body, BodyKind, Clock, Deadline, Key, KeyKind, Payment, Staged, Transaction
 
 Row = tuple[Any, ...]
 WON = Won()
 STALE = Stale()
 REFENCED = Refenced()
 _zstd = threading.local()
-#: An id is made a moment after its transaction's time is read; ranges of ids are wider by far more than that.
-ID_SLACK = timedelta(minutes=1)
+#: An id is made a moment after its transaction's time is read, and of a message of many payments before all of it is
+#: read; ranges of ids are wider by far more than that.
+ID_SLACK = timedelta(minutes=15)
 
 
 def born(t: Transaction) -> Row:
@@ -104,14 +107,14 @@ def paid(row: int | bytes, p: Payment) -> Row:
     """A new payment of a transaction, by whatever the back end knows it by."""
     amount = None if p.amount is None else str(p.amount)
     return (
-        row, p.ordinal, p.instruction_id, p.end_to_end_id, p.transaction_id, p.uetr, amount, p.currency, p.status,
-        p.reason,
+        row, p.ordinal, p.instruction_id, p.end_to_end_id, p.transaction_id, p.uetr, amount, p.currency,
+        None if p.follows else p.status, None if p.follows else p.reason, p.note,
     )  # fmt: skip
 
 
 def payment(ordinal: int, *rest: Any) -> Payment:
     """A row of the query `payments`."""
-    instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason = rest
+    instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason, note, follows = rest
     return Payment(
         ordinal=ordinal,
         instruction_id=instruction_id,
@@ -122,6 +125,8 @@ def payment(ordinal: int, *rest: Any) -> Payment:
         currency=currency,
         status=Status(status),
         reason=reason,
+        note=note,
+        follows=bool(follows),
     )
 
 
@@ -157,6 +162,27 @@ def opened(rows: Iterable[Row]) -> dict[tuple[Status, HeldCause | None], Open]:
         before = found.get(shown, Open(0, moment(since)))
         found[shown] = Open(before.number + number, min(before.since, moment(since)))
     return found
+
+
+def marked(
+    staged: Staged, taken: Collection[int], reason: str, note: str
+) -> tuple[list[Payment], list[tuple[int, str, str]]]:
+    """Payments of one step with the duplicates among them refused, and those of steps before that are to be refused."""
+    payments = [
+        structs.replace(p, follows=False, status=Status.RJCT, reason=reason, note=note) if p.ordinal in taken else p
+        for p in staged.payments
+    ]
+    here = {p.ordinal for p in staged.payments}
+    return payments, [(ordinal, reason, note) for ordinal in sorted(taken) if ordinal not in here]
+
+
+def joined(store: Store, transaction: UUID, kind: BodyKind, definition: str | None, digest: bytes) -> Body:
+    """A message that is kept in parts, whole."""
+    parts = store.parts(transaction, kind)
+    if not parts:
+        decompress(b"")  # there is nothing where a message was: as damaged as any that cannot be unpacked
+    content = b"".join([store.part(transaction, kind, number) for number in range(1, parts + 1)])
+    return Body(kind=kind, definition=definition, digest=digest, content=content, parts=parts)
 
 
 def decompress(content: bytes) -> bytes:

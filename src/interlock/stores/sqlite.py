@@ -17,7 +17,7 @@ from uuid import UUID
 import apsw
 
 from interlock.chain import GENESIS, Gap, Head, Link, decode, encode, link, micros, moment
-from interlock.errors import ConfigError, LeaseLost, OutcomeUnknown, StoreUnavailable
+from interlock.errors import ConfigError, LeaseLost, OutcomeUnknown
 from interlock.iso20022.codes import HeldCause, Status
 from interlock.ports import (
     Client,
@@ -37,6 +37,7 @@ from interlock.regions.rules import Post
 from interlock.stores import rows as mapping
 from interlock.stores import sqlite_filters
 from interlock.stores.files import sync_folder
+from interlock.stores.sqlite_staging import SqliteStager, Turn, translated
 from interlock.stores.statements import migrations, queries
 from interlock.transaction import (
     Body,
@@ -47,6 +48,7 @@ from interlock.transaction import (
     DeliveryState,
     Event,
     Key,
+    KeyKind,
     Payment,
     Transaction,
 )
@@ -69,17 +71,6 @@ _SETUP = (
 )
 
 
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Turns what SQLite says about disks and files into our own words."""
-    try:
-        yield
-    except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.BusyError) as exc:
-        raise StoreUnavailable(f"the store cannot be used now: {exc}") from exc
-    except (apsw.CorruptError, apsw.NotADBError) as exc:
-        raise StoreUnavailable(f"the store's file is damaged ({exc}); restore a backup: interlock db restore") from exc
-
-
 class SqliteStore:
     """`interlock.ports.Store` over one file."""
 
@@ -98,21 +89,27 @@ class SqliteStore:
         self._readers: list[apsw.Connection] = []
         self._sql = queries("sqlite")
         self._registered: int | None = None
+        #: Held by whoever writes: the journal, or for a moment at a time a stager.
+        self.turn = Turn()
         #: What the processes before left half-way lies between these two ids.
         self._claimed, self._heritage = _NO_ID, _NO_ID
-        with _translated():
+        with translated():
             self._writer = self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
             self._migrate()
         self._load()
 
     # -- opening --
 
-    def _connect(self, flags: int) -> apsw.Connection:
+    def _connect(self, flags: int, *, stages: bool = False) -> apsw.Connection:
+        """stages: what it commits need not be on disk before the journal's next commit is, which syncs the same log."""
         db = apsw.Connection(str(self.path), flags=flags, vfs=self._vfs)
         db.set_busy_timeout(5000)
         if flags & apsw.SQLITE_OPEN_READWRITE:
             for pragma in _SETUP:
                 db.execute(pragma)
+        if stages:
+            # It syncs when the log is brought into the file, which it does at moments of its own.
+            db.execute("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0")
         return db
 
     def _migrate(self) -> None:
@@ -134,7 +131,7 @@ class SqliteStore:
 
     def _load(self) -> None:
         """What the writer keeps in mind between commits; read again whenever a commit has failed."""
-        with _translated():
+        with translated():
             region, incarnation, _, _, _, seq, head = self._one("writer") or ()
             self.region, self._incarnation = region, incarnation
             self._chain_seq, self._chain_hash = seq, head
@@ -151,7 +148,7 @@ class SqliteStore:
     # -- writing --
 
     def register(self, now: datetime) -> int:
-        with _translated():
+        with translated():
             (token,) = self._one("register", (micros(now),)) or (0,)
         self._load()
         self._registered = int(token)
@@ -163,11 +160,15 @@ class SqliteStore:
         return int((self._rows("fence")[0])[0])
 
     def commit(self, token: int, writes: Sequence[Write], batch: bytes) -> list[Outcome]:
+        with self.turn.first():
+            return self._commit(token, writes, batch)
+
+    def _commit(self, token: int, writes: Sequence[Write], batch: bytes) -> list[Outcome]:
         db = self._writer
-        with _translated():
+        with translated():
             db.execute("BEGIN IMMEDIATE")
         try:
-            with _translated():
+            with translated():
                 (current,) = self._one("fence") or (0,)
                 if current != token:
                     raise LeaseLost("another process writes to this store now")
@@ -189,6 +190,27 @@ class SqliteStore:
         if self._writer.in_transaction:
             self._writer.execute("ROLLBACK")
 
+    def stager(self, token: int, transaction: UUID, client: str) -> SqliteStager:
+        with self.turn, translated():
+            if token != self._registered:
+                raise LeaseLost("another process writes to this store now")
+            row, self._next_row = self._next_row, self._next_row + 1
+            db = self._connect(apsw.SQLITE_OPEN_READWRITE, stages=True)
+            db.execute(self._sql["begin_staging"], (row, transaction.bytes, client, token))
+        return SqliteStager(db, self._sql, self.turn, row, client, token)
+
+    def sweep(self, token: int) -> int:
+        swept = 0
+        with contextlib.closing(self._connect(apsw.SQLITE_OPEN_READWRITE, stages=True)) as db, translated():
+            left: Row | None
+            while left := db.execute(self._sql["left_staging"], (token,)).fetchone():
+                row, client = left
+                with self.turn:
+                    db.execute(self._sql["adopt_staging"], (row,))
+                SqliteStager(db, self._sql, self.turn, row, client, token).sweep()
+                swept += 1
+        return swept
+
     def claim(self, token: int, limit: int) -> tuple[Transaction, ...]:
         """Whoever registers has fenced off all before, so everything of theirs is its own: each is given out once."""
         if token != self._registered:
@@ -205,7 +227,7 @@ class SqliteStore:
         """Nothing to give back: the next process fences this one off."""
 
     def committed(self, batch: bytes) -> list[Outcome] | None:
-        with _translated():
+        with translated():
             self._roll_back()
             row = self._one("writer")
         self._load()
@@ -221,7 +243,7 @@ class SqliteStore:
         crash. Any commit after it that writes a page (so the value must change) overwrites them. Raises
         StoreUnavailable: then nobody can say what will be.
         """
-        with _translated():
+        with translated():
             self._writer.execute("BEGIN IMMEDIATE; UPDATE writer SET token_at = token_at + 1; COMMIT")
 
     # -- reading --
@@ -235,7 +257,7 @@ class SqliteStore:
         return db
 
     def _rows(self, name: str, bindings: Sequence[Any] = ()) -> list[Row]:
-        with _translated():
+        with translated():
             return self._reader().execute(self._sql[name], bindings).fetchall()
 
     def _first(self, name: str, bindings: Sequence[Any], make: Callable[..., _T]) -> _T | None:
@@ -247,7 +269,7 @@ class SqliteStore:
 
     def find(self, query: Query) -> Page:
         sql, bindings = sqlite_filters.where(query)
-        with _translated():
+        with translated():
             rows = self._reader().execute(sql, bindings).fetchall()
         found = tuple(_transaction(*row) for row in rows)
         more = len(found) > query.limit
@@ -260,12 +282,28 @@ class SqliteStore:
     def payments(self, transaction: UUID) -> tuple[Payment, ...]:
         return tuple(mapping.payment(*row) for row in self._rows("payments", (transaction.bytes,)))
 
+    def payments_page(
+        self, transaction: UUID, after: int, limit: int, status: Status | None = None
+    ) -> tuple[Payment, ...]:
+        return tuple(
+            mapping.payment(*row) for row in self._rows("payments_page", (transaction.bytes, after, status, limit))
+        )
+
     def message(self, transaction: UUID, kind: BodyKind) -> Body | None:
         rows = self._rows("message", (int(kind is BodyKind.OUTBOX), transaction.bytes))
         if not rows:
             return None
         definition, digest, content = rows[0]
+        if not content:
+            return mapping.joined(self, transaction, kind, definition, digest)
         return Body(kind=kind, definition=definition, digest=digest, content=mapping.decompress(content))
+
+    def parts(self, transaction: UUID, kind: BodyKind) -> int:
+        return int(self._rows("parts", (int(kind is BodyKind.OUTBOX), transaction.bytes))[0][0])
+
+    def part(self, transaction: UUID, kind: BodyKind, number: int) -> bytes:
+        rows = self._rows("part", (int(kind is BodyKind.OUTBOX), transaction.bytes, number))
+        return mapping.decompress(rows[0][0])
 
     def delivery(self, transaction: UUID, channel: str) -> DeliveryState | None:
         return self._first("delivery", (transaction.bytes, channel), DeliveryState)
@@ -342,7 +380,7 @@ class SqliteStore:
         return (Head(f"{region}.{incarnation}", seq, hash_),) if seq else ()
 
     def chain(self, journal: str, after: int = 0) -> Iterator[Link | Gap]:  # noqa: ARG002 - there is one
-        with _translated():
+        with translated():
             for row in self._reader().execute(self._sql["chain"], (after,)):
                 yield Link(*row)
 
@@ -354,7 +392,7 @@ class SqliteStore:
         return True
 
     def check(self) -> list[str]:
-        with _translated():
+        with translated():
             found = [str(row[0]) for row in self._reader().execute("PRAGMA integrity_check")]
         return [] if found == ["ok"] else found
 
@@ -363,7 +401,7 @@ class SqliteStore:
         part = target.with_name(target.name + ".part")
         part.unlink(missing_ok=True)
         part.touch(mode=0o600)
-        with _translated():
+        with translated():
             self._reader().execute("VACUUM INTO ?", (str(part),))
         with part.open("rb") as copy:
             os.fsync(copy.fileno())
@@ -445,12 +483,15 @@ class _Batch:
         row = self._locate(change) if change.read else self._insert(change)
         if row is None:
             return mapping.STALE
-        lost = self._claim_idempotency(change, row) or self._reserve(change, row)
+        lost = self._duplicates(change, row) or self._claim_idempotency(change, row) or self._reserve(change, row)
         if lost is not None:
             self._undo(change, row, lost)
             return lost
         if change.read:
             self._do("update_transaction", (*mapping.grown(change.after), row))
+        elif change.staged:
+            self._do("end_staging", (row,))
+            self._do("forget_staged_keys", (row,))
         else:
             self.next_row += 1
         self._gather(change, row)
@@ -466,6 +507,11 @@ class _Batch:
     def _insert(self, change: Change) -> int | None:
         """The row of a new transaction; None where its id is not new."""
         row = self.next_row
+        if change.staged:
+            staging = self._get("staging", (change.after.id.bytes, self._store._registered))  # noqa: SLF001
+            if staging is None:
+                return None
+            row = staging[0]
         return row if self._do("insert_transaction", (*mapping.born(change.after), row)) else None
 
     def _undo(self, change: Change, row: int, lost: Outcome) -> None:
@@ -486,6 +532,14 @@ class _Batch:
         assert found is not None  # the insert found it, and nobody else writes
         return IdempotencyTaken(UUID(bytes=found[0]), found[1])
 
+    def _duplicates(self, change: Change, row: int) -> Outcome | None:
+        """Keys that a staged message had, and that others have taken meanwhile."""
+        if not change.staged:
+            return None
+        rows: list[Row] = self._db.execute(self._sql["losses"], (row, change.after.client)).fetchall()
+        taken = ((Key(kind=KeyKind(k), value=v, payment=p), UUID(bytes=holder)) for p, k, v, holder in rows)
+        return KeysTaken(tuple(taken)) if rows else None
+
     def _reserve(self, change: Change, row: int) -> Outcome | None:
         client = change.after.client
         taken: list[tuple[Key, UUID]] = []
@@ -494,11 +548,13 @@ class _Batch:
             if self._do("reserve", (client, key.kind, key.value, row, key.payment)):
                 got.append(key)
                 continue
-            holder, payment, holder_id, free = self._holder(client, key)
+            holder, payment, holder_id, free, weak = self._holder(client, key)
             if holder == row:
                 continue  # held since an earlier step, or named twice in this one
-            if payment and free:
+            if payment and (free or weak):
                 self._take_over(client, key, row, (holder, payment))
+                if weak:
+                    self._do("lose", (holder, payment, key.kind, key.value))
                 got.append(key)
             else:
                 taken.append((key, UUID(bytes=holder_id)))
@@ -533,7 +589,8 @@ class _Batch:
             self._events.append((self.chain_seq, self._writer, row, event.seq, content, previous, self.chain_hash))
         for body in change.bodies:
             place = row * 2 + (body.kind is BodyKind.OUTBOX)
-            self._bodies.append((place, body.definition, body.digest, mapping.compress(body.content)))
+            content = b"" if body.parts else mapping.compress(body.content)
+            self._bodies.append((place, body.definition, body.digest, content))
         self._payments.extend(mapping.paid(row, payment) for payment in change.payments)
         self._names.extend((after.client, key.kind, key.value, row, row, key.payment) for key in change.names)
         at = micros(after.updated_at)

@@ -21,6 +21,7 @@ from interlock.iso20022.answers import (
     build_admi002,
     has_usable_original,
     is_answer,
+    stream,
 )
 from interlock.iso20022.codes import Status
 from interlock.iso20022.envelopes import Limits, read
@@ -640,3 +641,20 @@ def test_answers_to_real_requests_are_officially_valid() -> None:
                     wrong.append((file, definition))
     assert count > 4000
     assert wrong == []
+
+
+@pytest.mark.parametrize("verdict", VERDICTS, ids=["settled", "rejected", "mixed"])
+@pytest.mark.parametrize("original", [THREE, HEADED, BLOCKS], ids=["three", "headed", "blocks"])
+@pytest.mark.parametrize("definition", [None, "first"])
+def test_an_answer_in_pieces_is_the_same(original: Original, verdict: Verdict, definition: str | None) -> None:
+    """What is streamed over payments that are walked again and again comes to the same bytes."""
+    if definition is not None:
+        family = (answer_definition(original.definition) or "")[:8]
+        definition = min(name for name in SHAPES if name.startswith(family))
+    more = {} if definition is None else {"definition": definition}
+    whole = answer(original, verdict, **more)
+    rest = replace(original, payments=(), groups=())
+    name, pieces = stream(
+        rest, verdict, original.payments, original.groups, answer_id="ANSWER-1", now=NOW, definition=definition
+    )
+    assert (name, b"".join(pieces)) == (whole.definition, whole.body)

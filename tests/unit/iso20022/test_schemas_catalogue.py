@@ -13,6 +13,7 @@ from interlock.errors import ConfigError
 from interlock.iso20022.schemas import Catalogue, Source, cache, definition_of_namespace, packages
 from interlock.iso20022.xsd import compile_source
 
+SAMPLE: Final = Path(__file__).parents[2] / "samples" / "pacs.008.001.08_bah.xml"
 PACS_008: Final = "pacs.008.001.08"
 NAMESPACE: Final = f"urn:iso:std:iso:20022:tech:xsd:{PACS_008}"
 PACKAGES: Final = {package.name: package for package in packages.read()}
@@ -172,6 +173,32 @@ print([name for name in sys.modules if name.partition(".")[0] in messages])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_start_compiles_and_loads_no_schema(tmp_path: Path) -> None:
+    """A server that has started holds no schema; its first message has its own two compiled, and no third."""
+    script = f"""
+import asyncio, sys
+from interlock.app import Interlock
+from interlock.config import Config
+from interlock.iso20022.schemas import loaded, packages
+made, compiled = [], []
+compiling, loading = packages.compile_source, loaded.Loaded.__init__
+packages.compile_source = lambda *args, **kwargs: compiled.append(args[1]) or compiling(*args, **kwargs)
+loaded.Loaded.__init__ = lambda *args, **kwargs: made.append(kwargs["root"]) or loading(*args, **kwargs)
+async def main():
+    interlock = Interlock(Config(data={str(tmp_path)!r}, log_level="warning"))
+    await interlock.start()
+    print(made, compiled, [name for name in sys.modules if name.startswith("pyiso20022.")])
+    issued = await interlock.workflow.issue("c_someone", announced="pacs.008")
+    content = open({str(SAMPLE)!r}, "rb").read()
+    await interlock.workflow.receive("c_someone", issued.id, content)
+    print(sorted(compiled))
+    await interlock.stop()
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[] [] []", "['head.001.001.02', 'pacs.008.001.08']"]
 
 
 def forbid_compiling(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from interlock.iso20022.answers.editions import (
 )
 from interlock.iso20022.answers.investigations import build_investigation
 from interlock.iso20022.answers.refusals import build
+from interlock.iso20022.answers.reports import stream_report as stream
 from interlock.iso20022.answers.resolutions import build_resolution, can_confirm
 from interlock.iso20022.answers.statuses import build_statuses
 from interlock.iso20022.answers.verdicts import (
@@ -62,4 +63,5 @@ __all__ = [
     "is_answer",
     "not_served",
     "receipt_definition",
+    "stream",
 ]

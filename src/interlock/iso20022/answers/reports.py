@@ -1,9 +1,11 @@
 """Status reports on payments: pacs.002, pain.002 and pain.014. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import Final
+from typing import Any, Final, cast
+
+from msgspec import structs
 
 from interlock.iso20022.answers.editions import FIRST_CUSTOMER_REPORT, SHAPES, Shape, answer_definition
 from interlock.iso20022.answers.pieces import (
@@ -54,6 +56,12 @@ def build_report(
 def _report(shape: Shape, original: Original, verdict: Verdict, message_id: str, created_at: str) -> str:
     """Content of every version but the very first pain.002: header, the group as a whole, the payments."""
     outcome = _Outcome(shape, original, verdict)
+    payments = _blocks(shape, original, outcome) if "blocks" in shape.has else _payments(shape, original, outcome)
+    return _group(shape, original, outcome, message_id, created_at) + payments
+
+
+def _group(shape: Shape, original: Original, outcome: "_Outcome", message_id: str, created_at: str) -> str:
+    """The answer's own header, and the group as a whole."""
     party = "<InitgPty><Nm>NOTPROVIDED</Nm></InitgPty>" if "party" in shape.has else ""
     agents = route(shape.has, original.instructing_agent, original.instructed_agent) if "agents" in shape.has else ""
     return (
@@ -63,8 +71,70 @@ def _report(shape: Shape, original: Original, verdict: Verdict, message_id: str,
         f"{element('OrgnlCreDtTm', date_time_of(original.created_at))}"
         f"{counts(original.number_of_transactions, original.control_sum)}"
         f"<GrpSts>{outcome.status}</GrpSts>{outcome.reason}</OrgnlGrpInfAndSts>"
-        f"{_blocks(shape, original, outcome) if 'blocks' in shape.has else _payments(shape, original, outcome)}"
     )
+
+
+def stream_report(
+    original: Original,
+    verdict: Verdict,
+    payments: Sequence[OriginalPayment],
+    groups: Sequence[PaymentGroup],
+    *,
+    answer_id: str,
+    now: datetime,
+    definition: str | None = None,
+) -> tuple[str, Iterator[bytes]]:
+    """As `build_report`, of a request whose payments are too many for memory: the definition, and pieces of the body.
+
+    original: without payments and blocks; these are walked again and again. Together the pieces are what `build_report`
+    gives.
+    """
+    shape = SHAPES.get(definition or answer_definition(original.definition) or "")
+    if shape is None or not 0 < len(original.message_id or "") <= ID_MAX:
+        raise ValueError("no status report can be written for this message; use build_admi002")
+    if shape.definition == FIRST_CUSTOMER_REPORT:  # of 2005: nobody sends so many in it
+        whole = structs.replace(original, payments=tuple(payments), groups=tuple(groups))
+        answer = build_report(whole, verdict, answer_id=answer_id, now=now, definition=definition)
+        return answer.definition, iter((answer.body,))
+    message_id = required_text(answer_id)
+    outcome = _Outcome(shape, structs.replace(original, payments=cast("Any", payments)), verdict)
+    group = _group(shape, original, outcome, message_id, timestamp(now))
+    # Whatever is put around the document is put around a mark, which no XML can hold.
+    document = f'<Document xmlns="{shape.namespace}"><{shape.root}>{group}\0</{shape.root}></Document>'
+    head, tail = enveloped(document, shape.definition, original, message_id, now).split(b"\0")
+
+    def pieces() -> Iterator[bytes]:
+        yield head
+        streamed = _streamed_blocks if "blocks" in shape.has else _streamed_payments
+        for text in streamed(shape, payments, groups, outcome):
+            yield text.encode()
+        yield tail
+
+    return shape.definition, pieces()
+
+
+def _streamed_blocks(
+    shape: Shape, payments: Iterable[OriginalPayment], groups: Sequence[PaymentGroup], outcome: "_Outcome"
+) -> Iterator[str]:
+    """As `_blocks`, in pieces: what a block comes to stands before its payments, so they are walked twice."""
+    shown: dict[int | None, set[tuple[str, str]]] = {}
+    for payment in payments:
+        shown.setdefault(payment.group, set()).add(outcome.of_payment(payment))
+    for index, members in groupby(payments, lambda payment: payment.group):
+        start, end = _around_block(groups[index] if index is not None else _NO_GROUP, outcome.together(shown[index]))
+        yield start
+        for payment in members:
+            yield _payment(shape, payment, outcome)
+        yield end
+
+
+def _streamed_payments(
+    shape: Shape, payments: Iterable[OriginalPayment], groups: Sequence[PaymentGroup], outcome: "_Outcome"
+) -> Iterator[str]:
+    """As `_payments`, in pieces."""
+    for payment in payments:
+        block = text_of(groups[payment.group].payment_information_id) if payment.group is not None else None
+        yield _payment(shape, payment, outcome, element("OrgnlPmtInfId", block))
 
 
 class _Outcome:
@@ -94,11 +164,14 @@ class _Outcome:
 
     def summary(self, payments: Iterable[OriginalPayment]) -> tuple[str, str]:
         """Status of several payments together: theirs, or PART; with the reason where it is one and the same."""
-        shown = {self.of_payment(payment) for payment in payments} or {self.of(self.whole)}
+        return self.together({self.of_payment(payment) for payment in payments} or {self.of(self.whole)})
+
+    def together(self, shown: set[tuple[str, str]]) -> tuple[str, str]:
+        """The same of what several payments are shown as."""
         statuses = {status for status, _ in shown}
         if len(statuses) > 1:
             return "PART", ""
-        return statuses.pop(), shown.pop()[1] if len(shown) == 1 else ""
+        return statuses.pop(), next(iter(shown))[1] if len(shown) == 1 else ""
 
 
 def _blocks(shape: Shape, original: Original, outcome: _Outcome) -> str:
@@ -111,13 +184,19 @@ def _blocks(shape: Shape, original: Original, outcome: _Outcome) -> str:
 
 
 def _block(shape: Shape, group: PaymentGroup, payments: tuple[OriginalPayment, ...], outcome: _Outcome) -> str:
-    status, reason = outcome.summary(payments)
-    content = "".join([_payment(shape, payment, outcome) for payment in payments])
-    return (
+    start, end = _around_block(group, outcome.summary(payments))
+    return start + "".join([_payment(shape, payment, outcome) for payment in payments]) + end
+
+
+def _around_block(group: PaymentGroup, together: tuple[str, str]) -> tuple[str, str]:
+    """What stands before a block's payments, and after them."""
+    status, reason = together
+    start = (
         f"<OrgnlPmtInfAndSts><OrgnlPmtInfId>{text_of(group.payment_information_id) or 'NOTPROVIDED'}</OrgnlPmtInfId>"
         f"{counts(group.number_of_transactions, group.control_sum)}"
-        f"<PmtInfSts>{status}</PmtInfSts>{reason}{content}</OrgnlPmtInfAndSts>"
+        f"<PmtInfSts>{status}</PmtInfSts>{reason}"
     )
+    return start, "</OrgnlPmtInfAndSts>"
 
 
 _NO_GROUP: Final = PaymentGroup(

@@ -35,6 +35,8 @@ from interlock.iso20022.profiles.facts import (
 
 #: Names of the elements that hold a payment.
 _PAYMENTS: Final = frozenset({"CdtTrfTxInf", "DrctDbtTxInf", "TxInf"})
+#: Days for which editions are remembered.
+_DAYS_MAX: Final = 64
 #: The source of what an operator decides himself.
 OWN = Source(text="the profile itself", mark=Mark.OWN)
 
@@ -158,6 +160,19 @@ class Profile:
 
     def editions_on(self, day: date) -> tuple[Edition, ...]:
         """The editions that hold on a day, newest first; outside all of them the one that is nearest."""
+        known = self._by_day.get(day)
+        if known is None:
+            if len(self._by_day) >= _DAYS_MAX:
+                self._by_day.clear()
+            known = self._by_day[day] = self._editions_on(day)
+        return known
+
+    @cached_property
+    def _by_day(self) -> dict[date, tuple[Edition, ...]]:
+        """What was found before: nearly all messages are judged on one and the same day."""
+        return {}
+
+    def _editions_on(self, day: date) -> tuple[Edition, ...]:
         valid = tuple(edition for edition in reversed(self.editions) if edition.is_valid_on(day))
         if valid:
             return valid
@@ -211,7 +226,7 @@ def _best(editions: tuple[Edition, ...], judge: Callable[[Edition], tuple[Findin
     first: Judgement | None = None
     for edition in editions:
         judgement = Judgement(edition, judge(edition))
-        if not any(finding.severity is Severity.ERROR for finding in judgement.findings):
+        if not judgement.findings or all(one.severity is not Severity.ERROR for one in judgement.findings):
             return judgement
         first = first or judgement
     assert first is not None  # there is always an edition

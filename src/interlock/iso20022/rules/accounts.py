@@ -1,11 +1,12 @@
 """Accounts: IBANs, wherever they stand. Pure."""
 
+import re
 from datetime import date
 from functools import lru_cache
 from typing import Final
 
 from lxml import etree
-from schwifty import IBAN
+from schwifty import IBAN, registry
 from schwifty.exceptions import InvalidCountryCode, SchwiftyException
 from stdnum.iso7064 import mod_97_10
 
@@ -30,6 +31,9 @@ def _is_iban(text: str) -> bool:
 
     Of a country that is not in the registry of ISO 13616 the check digits alone are judged: some use IBANs without it.
     """
+    form = _form(text[:2])
+    if form is not None and form.fullmatch(text) and text[2:4] in _CHECK_DIGITS and _remainder(text) == 1:
+        return True  # as nearly all; what follows says the same, and why the others are wrong, at six times the cost
     try:
         IBAN(text)
     except InvalidCountryCode:
@@ -37,6 +41,28 @@ def _is_iban(text: str) -> bool:
     except SchwiftyException:
         return False
     return text.isalnum()  # schwifty forgives spaces, ISO 20022 does not
+
+
+@lru_cache(maxsize=1024)
+def _form(country: str) -> re.Pattern[str] | None:
+    """What an IBAN of the country looks like by the registry; None for a country that is not in it."""
+    try:
+        spec = registry.get_iban_spec(country)
+    except InvalidCountryCode:
+        return None
+    bban = spec.regex.pattern.removeprefix("^").removesuffix("$")
+    return re.compile(rf"(?=[A-Z0-9]{{{spec.iban_length}}}\Z)..[0-9]{{2}}(?:{bban})")
+
+
+#: 00, 01 and 99 leave the same remainders as others, but are never computed.
+_CHECK_DIGITS: Final = frozenset(f"{number:02}" for number in range(2, 99))
+#: Letters count as numbers from 10.
+_NUMBERS: Final = {ord("A") + place: str(place + 10) for place in range(26)}
+
+
+def _remainder(text: str) -> int:
+    """By ISO 7064, modulo 97-10: 1 where the check digits are right."""
+    return int((text[4:] + text[:4]).translate(_NUMBERS)) % 97
 
 
 def _iban(element: etree._Element, _today: date) -> str | None:

@@ -71,10 +71,10 @@ def _said_above(element: etree._Element, _today: date) -> str | None:
     """An element of a payment that its PmtInf, or the group header, has too."""
     payment = element.getparent()
     above = payment.getparent() if payment is not None else None
-    if payment is None or above is None or not local_name(payment).endswith("Inf") or local_name(payment) == "PmtInf":
+    if payment is None or above is None or not payment.tag.endswith("Inf") or local_name(payment) == "PmtInf":
         return None
     holder = above if local_name(above) == "PmtInf" else child(above, "GrpHdr")
-    return "" if holder is not None and holder.find(element.tag) is not None else None
+    return "" if holder is not None and next(holder.iterchildren(element.tag), None) is not None else None
 
 
 ELEMENT_CHECKS: Final[dict[str, ElementCheck]] = {

@@ -31,6 +31,7 @@ from interlock.stores import rows as mapping
 from interlock.stores.postgres import filters, schema
 from interlock.stores.postgres.batch import Batch, Raced, Seat, administer
 from interlock.stores.postgres.connections import Connection, Gate, Line, fetch, for_bulk, said, translated
+from interlock.stores.postgres.staging import PostgresStager, adopted
 from interlock.stores.statements import queries
 from interlock.transaction import (
     Body,
@@ -262,6 +263,25 @@ class PostgresStore:
             administer(self._writer.get(), self.region, writes)
         return [mapping.WON] * len(writes)
 
+    def stager(self, token: int, transaction: UUID, client: str) -> PostgresStager:
+        seat = self._seat
+        if seat is None or seat.token != token:
+            raise LeaseLost("another process writes under this token")
+        stager = PostgresStager(self.url, seat, transaction, client)
+        stager.begin()
+        return stager
+
+    def sweep(self, token: int) -> int:
+        seat = self._seat
+        if seat is None or seat.token != token:
+            raise LeaseLost("another process writes under this token")
+        swept = 0
+        while left := adopted(self.url, seat):
+            with contextlib.closing(left):
+                left.sweep()
+            swept += 1
+        return swept
+
     def committed(self, batch: bytes) -> list[Outcome] | None:
         seat, self._seat = self._seat, None
         if seat is None:
@@ -410,12 +430,25 @@ class PostgresStore:
     def payments(self, transaction: UUID) -> tuple[Payment, ...]:
         return tuple(mapping.payment(*row) for row in self._rows("payments", transaction))
 
+    def payments_page(
+        self, transaction: UUID, after: int, limit: int, status: Status | None = None
+    ) -> tuple[Payment, ...]:
+        return tuple(mapping.payment(*row) for row in self._rows("payments_page", transaction, after, status, limit))
+
     def message(self, transaction: UUID, kind: BodyKind) -> Body | None:
         rows = self._rows("message", transaction, int(kind is BodyKind.OUTBOX))
         if not rows:
             return None
         definition, digest, content = rows[0]
+        if not content:
+            return mapping.joined(self, transaction, kind, definition, digest)
         return Body(kind=kind, definition=definition, digest=digest, content=mapping.decompress(content))
+
+    def parts(self, transaction: UUID, kind: BodyKind) -> int:
+        return int(self._rows("parts", transaction, int(kind is BodyKind.OUTBOX))[0][0])
+
+    def part(self, transaction: UUID, kind: BodyKind, number: int) -> bytes:
+        return mapping.decompress(self._rows("part", transaction, int(kind is BodyKind.OUTBOX), number)[0][0])
 
     def delivery(self, transaction: UUID, channel: str) -> DeliveryState | None:
         return self._first(DeliveryState, "delivery", transaction, channel)

@@ -35,7 +35,7 @@ from interlock.stores import rows as mapping
 from interlock.stores.postgres.arrays import Bigs, Bytes, Column, Floats, Ids, Integers, Smalls, Texts, Truths, columns
 from interlock.stores.postgres.connections import Connection
 from interlock.stores.statements import queries
-from interlock.transaction import BodyKind, Change, Key, Payment
+from interlock.transaction import BodyKind, Change, Key, KeyKind, Payment
 
 Cursor = RawCursor[TupleRow]
 #: A key as the table has it: client, kind, value.
@@ -52,7 +52,7 @@ _GROWN = (
 )  # fmt: skip
 _EVENTS = (Ids, Integers, Integers, Bytes, Bytes, Bytes)
 _BODIES = (Ids, Smalls, Integers, Integers, Texts, Bytes, Bytes)
-_PAYMENTS = (Ids, Integers, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts)
+_PAYMENTS = (Ids, Integers, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts)
 _KEYS = (Texts, Texts, Texts, Ids, Integers)
 _DELIVERIES = (Ids, Texts, Texts, Bigs)
 
@@ -156,6 +156,10 @@ class Batch:
 
     def _try(self, wave: "_Wave") -> "_Tried":
         tried = _Tried()
+        if wave.staged:
+            # Before anything else is asked: from here on nobody takes its keys any more.
+            tried.stagings = self._do("own_staging", Ids(wave.staged), self._seat.token)
+            tried.losses = self._do("losses", Ids(wave.staged), self._seat.region)
         touched = [*wave.read, *wave.born]
         if touched:
             tried.versions = self._do("versions", Ids(sorted(touched)), self._seat.region)
@@ -189,7 +193,7 @@ class Batch:
         holders = {**self._holders([name for name in wave.keys if name not in got]), **abroad.holders}
         lost: dict[int, Outcome] = {}
         for number, change in wave.changes:
-            outcome = self._lost(change, tried.present, used, holders)
+            outcome = tried.unstaged(change) or self._lost(change, tried.present, used, holders)
             if outcome is not None:
                 lost[number] = outcome
         self._undo([change for number, change in wave.changes if number in lost], got, claimed, wave, holders)
@@ -217,7 +221,7 @@ class Batch:
         taken = []
         for key in change.reserves:
             holder = holders.get((after.client, key.kind, key.value))
-            if holder is not None and holder.tx != id_ and not (key.payment and holder.free):
+            if holder is not None and holder.tx != id_ and not (key.payment and (holder.free or holder.weak)):
                 taken.append((key, UUID(bytes=holder.tx)))
         return KeysTaken(tuple(taken)) if taken else None
 
@@ -239,9 +243,11 @@ class Batch:
         if len(rows) != len(names):
             raise Raced("a key was given back just now")
         ids = sorted({tx for _, _, _, tx, payment in rows if payment})
+        # In this order: what counts since it was looked whether it does may have come to nothing with that.
+        weak = {tx for (tx,) in self._do("weak", Ids(ids)).fetchall()} if ids else set()
         failed = set(self._do("failed_payments", Ids(ids)).fetchall()) if ids else set()
         return {
-            (client, kind, value): _Holder(tx, payment, free=(tx, payment) in failed)
+            (client, kind, value): _Holder(tx, payment, free=(tx, payment) in failed, weak=tx in weak)
             for client, kind, value, tx, payment in rows
         }
 
@@ -272,6 +278,7 @@ class Batch:
 
     def _take_over(self, wave: "_Wave", gone: set[bytes], holders: "dict[Name, _Holder]") -> None:
         """Take for winners the keys of payments that came to nothing."""
+        weak = {holder.tx for holder in holders.values() if holder.weak}
         wanted = [
             (*name, UUID(bytes=holder.tx), holder.payment, UUID(bytes=wave.keys[name][3]), wave.keys[name][4])
             for name, holder in sorted(holders.items())
@@ -279,6 +286,9 @@ class Batch:
         ]
         with self._connection.pipeline():
             taken = [self._do("take_over", *row, self._seat.region) for row in wanted]
+            for _, kind, value, holder, payment, *_ in wanted:
+                if holder.bytes in weak:
+                    self._do("lose", holder, payment, kind, value)
         if not all(cursor.fetchall() for cursor in taken):
             raise Raced("a key that was free was taken by somebody else")
 
@@ -291,6 +301,9 @@ class Batch:
         # Only here: what was inserted and deleted again would stay in a copy that learns of inserts alone.
         born = [mapping.born(change.after) for change in won if not change.read]
         self._insert("insert_transactions", _BORN, born, seat.token)
+        staged = [change.after.id.bytes for change in won if change.staged]
+        if staged:
+            self._do("end_staging", Ids(staged))
         grown = [(*mapping.grown(change.after), change.after.id.bytes) for change in won if change.read]
         if grown:
             self._do("update_transactions", *columns(_GROWN, grown), seat.token, seat.region)
@@ -379,7 +392,8 @@ def _bodies(change: Change) -> Iterator[tuple[Any, ...]]:
     id_, version, epoch = change.after.id.bytes, change.after.version, change.after.epoch
     for body in change.bodies:
         outbox = int(body.kind is BodyKind.OUTBOX)
-        yield id_, outbox, version, epoch, body.definition, body.digest, mapping.compress(body.content)
+        content = b"" if body.parts else mapping.compress(body.content)
+        yield id_, outbox, version, epoch, body.definition, body.digest, content
 
 
 def _paid(change: Change) -> Iterator[tuple[Any, ...]]:
@@ -392,19 +406,21 @@ def _paid(change: Change) -> Iterator[tuple[Any, ...]]:
 
 
 def _ended(payment: Payment, end: tuple[Any, str | None]) -> Payment:
-    return payment if payment.status.is_final else replace(payment, status=end[0], reason=end[1])
+    return payment if payment.follows or payment.status.is_final else replace(payment, status=end[0], reason=end[1])
 
 
 # -- waves ------------------------------------------------------------------------------------------------------------
 
 
 class _Holder:
-    __slots__ = ("free", "payment", "tx")
+    __slots__ = ("free", "payment", "tx", "weak")
 
-    def __init__(self, tx: bytes, payment: int, *, free: bool) -> None:
+    def __init__(self, tx: bytes, payment: int, *, free: bool, weak: bool = False) -> None:
+        """free: its payment came to nothing. weak: it does not count yet."""
         self.tx = tx
         self.payment = payment
         self.free = free
+        self.weak = weak
 
 
 class _Abroad:
@@ -427,6 +443,32 @@ class _Tried:
         self.keys: Cursor | None = None
         self.used_abroad: Cursor | None = None
         self.held_abroad: Cursor | None = None
+        self.stagings: Cursor | None = None
+        self.losses: Cursor | None = None
+
+    def unstaged(self, change: Change) -> Outcome | None:
+        """What keeps a message of many payments from counting: it is not there, or others have taken keys of it."""
+        if not change.staged:
+            return None
+        id_ = change.after.id.bytes
+        if id_ not in self.ready:
+            return mapping.STALE
+        taken = [
+            (Key(kind=KeyKind(kind), value=value, payment=payment), UUID(bytes=holder))
+            for tx, kind, value, payment, holder in self.taken
+            if tx == id_
+        ]
+        return KeysTaken(tuple(taken)) if taken else None
+
+    @cached_property
+    def ready(self) -> set[bytes]:
+        """What was put down and is ours to make count."""
+        return {tx for (tx,) in self.stagings.fetchall()} if self.stagings else set()
+
+    @cached_property
+    def taken(self) -> list[TupleRow]:
+        """What others have taken of it."""
+        return self.losses.fetchall() if self.losses else []
 
     def abroad(self, wave: "_Wave") -> _Abroad:
         """What other regions have of the keys that the wave wants."""
@@ -446,6 +488,8 @@ class _Tried:
             (self.idempotency is None or self.idempotency.rowcount == len(wave.idempotency))
             and (self.keys is None or self.keys.rowcount == len(wave.keys))
             and self.present == wave.read
+            and len(self.ready) == len(wave.staged)
+            and not self.taken
         )
 
     @cached_property
@@ -461,6 +505,8 @@ class _Wave:
         #: With their numbers in the batch.
         self.changes: list[tuple[int, Change]] = []
         self.others: list[Write] = []
+        #: Ids of what was put down before, to count from now on.
+        self.staged: list[bytes] = []
         #: Ids of which there must be no row.
         self.born: set[bytes] = set()
         #: Versions that were read, by id.
@@ -478,10 +524,20 @@ class _Wave:
                 return False
             self.others.append(write)
             return True
+        # One that makes what was put down count is alone: another might take a key of it, which shows only afterwards.
+        if self.staged or (write.staged and self.changes):
+            return False
         reserved = _reserved(write)
         if self._meets(_touched_by(write, reserved)):
             return False
         self.changes.append((number, write))
+        self._note(write, reserved)
+        return True
+
+    def _note(self, write: Change, reserved: dict[Name, Key]) -> None:
+        """What it reads, makes and wants."""
+        if write.staged:
+            self.staged.append(write.after.id.bytes)
         for change in (write, write.original):
             if change is not None and change.read:
                 self.read[change.after.id.bytes] = change.read
@@ -492,7 +548,6 @@ class _Wave:
             self.idempotency.append((write.after.client, claim.key, claim.digest, write.after.id.bytes))
         for name, key in reserved.items():
             self.keys[name] = (*name, write.after.id.bytes, key.payment)
-        return True
 
     def _meets(self, touched: set[object]) -> bool:
         if not self._touched.isdisjoint(touched):

@@ -28,10 +28,10 @@ SELECT route FROM {transactions} WHERE (route = ANY ($1)) = $2 LIMIT 1;
 -- payment is about to leave. Who finds by it goes on finding.
 -- name: free_keys
 WITH gone AS (
-    DELETE FROM keys k USING {payments} p
+    DELETE FROM keys k USING {payments} p JOIN {transactions} t ON t.id = p.tx AND t.region = p.region
     WHERE k.tx >= {lower} AND k.tx < {upper} AND k.freed = '00000000-0000-0000-0000-000000000000' AND k.payment > 0
         AND k.region = (SELECT number FROM region)
-        AND p.tx = k.tx AND p.ordinal = k.payment AND p.status IN ('RJCT', 'CANC')
+        AND p.tx = k.tx AND p.ordinal = k.payment AND coalesce(p.status, t.status) IN ('RJCT', 'CANC')
     RETURNING k.client, k.kind, k.value, k.region, k.tx, k.payment
 )
 INSERT INTO keys (client, kind, value, freed, region, tx, payment)

@@ -190,31 +190,41 @@ SELECT k.* FROM unnest($1::text[], $2::text[], $3::text[]) AS u (client, kind, v
         AND freed = '00000000-0000-0000-0000-000000000000' AND region = $4 OFFSET 0
 ) k;
 
+-- name: came_to_nothing
+SELECT 1 FROM {payments_now}
+WHERE p.tx = h.tx AND p.ordinal = h.payment AND coalesce(p.status, t.status) IN ('RJCT', 'CANC')
+
+-- A payment without a status of its own has its transaction's, as the same region has it.
+-- name: payments_now
+payments p JOIN transactions t ON t.id = p.tx AND t.region = p.region
+
 -- What other regions hold and have not let go: a payment that came to nothing anywhere did so for good.
 -- name: held_abroad
 SELECT k.* FROM unnest($1::text[], $2::text[], $3::text[]) AS u (client, kind, value) CROSS JOIN LATERAL (
     SELECT client, kind, value, uuid_send(tx), payment FROM keys h
     WHERE client = u.client AND kind = u.kind AND value = u.value
         AND freed = '00000000-0000-0000-0000-000000000000' AND region <> $4 AND NOT EXISTS (
-            SELECT 1 FROM payments p WHERE p.tx = h.tx AND p.ordinal = h.payment AND p.status IN ('RJCT', 'CANC')
+            {came_to_nothing}
         ) OFFSET 0
 ) k;
 
 -- name: rivals
 SELECT k.tx, h.tx, bool_or(EXISTS (
-    SELECT 1 FROM payments p WHERE p.tx = h.tx AND p.ordinal = h.payment AND p.status = 'ACSC'
+    SELECT 1 FROM {payments_now}
+    WHERE p.tx = h.tx AND p.ordinal = h.payment AND coalesce(p.status, t.status) = 'ACSC'
 )), bool_or(EXISTS (
     SELECT 1 FROM transactions t WHERE t.id = h.tx AND t.state = 'ending' AND t."end" = 'ACSC'
 ))
 FROM keys k JOIN keys h USING (client, kind, value, freed)
 WHERE k.tx = ANY ($1) AND k.region = $2 AND k.freed = '00000000-0000-0000-0000-000000000000'
     AND h.region <> $2 AND h.tx <> k.tx AND h.payment > 0 AND NOT EXISTS (
-        SELECT 1 FROM payments p WHERE p.tx = h.tx AND p.ordinal = h.payment AND p.status IN ('RJCT', 'CANC')
+        {came_to_nothing}
     )
 GROUP BY k.tx, h.tx;
 
 -- name: failed_payments
-SELECT uuid_send(tx), ordinal FROM payments WHERE tx = ANY ($1) AND status IN ('RJCT', 'CANC');
+SELECT uuid_send(p.tx), p.ordinal FROM {payments_now}
+WHERE p.tx = ANY ($1) AND t.id = ANY ($1) AND coalesce(p.status, t.status) IN ('RJCT', 'CANC');
 
 -- name: unreserve
 DELETE FROM keys WHERE ctid = ANY (ARRAY (
@@ -239,6 +249,78 @@ WITH taken AS (
     SELECT $1, $2, $3, $4, $8, $4, $5 FROM taken ON CONFLICT DO NOTHING
 )
 SELECT 1 FROM taken;
+
+-- -- messages of many payments that do not count yet ------------------------------------------------------------------
+
+-- Whoever wants a key of one waits here for the commit that makes it count, and it for them.
+-- name: weak
+SELECT uuid_send(tx) FROM stagings WHERE tx = ANY ($1) ORDER BY tx FOR SHARE;
+
+-- name: lose
+INSERT INTO staging_losses (tx, payment, kind, value) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING;
+
+-- name: begin_staging
+INSERT INTO stagings (tx, client, token) VALUES ($1, $2, $3);
+
+-- Held until the step is done, so that nothing is put down for, or taken from, what counts already.
+-- name: may_stage
+SELECT 1 FROM stagings s JOIN journals j ON j.token = s.token
+WHERE s.tx = $1 AND s.token = $2 AND j.lease_until > clock_timestamp() FOR SHARE OF s;
+
+-- No process has this token.
+-- name: give_up_staging
+UPDATE stagings SET token = 0 WHERE tx = $1 AND token = $2;
+
+-- name: own_staging
+SELECT uuid_send(tx) FROM stagings WHERE tx = ANY ($1) AND token = $2 FOR UPDATE;
+
+-- name: losses
+SELECT uuid_send(l.tx), l.kind, l.value, l.payment, uuid_send(k.tx) FROM staging_losses l JOIN stagings s ON s.tx = l.tx
+JOIN keys k ON k.client = s.client AND k.kind = l.kind AND k.value = l.value
+    AND k.freed = '00000000-0000-0000-0000-000000000000' AND k.region = $2
+WHERE l.tx = ANY ($1);
+
+-- name: take_losses
+WITH gone AS (DELETE FROM staging_losses WHERE tx = $1 RETURNING payment) SELECT DISTINCT payment FROM gone;
+
+-- name: end_staging
+DELETE FROM stagings WHERE tx = ANY ($1);
+
+-- name: refuse_payments
+UPDATE payments p SET status = 'RJCT', reason = u.reason, note = u.note
+FROM unnest($2::integer[], $3::text[], $4::text[]) AS u (ordinal, reason, note)
+WHERE p.tx = $1 AND p.ordinal = u.ordinal AND p.region = $5 AND p.status IS NULL;
+
+-- name: put_part
+INSERT INTO bodies (tx, kind, writer, seq, epoch, digest, content) VALUES ($1, $2, $3, 0, 0, $4, $5)
+ON CONFLICT (tx, kind, writer, seq, epoch) DO UPDATE SET digest = excluded.digest, content = excluded.content;
+
+-- name: delete_staged_keys
+DELETE FROM keys WHERE ctid = ANY (ARRAY (SELECT ctid FROM keys WHERE tx = $1 LIMIT $2));
+
+-- name: delete_staged_payments
+DELETE FROM payments WHERE tx = $1 AND region = $3 AND ordinal = ANY (ARRAY (
+    SELECT ordinal FROM payments WHERE tx = $1 AND region = $3 LIMIT $2
+));
+
+-- name: delete_staged_parts
+DELETE FROM bodies WHERE tx = $1 AND kind > 1 AND kind = ANY (ARRAY (
+    SELECT kind FROM bodies WHERE tx = $1 AND kind > 1 LIMIT $2
+));
+
+-- Those that nobody has in hand any more.
+-- name: adopt_staging
+UPDATE stagings SET token = $1 WHERE tx = (
+    SELECT tx FROM stagings s WHERE NOT EXISTS (SELECT 1 FROM journals j WHERE j.token = s.token AND NOT {over})
+    LIMIT 1 FOR UPDATE SKIP LOCKED
+) RETURNING tx, client;
+
+-- name: parts
+SELECT count(DISTINCT kind) FROM bodies WHERE tx = $1 AND kind > 1 AND kind % 2 = $2
+    AND EXISTS (SELECT 1 FROM transactions WHERE id = $1);
+
+-- name: part
+SELECT content FROM bodies WHERE tx = $1 AND kind = $2 + 2 * $3 LIMIT 1;
 
 -- name: name_keys
 INSERT INTO keys (client, kind, value, freed, region, tx, payment)
@@ -267,23 +349,25 @@ FROM unnest($1::uuid[], $2::smallint[], $3::integer[], $4::integer[], $5::text[]
 
 -- name: insert_payments
 INSERT INTO payments (
-    tx, ordinal, region, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason
+    tx, ordinal, region, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason, note
 )
 SELECT
-    tx, ordinal, $11::integer, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason
+    tx, ordinal, $12::integer, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason, note
 FROM unnest(
     $1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-    $10::text[]
-) AS u (tx, ordinal, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason)
+    $10::text[], $11::text[]
+) AS u (tx, ordinal, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason, note)
 -- Only where a region has back what another had taken over: its own rows of before stand for nothing any more.
-ON CONFLICT (tx, ordinal, region) DO UPDATE SET status = excluded.status, reason = excluded.reason;
+ON CONFLICT (tx, ordinal, region) DO UPDATE SET status = excluded.status, reason = excluded.reason, note = excluded.note;
 
 -- One end a payment: what is final stays as it is.
 -- name: end_payments
 UPDATE payments p SET status = u.status, reason = u.reason
 FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[]) AS u (tx, ordinal, status, reason)
-WHERE p.tx = u.tx AND p.tx = ANY ($1) AND p.ordinal = u.ordinal AND p.region = $5 AND p.status NOT IN ('ACSC', 'RJCT', 'CANC');
+WHERE p.tx = u.tx AND p.tx = ANY ($1) AND p.ordinal = u.ordinal AND p.region = $5
+    AND (p.status IS NULL OR p.status NOT IN ('ACSC', 'RJCT', 'CANC'));
 
+-- Those that follow their transaction have no status, and need none.
 -- name: end_all_payments
 UPDATE payments p SET status = u.status, reason = u.reason
 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS u (tx, status, reason)
@@ -351,10 +435,23 @@ WHERE tx = $1 AND NOT EXISTS (
     SELECT 1 FROM events o WHERE o.tx = $1 AND o.seq = e.seq AND o.epoch = e.epoch AND o.writer / 1000000 = $2
 ) ORDER BY epoch, seq, writer;
 
+-- name: payment
+p.ordinal, p.instruction_id, p.end_to_end_id, p.transaction_id, p.uetr, p.amount, p.currency,
+coalesce(p.status, t.status), CASE WHEN p.status IS NULL THEN t.reason ELSE p.reason END, p.note, p.status IS NULL
+
+-- name: newest_row
+(SELECT id, region, state, status, reason FROM transactions WHERE id = $1 ORDER BY epoch DESC LIMIT 1)
+
 -- name: payments
-SELECT ordinal, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason
-FROM payments WHERE tx = $1 AND region = (SELECT region FROM transactions WHERE id = $1 ORDER BY epoch DESC LIMIT 1)
-ORDER BY ordinal;
+SELECT {payment} FROM {newest_row} t JOIN payments p ON p.tx = $1 AND p.region = t.region ORDER BY p.ordinal;
+
+-- What is shown: what has no end stands as its transaction does, and of an end that is only intended nothing shows.
+-- name: shown
+CASE WHEN t.state <> 'ending' AND p.status IN ('ACSC', 'RJCT', 'CANC') THEN p.status ELSE t.status END
+
+-- name: payments_page
+SELECT {payment} FROM {newest_row} t JOIN payments p ON p.tx = $1 AND p.region = t.region
+WHERE p.ordinal > $2 AND ($3::text IS NULL OR {shown} = $3) ORDER BY p.ordinal LIMIT $4;
 
 -- name: message
 SELECT definition, digest, content FROM bodies WHERE tx = $1 AND kind = $2 AND ($2 = 0 OR digest = (

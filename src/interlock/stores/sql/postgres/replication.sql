@@ -223,8 +223,14 @@ WHERE a.region <> b.region AND a.state = 'end' AND b.state = 'end'
 {apart};
 
 -- name: both_settled
-EXISTS (SELECT 1 FROM payments p WHERE p.tx = h.tx AND p.ordinal = h.payment AND p.status = 'ACSC')
-AND EXISTS (SELECT 1 FROM payments p WHERE p.tx = k.tx AND p.ordinal = k.payment AND p.status = 'ACSC')
+EXISTS (
+    SELECT 1 FROM payments p JOIN transactions t ON t.id = p.tx AND t.region = p.region
+    WHERE p.tx = h.tx AND p.ordinal = h.payment AND coalesce(p.status, t.status) = 'ACSC'
+)
+AND EXISTS (
+    SELECT 1 FROM payments p JOIN transactions t ON t.id = p.tx AND t.region = p.region
+    WHERE p.tx = k.tx AND p.ordinal = k.payment AND coalesce(p.status, t.status) = 'ACSC'
+)
 
 -- One payment that has settled as transactions of two regions. Row by row, as all look-ups of names.
 -- name: settled_twice

@@ -35,13 +35,15 @@ INSERT INTO bodies (row, definition, digest, content) VALUES (?, ?, ?, ?);
 
 -- name: insert_payment
 INSERT INTO payments (
-    tx, ordinal, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    tx, ordinal, instruction_id, end_to_end_id, transaction_id, uetr, amount, currency, status, reason, note
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- One end a payment: what is final stays as it is.
 -- name: end_payment
-UPDATE payments SET status = ?, reason = ? WHERE tx = ? AND ordinal = ? AND status NOT IN ('ACSC', 'RJCT', 'CANC');
+UPDATE payments SET status = ?, reason = ?
+WHERE tx = ? AND ordinal = ? AND (status IS NULL OR status NOT IN ('ACSC', 'RJCT', 'CANC'));
 
+-- Those that follow their transaction have no status, and need none.
 -- name: end_payments
 UPDATE payments SET status = ?, reason = ? WHERE tx = ? AND status NOT IN ('ACSC', 'RJCT', 'CANC');
 
@@ -51,12 +53,82 @@ INSERT OR IGNORE INTO keys (client, kind, value, freed, tx, payment) VALUES (?, 
 -- name: unreserve
 DELETE FROM keys WHERE client = ? AND kind = ? AND value = ? AND freed = 0;
 
+-- What is being put down holds its keys only until somebody takes them.
 -- name: holder
-SELECT k.tx, k.payment, t.id, p.status IN ('RJCT', 'CANC')
+SELECT k.tx, k.payment, coalesce(t.id, s.id), coalesce(p.status, t.status) IN ('RJCT', 'CANC'), s.row IS NOT NULL
 FROM keys k
-JOIN transactions t ON t.row = k.tx
+LEFT JOIN transactions t ON t.row = k.tx
+LEFT JOIN stagings s ON s.row = k.tx
 LEFT JOIN payments p ON p.tx = k.tx AND p.ordinal = k.payment
 WHERE k.client = ? AND k.kind = ? AND k.value = ? AND k.freed = 0;
+
+-- name: lose
+INSERT OR IGNORE INTO staging_losses (tx, payment, kind, value) VALUES (?, ?, ?, ?);
+
+-- name: may_stage
+SELECT 1 FROM stagings s, writer w WHERE s.row = ? AND s.token = ? AND w.token = s.token;
+
+-- name: adopt_staging
+UPDATE stagings SET token = (SELECT token FROM writer) WHERE row = ?;
+
+-- No process has this token.
+-- name: give_up_staging
+UPDATE stagings SET token = 0 WHERE row = ? AND token = ?;
+
+-- name: begin_staging
+INSERT INTO stagings (row, id, client, token) VALUES (?, ?, ?, ?);
+
+-- name: staging
+SELECT row FROM stagings WHERE id = ? AND token = ?;
+
+-- name: losses
+SELECT l.payment, l.kind, l.value, coalesce(t.id, s.id) FROM staging_losses l
+JOIN keys k ON k.client = ?2 AND k.kind = l.kind AND k.value = l.value AND k.freed = 0
+LEFT JOIN transactions t ON t.row = k.tx LEFT JOIN stagings s ON s.row = k.tx
+WHERE l.tx = ?1;
+
+-- name: lost
+SELECT DISTINCT payment FROM staging_losses WHERE tx = ?;
+
+-- name: forget_losses
+DELETE FROM staging_losses WHERE tx = ?;
+
+-- name: end_staging
+DELETE FROM stagings WHERE row = ?;
+
+-- name: forget_staged_keys
+DELETE FROM staged_keys WHERE tx = ?;
+
+-- name: insert_staged_keys
+INSERT INTO staged_keys (tx, number, keys) VALUES (?, ?, ?);
+
+-- name: staged_keys
+SELECT number, keys FROM staged_keys WHERE tx = ? ORDER BY number LIMIT 1;
+
+-- name: delete_staged_keys
+DELETE FROM staged_keys WHERE tx = ? AND number = ?;
+
+-- name: delete_key
+DELETE FROM keys WHERE client = ? AND kind = ? AND value = ? AND freed = ? AND tx = ?;
+
+-- name: refuse_payment
+UPDATE payments SET status = 'RJCT', reason = ?, note = ? WHERE tx = ? AND ordinal = ? AND status IS NULL;
+
+-- name: delete_payments
+DELETE FROM payments WHERE tx = ?1 AND ordinal IN (SELECT ordinal FROM payments WHERE tx = ?1 LIMIT ?2);
+
+-- name: put_part
+INSERT INTO parts (place, number, content) VALUES (?, ?, ?)
+ON CONFLICT (place, number) DO UPDATE SET content = excluded.content;
+
+-- name: delete_parts
+DELETE FROM parts WHERE place BETWEEN ?1 * 2 AND ?1 * 2 + 1 AND number IN (
+    SELECT number FROM parts WHERE place BETWEEN ?1 * 2 AND ?1 * 2 + 1 ORDER BY number LIMIT ?2
+);
+
+-- Those that nobody has in hand any more.
+-- name: left_staging
+SELECT row, client FROM stagings WHERE token <> ? LIMIT 1;
 
 -- name: name_key
 INSERT OR IGNORE INTO keys (client, kind, value, freed, tx, payment) VALUES (?, ?, ?, ?, ?, ?);
@@ -100,7 +172,7 @@ UPDATE writer SET token = token + 1, token_at = ? RETURNING token;
 SELECT region, incarnation, token, batch, outcomes, chain_seq, chain_hash FROM writer;
 
 -- name: next_row
-SELECT coalesce(max(row), 0) + 1 FROM transactions;
+SELECT max(coalesce((SELECT max(row) FROM transactions), 0), coalesce((SELECT max(row) FROM stagings), 0)) + 1;
 
 -- name: get
 SELECT * FROM transactions WHERE id = ?;
@@ -108,9 +180,27 @@ SELECT * FROM transactions WHERE id = ?;
 -- name: history
 SELECT e.content FROM events e JOIN transactions t ON t.row = e.tx WHERE t.id = ? ORDER BY e.seq;
 
+-- A payment without a status of its own has its transaction's.
+-- name: payment
+p.ordinal, p.instruction_id, p.end_to_end_id, p.transaction_id, p.uetr, p.amount, p.currency,
+coalesce(p.status, t.status), CASE WHEN p.status IS NULL THEN t.reason ELSE p.reason END, p.note, p.status IS NULL
+
 -- name: payments
-SELECT p.ordinal, p.instruction_id, p.end_to_end_id, p.transaction_id, p.uetr, p.amount, p.currency, p.status, p.reason
-FROM payments p JOIN transactions t ON t.row = p.tx WHERE t.id = ? ORDER BY p.ordinal;
+SELECT {payment} FROM payments p JOIN transactions t ON t.row = p.tx WHERE t.id = ? ORDER BY p.ordinal;
+
+-- What is shown: what has no end stands as its transaction does, and of an end that is only intended nothing shows.
+-- name: shown
+CASE WHEN t.state <> 'ending' AND p.status IN ('ACSC', 'RJCT', 'CANC') THEN p.status ELSE t.status END
+
+-- name: payments_page
+SELECT {payment} FROM payments p JOIN transactions t ON t.row = p.tx
+WHERE t.id = ?1 AND p.ordinal > ?2 AND (?3 IS NULL OR {shown} = ?3) ORDER BY p.ordinal LIMIT ?4;
+
+-- name: parts
+SELECT count(*) FROM parts p JOIN transactions t ON p.place = t.row * 2 + ? WHERE t.id = ?;
+
+-- name: part
+SELECT p.content FROM parts p JOIN transactions t ON p.place = t.row * 2 + ? WHERE t.id = ? AND p.number = ?;
 
 -- name: message
 SELECT b.definition, b.digest, b.content FROM bodies b JOIN transactions t ON b.row = t.row * 2 + ? WHERE t.id = ?;
