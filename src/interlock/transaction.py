@@ -98,6 +98,8 @@ class KeyKind(StrEnum):
     END_TO_END = "e2e"
     #: The client's own reference for a call: finds, but never refuses.
     REFERENCE = "ref"
+    #: Case/Id of a request to cancel: finds what was asked before in the same case.
+    CASE = "case"
 
 
 #: Between a key's value and what qualifies it; no XML text can hold this character.

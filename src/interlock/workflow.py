@@ -28,7 +28,7 @@ from interlock.bulk import BulkSettings, Submitting
 from interlock.bulk import Means as BulkMeans
 from interlock.clock import Now
 from interlock.decisions import Decision, DecisionKind
-from interlock.enquiries import Enquiries, Means
+from interlock.enquiries import Abroad, Enquiries, Means
 from interlock.errors import (
     Archived,
     DependencyError,
@@ -49,6 +49,7 @@ from interlock.iso20022.codes import Status
 from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.original import Original
 from interlock.iso20022.profiles import Profiles
+from interlock.iso20022.profiles.facts import Recall
 from interlock.iso20022.schemas import Catalogue
 from interlock.journal import Journal
 from interlock.lifecycle import EventKind, State, judge
@@ -197,8 +198,11 @@ class Workflow:
             until_end=self.until_end,
             payments=self.payments,
             original=self._original,
+            recalls=self._recalls,
             is_ours=lambda transaction: transaction.region == settings.region or transaction.region in self._taken,
-            is_regional=lambda: bool(self.peers),
+            others=lambda: self.peers - self.retired,
+            abroad=lambda: self.abroad,
+            now=now,
         )
         self._enquiries = Enquiries(store, journal, means)
         #: Requests about other messages that are being answered.
@@ -238,6 +242,8 @@ class Workflow:
         self.peers: frozenset[int] = frozenset()
         #: Those that were given up for good, as the witness says.
         self.retired: frozenset[int] = frozenset()
+        #: How other regions are asked about what they go on with; None: they cannot be from here.
+        self.abroad: Abroad | None = None
 
     def _bulk(self, settings: BulkSettings) -> Submitting:
         means = BulkMeans(
@@ -737,6 +743,13 @@ class Workflow:
             return None
         inspection, _ = await self._facts(transaction)
         return None if inspection is None else inspection.original
+
+    def _recalls(self, transaction: Transaction, original: Original | None) -> tuple[Recall, ...]:
+        """Within what time it can be asked back."""
+        named = self._routes.named(transaction.route).profile
+        if original is None:
+            return () if named is None else self._settings.profiles.named(named).recall
+        return self._settings.profiles.choose(original, named=named).recall
 
     # -- regions --
 

@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from lxml import etree
 
 from chaos import commits
 from chaos.consumers import ROUTES
@@ -28,6 +29,7 @@ from checker import databases, log, report
 from checker.evidence import Evidence
 from checker.log import ClientLog
 from interlock.demo.messages import Author, Message
+from tests.enquiries import Ids, request
 from tests.postgres import installation
 
 pytestmark = [pytest.mark.xdist_group("regions"), pytest.mark.timeout(180)]
@@ -340,6 +342,41 @@ def test_either_region_is_good_for_a_call(world: World, desk: Desk) -> None:
     assert (decided.status_code, decided.json()["region"]) == (200, HOME)
     assert desk.end(PEER, held)["status"] == "ACSC"
     assert {region for *_, region in _standing(world, held)} == {world.regions[HOME].number}
+
+
+def _asked(desk: Desk, definition: str, message: Message, *codes: str) -> list[str | None]:
+    """What the peer answers to a request about a message: the texts of these elements."""
+    transfer = message.transfers[0]
+    ids = Ids(
+        message_id=message.message_id, instruction_id=None, end_to_end_id=None, transaction_id=None,
+        uetr=transfer.uetr, amount=None,
+    )  # fmt: skip
+    content = request(definition, ids).replace(b"EXAMPLE-C-0001", uuid4().hex.encode())
+    content = content.replace(b"EXAMPLE-CASE-1", uuid4().hex.encode())
+    taken = desk.call(PEER, "POST", "/v1/messages", content=content, headers={"Content-Type": "application/xml"})
+    id_ = taken.json()["transaction_id"]
+    desk.end(PEER, id_)
+    answer = etree.fromstring(desk.call(PEER, "GET", f"/v1/transactions/{id_}/messages/outbox").content)
+    return [element.text for code in codes for element in answer.iter(f"{{*}}{code}")]
+
+
+def test_a_request_about_a_payment_of_the_other_region_is_that_regions_to_carry_out(world: World, desk: Desk) -> None:
+    """It is told and cancelled there while it can be asked; cut off from it, nobody says more than is known."""
+    message, unsure, unknown = large(), large(), large()
+    held = desk.taken(HOME, message)["transaction_id"]
+    assert _asked(desk, "pacs.028.001.03", message, "TxSts") == ["PDNG"]
+    assert _asked(desk, "camt.056.001.08", message, "Conf", "TxCxlSts") == ["CNCL", "ACCR"]
+    ended = desk.end(HOME, held)
+    assert (ended["status"], ended["region"]) == ("CANC", HOME)
+    assert _asked(desk, "pacs.028.001.03", message, "TxSts", "Cd")[:2] == ["RJCT", "DUPL"]
+    assert _asked(desk, "camt.056.001.08", unknown, "Conf", "Cd") == ["RJCR", "NOOR"]
+    waiting = desk.taken(HOME, unsure)["transaction_id"]
+    _await_there(world, waiting)
+    world.links.cut(HOME, PEER)
+    assert _asked(desk, "camt.056.001.08", unsure, "Conf", "TxCxlSts") == ["PDCR", "PDCR"]
+    assert _asked(desk, "pacs.028.001.03", unknown, "TxSts") == ["PDNG"]
+    world.links.heal_all()
+    assert desk.get(HOME, waiting).json()["held"] == "decision"
 
 
 def test_a_message_sent_again_in_the_other_region_is_the_same_one(world: World, desk: Desk) -> None:

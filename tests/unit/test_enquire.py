@@ -13,7 +13,11 @@ from interlock.iso20022.answers import Answer
 from interlock.iso20022.codes import Status
 from interlock.iso20022.envelopes import read
 from interlock.iso20022.fields import extract
+from interlock.iso20022.findings import Severity
 from interlock.iso20022.original import Original
+from interlock.iso20022.profiles import Profiles
+from interlock.iso20022.profiles.facts import Recall
+from interlock.iso20022.reasons import CANCELLATION_REJECTIONS
 from interlock.iso20022.schemas import Catalogue
 from interlock.lifecycle import EventKind, Standing
 from interlock.stages.enquire import Outcome, answer, is_enquiry, run
@@ -25,6 +29,7 @@ from tests.enquiries import UETR, Ids, request
 SAMPLES: Final = Path(__file__).parents[1] / "samples"
 AT: Final = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 CATALOGUE: Final = Catalogue()
+PROFILES: Final = Profiles.load()
 SINGLE: Final = extract(read((SAMPLES / "pacs.008.001.08_bah.xml").read_bytes()))
 THREE: Final = extract(read((SAMPLES / "pacs.008.001.08.xml").read_bytes()))
 BLOCKS: Final = extract(read((SAMPLES / "pain.001.001.09.xml").read_bytes()))
@@ -48,6 +53,7 @@ def entry(
     refused: Sequence[int] = (),
     alone: bool = True,
     with_original: bool = True,
+    recalls: tuple[Recall, ...] = (),
     **changes: object,
 ) -> Entry:
     """A message in the ledger after these events; some of its payments may have been refused before."""
@@ -86,7 +92,8 @@ def entry(
         )
         for one in original.payments
     )
-    return Entry(transaction=transaction, payments=payments, original=original if with_original else None)
+    read_again = original if with_original else None
+    return Entry(transaction=transaction, payments=payments, original=read_again, recalls=recalls)
 
 
 def asked(definition: str, *ids: Ids, whole: bool = False, reason: str | None = None) -> Original:
@@ -184,8 +191,86 @@ def test_recalls_that_are_not_offered() -> None:
     original = asked("camt.056.001.08")
     refused = answered(original, run(original, known(entry(SINGLE, *SETTLED), offer_return=False)))
     assert (texts(refused, "Conf"), texts(refused, "Cd")) == (["RJCR"], ["AGNT"])
-    late = answered(original, run(original, Facts(entries={1: (entry(SINGLE, *SETTLED),)}, expired={1})))
-    assert (texts(late, "Conf"), texts(late, "Cd")) == (["RJCR"], ["NARR"])
+
+
+@pytest.mark.parametrize(
+    ("profile", "reason", "days", "status", "code"),
+    [
+        ("sepa-inst", "DUPL", 1, "PDCR", "RQDA"),
+        ("sepa-inst", "DUPL", 30, "RJCR", "AGNT"),
+        ("sepa-inst", "FRAD", 30, "PDCR", "RQDA"),
+        ("sepa-inst", "MODT", 1, "RJCR", "AGNT"),
+        ("sepa-sct", "TECH", 1, "PDCR", "RQDA"),
+        ("sepa-sct", "TECH", 30, "RJCR", "AGNT"),
+        ("fednow", "DUPL", 59, "PDCR", "RQDA"),
+        ("fednow", "DUPL", 70, "PDCR", "RQDA"),
+        ("fednow", "DUPL", 100, "RJCR", "AGNT"),
+        ("cbprplus", "DUPL", 1000, "PDCR", "RQDA"),
+        ("generic", "DUPL", 1000, "PDCR", "RQDA"),
+    ],
+)
+def test_recalls_by_profile(profile: str, reason: str, days: int, status: str, code: str) -> None:
+    """Within the scheme's time, and for one of its reasons, a return is offered; else it is refused, with why."""
+    original = asked("camt.056.001.08", reason=reason)
+    settled = entry(SINGLE, *SETTLED, recalls=PROFILES.named(profile).recall)
+    on = datetime(2026, 11, 23, tzinfo=UTC) + timedelta(days=days)
+    one = answered(original, run(original, Facts(entries={1: (settled,)}, asked={1: on})))
+    assert (texts(one, "Conf"), texts(one, "TxCxlSts"), texts(one, "Cd")) == ([status], [status], [code])
+    assert code in CANCELLATION_REJECTIONS.codes
+    # By what the profile demands itself; the request had no header, so neither has its answer.
+    envelope = read(one.body)
+    found = PROFILES.named(profile).check(extract(envelope), today=on.date(), document=envelope.document)
+    assert [f for f in found if f.severity is Severity.ERROR and not f.rule.startswith("profile.header")] == []
+
+
+def _returned(amount: str, *events: EventKind) -> Entry:
+    payment = replace(SINGLE.payments[0], own_id="EXAMPLE-R-1", amount=amount)
+    original = replace(SINGLE, definition="pacs.004.001.09", message_id="EXAMPLE-R-0001", payments=(payment,))
+    return entry(original, *events, number=2)
+
+
+@pytest.mark.parametrize(
+    ("came_back", "code"),
+    [
+        (_returned("250.00", *SETTLED), "ARDT"),
+        (_returned("250.00", *HELD), "RQDA"),
+        (_returned("249.99", *SETTLED), "RQDA"),
+        (_returned("250.00", *REJECTED), "RQDA"),
+    ],
+)
+@pytest.mark.parametrize("ids", [Ids(), Ids(message_id=None)])
+def test_what_was_returned_already(ids: Ids, came_back: Entry, code: str) -> None:
+    """A payment that has come back as a whole is not asked back again, whether or not its message is named."""
+    original = asked("camt.056.001.08", ids)
+    outcome = run(original, known(entry(SINGLE, *SETTLED), came_back))
+    assert outcome.cancels == ()
+    assert texts(answered(original, outcome), "Cd") == [code]
+
+
+def test_a_repetition_means_what_was_meant_before() -> None:
+    """A later attempt at what was cancelled on request is not cancelled by the same request again."""
+    original = asked("camt.056.001.08")
+    first = entry(SINGLE, *CANCELLED, number=1, redriven_as=UUID(int=2))
+    second = entry(SINGLE, *HELD, number=2)
+    then = first.transaction.created_at
+    again = run(original, Facts(entries={1: (first, second)}, asked={1: then}))
+    assert again.cancels == ()
+    assert texts(answered(original, again), "Conf") == ["CNCL"]
+    anew = run(original, Facts(entries={1: (first, second)}, asked={1: second.transaction.created_at}))
+    assert [cancel.transaction for cancel in anew.cancels] == [UUID(int=2)]
+    overtaken = run(original, Facts(entries={1: (second,)}, asked={1: then}))
+    assert [cancel.transaction for cancel in overtaken.cancels] == [UUID(int=2)]
+
+
+def test_an_identification_that_was_used_before() -> None:
+    """One request's id on another is a mistake: nothing is done about it."""
+    original = asked("camt.056.001.08")
+    outcome = run(original, Facts(entries={1: (entry(),)}, reused=True))
+    assert outcome.cancels == ()
+    assert (texts(answered(original, outcome), "Conf"), texts(answered(original, outcome), "Cd")) == (
+        ["RJCR"],
+        ["NARR"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -395,6 +480,45 @@ def test_status_without_the_message() -> None:
     for with_original in (True, False):
         one = answered(pain, run(pain, known(entry(BLOCKS, *SETTLED, with_original=with_original))))
         assert (texts(one, "TxSts"), texts(one, "IntrBkSttlmAmt")) == (["ACSC"], [])
+
+
+def _requests_to_pay(version: int) -> Original:
+    return replace(BLOCKS, definition=f"pain.013.001.{version:02}")
+
+
+@pytest.mark.parametrize("version", range(1, 12))
+@pytest.mark.parametrize(("events", "status"), [(HELD, "PDNG"), (SETTLED, "ACSC"), (REJECTED, "RJCT")])
+def test_status_of_a_request_to_pay(version: int, events: tuple[EventKind, ...], status: str) -> None:
+    """It is told in a pain.014, in the block that it stands in, with what is known of it."""
+    known_as = _requests_to_pay(version)
+    original = asked("pacs.028.001.03", ids_of(known_as, 2))
+    one = answered(original, run(original, known(entry(known_as, *events))))
+    assert one.definition == f"pain.014.001.{version:02}"
+    assert (texts(one, "TxSts"), texts(one, "GrpSts")) == ([status], [])
+    assert texts(one, "OrgnlPmtInfId") == [known_as.groups[1].payment_information_id]
+    assert texts(one, "OrgnlMsgId") == [known_as.message_id]
+    whole = asked("pacs.028.001.03", Ids(message_id=known_as.message_id, definition=known_as.definition), whole=True)
+    one = answered(whole, run(whole, known(entry(known_as, *events))))
+    assert (texts(one, "GrpSts"), texts(one, "TxSts")) == ([status], [status] * 3)
+    assert len(texts(one, "OrgnlPmtInfId")) == 2
+
+
+def test_a_request_to_pay_is_told_as_it_was_answered() -> None:
+    """In the version that its profile had named."""
+    before = entry(_requests_to_pay(7), *SETTLED, answer="pain.014.001.10")
+    original = asked("pacs.028.001.03", ids_of(_requests_to_pay(7), 0))
+    assert answered(original, run(original, known(before))).definition == "pain.014.001.10"
+
+
+def test_requests_to_pay_that_a_pain014_has_no_room_for() -> None:
+    """One that nobody knows is told in a pain.014 too; of several messages, or beside a payment, in a pacs.002."""
+    unknown = asked("pacs.028.001.03", ids_of(_requests_to_pay(7), 0))
+    one = answered(unknown, run(unknown, Facts()))
+    assert (one.definition, texts(one, "TxSts"), texts(one, "Cd")) == ("pain.014.001.07", ["RJCT"], ["NARR"])
+    mixed = asked("pacs.028.001.03", ids_of(_requests_to_pay(7), 0), ids_of(SINGLE, 0))
+    facts = Facts(entries={1: (entry(_requests_to_pay(7), *HELD),), 2: (entry(SINGLE, *SETTLED, number=2),)})
+    one = answered(mixed, run(mixed, facts))
+    assert (one.definition, texts(one, "TxSts")) == ("pacs.002.001.10", ["PDNG", "ACSC"])
 
 
 def test_status_of_a_request() -> None:

@@ -1,16 +1,24 @@
 # ruff: noqa: F811 - fixtures are imported, and named again where they are used
 """Requests about other messages on their way through the ledger: told, cancelled, and never of another client's."""
 
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+
 import pytest
 from lxml import etree
 
 from interlock.decisions import DecisionKind
 from interlock.iso20022.codes import Status
+from interlock.iso20022.envelopes import read
+from interlock.iso20022.fields import extract
+from interlock.iso20022.profiles import Profiles, examples
 from interlock.lifecycle import EventKind
-from interlock.transaction import BodyKind, Transaction
+from interlock.routes import Route
+from interlock.transaction import BodyKind, KeyKind, Transaction
+from interlock.workflow import Workflow
 from tests.enquiries import Ids, request
 from tests.messages import Transfer, fresh, pacs008
-from tests.world import ALICE, BOB, CONSUMER, Place, World, a_world, place, shared_place, world_database  # noqa: F401
+from tests.world import ALICE, AUTO, BOB, CONSUMER, SLA, Place, World, a_world, place, shared_place, world_database  # noqa: F401
 
 pytestmark = pytest.mark.anyio
 
@@ -56,6 +64,165 @@ async def test_what_can_be_cancelled_is(place: Place, definition: str) -> None:
         assert (world.stored(held).standing.status, world.stored(held).reason) == (Status.CANC, "DUPL")
         cancelled = [event for event in world.store.history(held.id) if event.because is EventKind.CANCELLED]
         assert [event.actor for event in cancelled] == [ALICE]
+
+
+async def test_the_same_request_again_is_told_the_same(place: Place) -> None:
+    """Word for word, or in the same case under another id: cancelled stays cancelled, and a later attempt alive."""
+    transfer, message_id = Transfer(), fresh()
+    asking = asked("camt.056.001.08", transfer, message_id)
+    async with a_world(place, CONSUMER) as world:
+        held = await world.workflow.submit(ALICE, pacs008(transfer, message_id=message_id))
+        first = await answer(world, await world.workflow.submit(ALICE, asking))
+        assert first["Conf"] == ["CNCL"]
+        world.hand.go(timedelta(seconds=1))
+        attempt = await world.workflow.redrive(ALICE, held.id, ALICE)
+        world.hand.go(timedelta(seconds=1))
+        for again in (asking, asked("camt.056.001.08", transfer, message_id)):
+            told = await answer(world, await world.workflow.submit(ALICE, again))
+            assert (told["Conf"], told["TxCxlSts"]) == (["CNCL"], ["ACCR"])
+        assert world.stored(attempt).standing.status is Status.PDNG
+        anew = asked("camt.056.001.08", transfer, message_id).replace(b"EXAMPLE-CASE-1", fresh("K").encode())
+        assert (await answer(world, await world.workflow.submit(ALICE, anew)))["Conf"] == ["CNCL"]
+        assert world.stored(attempt).standing.status is Status.CANC
+
+
+async def test_an_id_of_another_request_is_refused(place: Place) -> None:
+    """It is no repetition: nothing is cancelled."""
+    uetrs = ("2b0b5c8e-1f2a-4c3d-8e4f-5a6b7c8d9e0f", "3c1c6d9f-2a3b-4d4e-9f5a-6b7c8d9e0f1a")
+    messages = (fresh(), fresh())
+    one, other = (Transfer(uetr=uetr) for uetr in uetrs)
+    asking = request(
+        "camt.056.001.08", Ids(message_id=messages[0], instruction_id=None, end_to_end_id=None, transaction_id=None,
+        uetr=uetrs[0], amount=None),
+    ).replace(b"EXAMPLE-C-0001", fresh("C").encode())  # fmt: skip
+    async with a_world(place, CONSUMER) as world:
+        for transfer, message_id in zip((one, other), messages, strict=True):
+            held = await world.workflow.submit(ALICE, pacs008(transfer, message_id=message_id))
+        assert (await answer(world, await world.workflow.submit(ALICE, asking)))["Conf"] == ["CNCL"]
+        world.hand.go(timedelta(seconds=1))
+        mistaken = asking.replace(uetrs[0].encode(), uetrs[1].encode())
+        mistaken = mistaken.replace(messages[0].encode(), messages[1].encode())
+        told = await answer(world, await world.workflow.submit(ALICE, mistaken))
+        assert (told["Conf"], told["Cd"]) == (["RJCR"], ["NARR"])
+        assert world.stored(held).standing.status is Status.PDNG
+
+
+@pytest.mark.parametrize(
+    ("profile", "within", "after"),
+    [("sepa-inst", 5, 40), ("sepa-sct", 5, 40), ("fednow", 50, 100)],
+)
+async def test_a_recall_is_timely_or_not(
+    place: Place, monkeypatch: pytest.MonkeyPatch, profile: str, within: int, after: int
+) -> None:
+    """By the windows of the payment's profile; who asks again in the same case is as timely as at first."""
+    transfer, message_id = Transfer(), fresh()
+    windows = Profiles.load().named(profile).recall
+    # The payment is judged as generic, so that one message serves all schemes.
+    monkeypatch.setattr(Workflow, "_recalls", lambda *_: windows)
+    async with a_world(place) as world:
+        await world.workflow.submit(ALICE, pacs008(transfer, message_id=message_id))
+        world.hand.go(timedelta(days=within))
+        told = await answer(world, await world.workflow.submit(ALICE, asked("camt.056.001.08", transfer, message_id)))
+        assert (told["Conf"], told["Cd"]) == (["PDCR"], ["RQDA"])
+        world.hand.go(timedelta(days=after))
+        told = await answer(world, await world.workflow.submit(ALICE, asked("camt.056.001.08", transfer, message_id)))
+        assert (told["Conf"], told["Cd"]) == (["PDCR"], ["RQDA"])
+        anew = asked("camt.056.001.08", transfer, message_id).replace(b"EXAMPLE-CASE-1", fresh("K").encode())
+        told = await answer(world, await world.workflow.submit(ALICE, anew))
+        assert (told["Conf"], told["Cd"]) == (["RJCR"], ["AGNT"])
+
+
+@pytest.mark.parametrize(
+    ("profile", "after", "told"),
+    [
+        ("sepa-inst", 5, ["PDCR", "RQDA"]),
+        ("sepa-inst", 40, ["RJCR", "AGNT"]),
+        ("sepa-sct", 40, ["RJCR", "AGNT"]),
+        ("fednow", 100, ["RJCR", "AGNT"]),
+        ("cbprplus", 400, ["PDCR", "RQDA"]),
+    ],
+)
+async def test_the_route_names_the_profile_that_recalls_go_by(
+    tmp_path: Path, profile: str, after: int, told: list[str]
+) -> None:
+    """From the payment as the scheme has it to the answer as the scheme has it."""
+    known = examples.read(examples.folder_of(Profiles.load().named(profile), None))
+    one = next(one for one in known if not one.expect and b"pacs.008.001.08" in one.path.read_bytes())
+    original = extract(read(one.path.read_bytes()))
+    payment = original.payments[0]
+    ids = Ids(
+        message_id=original.message_id, instruction_id=payment.instruction_id, end_to_end_id=payment.end_to_end_id,
+        transaction_id=payment.transaction_id, uetr=payment.uetr, amount=None,
+    )  # fmt: skip
+    async with a_world(
+        tmp_path, Route(name="scheme", messages=("pacs.008.*",), sla=SLA, profile=profile), AUTO
+    ) as world:
+        world.hand.now = datetime.combine(one.on, time(12), tzinfo=UTC)
+        settled = await world.workflow.submit(ALICE, one.path.read_bytes())
+        assert (settled.standing.end, settled.route) == (Status.ACSC, "scheme"), settled.note
+        world.hand.go(timedelta(days=after))
+        said = await answer(world, await world.workflow.submit(ALICE, request("camt.056.001.08", ids)))
+        assert [*said["Conf"], *said["Cd"]] == told
+
+
+async def test_one_payment_of_several_has_no_end_of_its_own(place: Place) -> None:
+    """Asked for alone it is refused with why, and lives on with the others; all of them together are cancelled."""
+    transfers, message_id = (Transfer(), Transfer(), Transfer()), fresh()
+    ids = [
+        Ids(message_id=message_id, instruction_id=None, end_to_end_id=one.end_to_end_id,
+            transaction_id=one.transaction_id, uetr=one.uetr, amount="100.00")
+        for one in transfers
+    ]  # fmt: skip
+    async with a_world(place, CONSUMER) as world:
+        held = await world.workflow.submit(ALICE, pacs008(*transfers, message_id=message_id))
+        told = await answer(
+            world, await world.workflow.submit(ALICE, asked("camt.056.001.08", transfers[1], message_id))
+        )
+        assert (told["Conf"], told["TxCxlSts"], told["Cd"]) == (["RJCR"], ["RJCR"], ["NARR"])
+        assert "one of several" in " ".join(told["AddtlInf"])
+        assert world.stored(held) == held
+        all_of_them = request("camt.056.001.08", *ids).replace(b"EXAMPLE-C-0001", fresh("C").encode())
+        told = await answer(world, await world.workflow.submit(ALICE, all_of_them))
+        assert (told["Conf"], told["TxCxlSts"]) == (["CNCL"], ["ACCR"] * 3)
+        assert world.stored(held).standing.status is Status.CANC
+
+
+class _Elsewhere:
+    """Another region that knows of something, or not, or cannot be asked."""
+
+    def __init__(self, *, knows: bool | None) -> None:
+        self._knows = knows
+        self.asked: list[tuple[int, str, KeyKind]] = []
+
+    async def cancel(self, *_: object) -> bool:
+        return False
+
+    async def knows(self, region: int, client: str, key: tuple[KeyKind, str]) -> bool | None:
+        self.asked.append((region, client, key[0]))
+        return self._knows
+
+    async def standing(self, *_: object) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("knows", "told"), [(False, ["RJCR", "NOOR"]), (None, ["PDCR", "NARR"]), (True, ["PDCR", "NARR"])]
+)
+async def test_what_is_not_known_here_is_asked_of_the_other_regions(
+    tmp_path: Path, *, knows: bool | None, told: list[str]
+) -> None:
+    """In the client's name; what one of them knows is waited for a while, and then nobody says that it is unknown."""
+    async with a_world(tmp_path) as world:
+        world.workflow.peers = frozenset({7})
+        world.workflow.abroad = elsewhere = _Elsewhere(knows=knows)
+        asking = await world.workflow.submit(ALICE, asked("camt.056.001.08", Transfer(), fresh()))
+        if knows:
+            assert not (await world.workflow.until_end(asking, 0.1)).standing.is_final
+            world.hand.go(timedelta(seconds=3))
+            await world.workflow.go_on()
+        said = await answer(world, asking)
+        assert [*said["Conf"], *said["Cd"]] == told
+        assert elsewhere.asked[0] == (7, ALICE, KeyKind.UETR)
 
 
 async def test_what_was_settled_is_not_cancelled(place: Place) -> None:

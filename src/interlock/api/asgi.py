@@ -12,6 +12,7 @@ import msgspec
 
 from interlock import __version__
 from interlock.api import openapi, problems, reference, tokens
+from interlock.api.abroad import Abroad
 from interlock.api.access import Access
 from interlock.api.dials import Dials
 from interlock.api.exchange import (
@@ -94,6 +95,8 @@ class Faces:
         names = {config.region_number: config.region} | {peer.number: name for name, peer in config.regions.items()}
         views = Views(names, dials.distance)
         self.peers = Peers(config, workflow)
+        if config.is_regional:
+            workflow.abroad = Abroad(self.peers, interlock.authority)
         health = Health(interlock.journal)
         health.is_fenced = lambda: interlock.store.post.fenced
         health.is_stopping = self.patience.stopping.is_set

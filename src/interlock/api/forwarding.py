@@ -100,6 +100,26 @@ class Peers:
         reads = request.scope["method"] in ("GET", "HEAD") or request.path == "/outbox"
         return None if reads or owner == self._own else owner
 
+    async def ask(self, number: int, method: str, path: str, *, token: str, content: bytes | None) -> httpx.Response:
+        """A call of our own to another region, which is not handed on there. Raises HomeRegionLost, OwnedElsewhere.
+
+        Soon: whoever asks has others to go on with.
+        """
+        if number not in self._peers:
+            raise OwnedElsewhere(number)
+        name, endpoint = self._peers[number]
+        if self._health[number].failures >= _SUSPECT_AFTER:
+            raise HomeRegionLost(f"region {name} cannot be asked")
+        headers = [(b"authorization", f"Bearer {token}".encode()), (_BY, self._region)]
+        if content is not None:
+            headers.append((b"content-type", b"application/json"))
+        try:
+            return await self._client.request(
+                method, f"{endpoint}{path}", headers=headers, content=content, timeout=_PROBE_SECONDS
+            )
+        except httpx.HTTPError as exc:
+            raise HomeRegionLost(f"region {name} does not answer ({type(exc).__name__})") from exc
+
     async def forward(self, request: Request, body: bytes, number: int) -> Response:
         """The other region's answer. Raises HomeRegionLost, OwnedElsewhere."""
         if number not in self._peers:

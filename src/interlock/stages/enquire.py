@@ -10,12 +10,13 @@ so that a request which is taken up again after a crash comes to the same answer
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from typing import Final
 from uuid import UUID
 
 from msgspec.structs import replace
 
-from interlock.iso20022 import answers, enquiries
+from interlock.iso20022 import answers, enquiries, recalls
 from interlock.iso20022.answers import (
     Answer,
     Cancellation,
@@ -26,7 +27,9 @@ from interlock.iso20022.answers import (
 )
 from interlock.iso20022.codes import Status
 from interlock.iso20022.original import Level, Original, OriginalPayment, Reference
+from interlock.iso20022.recalls import Recallable
 from interlock.iso20022.references import REFERENCES_MAX
+from interlock.iso20022.rules.dates import day_of
 from interlock.lifecycle import EventKind, State, judge
 from interlock.stages.matching import Entry, Facts, Match, Matcher
 from interlock.transaction import Payment, Transaction
@@ -53,6 +56,8 @@ class Outcome:
     waits: tuple[UUID, ...] = ()
     #: What the answer holds, by kind of request. It is true once the cancels are facts, and must not be told before.
     statements: tuple[Statement, ...] = ()
+    #: The message that reports the statements, where it is another than usual: a pain.014 on a request to pay.
+    report: str | None = None
     resolution: Resolution | None = None
     investigation: InvestigationResult | None = None
 
@@ -75,10 +80,10 @@ def run(original: Original, facts: Facts) -> Outcome:
     matches = [(reference, matcher.match(reference)) for reference in original.references]
     match family:
         case "pacs.028":
-            return Outcome(statements=_statements(matches))
+            return Outcome(statements=_statements(matches), report=_report_on(matches))
         case "camt.055" | "camt.056":
-            if original.references_cut:
-                return _refused(original.references, "too_many")
+            if original.references_cut or facts.reused:
+                return _refused(original.references, "reused" if facts.reused else "too_many")
             return _cancellation(matches, facts, matcher) if matches else Outcome()
         case "camt.026" | "camt.027":
             return Outcome(resolution=Resolution(confirmation=_confirmation(family, matches)))
@@ -116,6 +121,26 @@ def _statements(matches: _Matches) -> tuple[Statement, ...]:
     return tuple(told)
 
 
+def _report_on(matches: _Matches) -> str | None:
+    """The version of pain.014 that tells how a request to pay stands; None where a pacs.002 tells.
+
+    A pain.014 has room for one message: whoever asks for requests to pay of several, or for payments besides, is told
+    in a pacs.002, which has room for all.
+    """
+    about = {
+        (reference.message_id, reference.definition)
+        if match.entry is None
+        else (match.entry.transaction.message_id, match.entry.transaction.definition)
+        for reference, match in matches
+    }
+    _, definition = about.pop() if len(about) == 1 else (None, None)
+    if definition is None or not definition.startswith("pain.013"):
+        return None
+    given = next((match.entry.transaction.answer for _, match in matches if match.entry is not None), None)
+    # In the version of the answer that the request to pay had, which its profile may have named.
+    return given if given is not None and given.startswith("pain.014") else answers.answer_definition(definition)
+
+
 def _statement(reference: Reference, entry: Entry, payment: Payment) -> Statement:
     transaction = entry.transaction
     status = Status.RJCT if payment.status is Status.CANC else payment.status
@@ -125,6 +150,7 @@ def _statement(reference: Reference, entry: Entry, payment: Payment) -> Statemen
         reason=payment.reason if status is Status.RJCT else None,
         narrative=_why(transaction, payment.status, payment.reason),
         payment=_known(entry, payment),
+        block=_block(entry, payment),
         message_id=transaction.message_id,
         definition=transaction.definition,
         created_at=None if entry.original is None else entry.original.created_at,
@@ -198,6 +224,14 @@ def _known(entry: Entry, payment: Payment) -> OriginalPayment | None:
     )
 
 
+def _block(entry: Entry, payment: Payment) -> str | None:
+    original = entry.original
+    if original is None or payment.ordinal > len(original.payments):
+        return None
+    group = original.payments[payment.ordinal - 1].group
+    return None if group is None else original.groups[group].payment_information_id
+
+
 def _cancellation(matches: _Matches, facts: Facts, matcher: Matcher) -> Outcome:
     wanted: dict[UUID, set[int]] = {}
     for _, match in matches:
@@ -210,7 +244,9 @@ def _cancellation(matches: _Matches, facts: Facts, matcher: Matcher) -> Outcome:
         entry, condition = match.entry, match.condition
         if entry is not None:
             takes_all = matcher.live(entry) <= wanted[entry.transaction.id]
-            condition = _condition(reference, match.payments, entry.transaction, facts, takes_all=takes_all)
+            condition = _condition(match.payments, entry.transaction, takes_all=takes_all)
+            if condition == "settled":
+                condition = _recall(reference, match, facts, matcher)
         if entry is not None and condition == "cancel":
             transaction = entry.transaction
             cancels.setdefault(
@@ -236,9 +272,43 @@ def _resolved(reference: Reference, condition: str, entry: Entry | None = None) 
     return Resolved(reference=reference, status=Cancellation(words.status), reason=words.reason, narrative=words.text)
 
 
-def _condition(
-    reference: Reference, payments: Iterable[Payment], transaction: Transaction, facts: Facts, *, takes_all: bool
-) -> str:
+def _recall(reference: Reference, match: Match, facts: Facts, matcher: Matcher) -> str:
+    """How what was settled stands to its being asked back."""
+    entry = match.entry
+    assert entry is not None  # what was settled is known
+    if (entry.transaction.definition or "").startswith("pain.013"):
+        return "settled"  # no money has moved
+    if matcher.is_returned(reference, match.payments):
+        return "returned"
+    if not facts.offer_return:
+        return "settled"
+    asked = facts.asked.get(reference.ordinal)
+    if asked is None:
+        return "return"
+    currency = next((payment.currency for payment in match.payments if payment.currency), "")
+    reason = reference.reason or reference.proprietary_reason
+    told = recalls.judge(
+        entry.recalls, reason, settled=_settled_on(entry, match.payments), asked=asked.date(), currency=currency
+    )
+    return _RECALLS[told]
+
+
+_RECALLS: Final = {
+    Recallable.OPEN: "return",
+    Recallable.GROUNDS: "grounds",
+    Recallable.OVER: "expired",
+    Recallable.UNLISTED: "unlisted",
+}
+
+
+def _settled_on(entry: Entry, payments: Iterable[Payment]) -> date:
+    """The settlement date of a payment, as its message has it; for want of one, the day on which it came."""
+    known = (_known(entry, payment) for payment in payments)
+    days = (day_of(one.settlement_date) for one in known if one is not None)
+    return next((day for day in days if day is not None), entry.transaction.created_at.date())
+
+
+def _condition(payments: Iterable[Payment], transaction: Transaction, *, takes_all: bool) -> str:
     """How an original that is known stands to its cancellation.
 
     takes_all: the request asks for everything of its message that has no end yet.
@@ -248,9 +318,7 @@ def _condition(
         return "unknown"  # a request is no payment, and is not cancelled
     stands: set[Status | None] = {payment.status for payment in payments} or {standing.status}
     if Status.ACSC in stands:
-        if reference.ordinal in facts.expired:
-            return "expired"
-        return "return" if facts.offer_return else "settled"
+        return "settled"
     if stands <= {Status.CANC, Status.RJCT}:
         return "cancelled" if Status.CANC in stands else "rejected"
     if judge(standing, EventKind.CANCELLED) is None:
@@ -325,7 +393,8 @@ def answer(
     if resolution is not None and _can_say(resolution, chosen):
         return answers.build_resolution(original, resolution, answer_id=answer_id, now=now, definition=chosen)
     if outcome.statements:
-        return answers.build_statuses(original, outcome.statements, answer_id=answer_id, now=now, definition=chosen)
+        report = outcome.report or chosen
+        return answers.build_statuses(original, outcome.statements, answer_id=answer_id, now=now, definition=report)
     words = "nothing that was asked for can be told or changed here"
     return answers.build_admi002(
         reason="NARR",

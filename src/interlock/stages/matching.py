@@ -4,13 +4,16 @@ An id that both sides have must be the same, and so must the amount where the re
 only in part means nothing here.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
 from uuid import UUID
 
 from interlock.iso20022 import answers
 from interlock.iso20022.codes import Status
 from interlock.iso20022.original import Level, Original, Reference, to_decimal
+from interlock.iso20022.profiles.facts import Recall
 from interlock.transaction import KeyKind, Payment, Transaction
 
 
@@ -20,6 +23,8 @@ class Entry:
 
     transaction: Transaction
     payments: tuple[Payment, ...]
+    #: Within what time it can be asked back, by its profile; none: whenever.
+    recalls: tuple[Recall, ...] = ()
     #: Read again from the message received, where it is to be had: without it a PmtInf cannot be told from another, and
     #: an answer cannot repeat agents and dates.
     original: Original | None = None
@@ -35,8 +40,10 @@ class Facts:
     complete: bool = True
     #: A recall of what was settled is offered, not refused.
     offer_return: bool = True
-    #: Ordinals of references to payments so old that nobody recalls them any more.
-    expired: Collection[int] = ()
+    #: By ordinal, when it was asked for the first time: a repetition means what was meant then, and is as timely.
+    asked: Mapping[int, datetime] = field(default_factory=dict)
+    #: The identification of the request is that of another before it, about other originals.
+    reused: bool = False
 
 
 def keys(reference: Reference) -> tuple[tuple[KeyKind, str], ...]:
@@ -82,12 +89,15 @@ class Matcher:
         """The one original that a reference means, or why there is none."""
         fitting = [
             Match(entry, payments)
-            for entry in _newest(self._facts.entries.get(reference.ordinal, ()))
+            for entry in _newest(self._meant_when_asked(reference))
             if _is_of(reference, entry.transaction) and (payments := self._meant(reference, entry)) is not None
         ]
         if len(fitting) > 1:
             # Of a payment that was rejected and sent again, the one that lives or was settled is meant.
             fitting = [one for one in fitting if not _is_dead(one)] or fitting[:1]
+        if len(fitting) > 1 and not reference.definition:
+            # A return carries the names of what it returns, which is what is meant.
+            fitting = [one for one in fitting if not _is_undoing(one.entry)] or fitting
         if not fitting:
             return Match(None, condition="unknown" if self._facts.complete else "uncertain")
         is_many = len(fitting) > 1 or (reference.level is Level.PAYMENT and len(fitting[0].payments) > 1)
@@ -99,6 +109,25 @@ class Matcher:
             open_ones = frozenset(payment.ordinal for payment in entry.payments if not payment.status.is_final)
             self._live[entry.transaction.id] = open_ones
         return self._live[entry.transaction.id]
+
+    def is_returned(self, reference: Reference, payments: Sequence[Payment]) -> bool:
+        """Whether all of it has come back already, by returns that were settled."""
+        returns = [
+            one
+            for entry in self._facts.entries.get(reference.ordinal, ())
+            if (entry.transaction.definition or "").startswith("pacs.004")
+            for one in entry.payments
+            if one.status is Status.ACSC and one.amount is not None
+        ]
+        return bool(payments) and all(_sum_of(returns, payment) >= (payment.amount or 1) for payment in payments)
+
+    def _meant_when_asked(self, reference: Reference) -> Sequence[Entry]:
+        """What there was when it was asked for first: not a later attempt at what was cancelled then."""
+        entries = self._facts.entries.get(reference.ordinal, ())
+        asked = self._facts.asked.get(reference.ordinal)
+        if asked is None:
+            return entries
+        return [entry for entry in entries if entry.transaction.created_at <= asked] or entries
 
     def _meant(self, reference: Reference, entry: Entry) -> tuple[Payment, ...] | None:
         """The payments of the entry that the reference means; None where it means none of it."""
@@ -115,7 +144,7 @@ class Matcher:
         else:
             known = self._by_name(entry)
             found = {payment.ordinal: payment for name in names for payment in known.get(name, ())}
-            named = tuple(payment for payment in found.values() if _fits(reference, payment))
+            named = tuple(payment for payment in found.values() if _is_named_alike(reference, payment))
         return tuple(payment for payment in named if _is_same_amount(reference, payment)) or None
 
     def _by_name(self, entry: Entry) -> dict[str, list[Payment]]:
@@ -137,6 +166,16 @@ def _newest(entries: Sequence[Entry]) -> list[Entry]:
 
 def _is_dead(match: Match) -> bool:
     return all(payment.status in (Status.RJCT, Status.CANC) for payment in match.payments)
+
+
+def _is_undoing(entry: Entry | None) -> bool:
+    return entry is not None and (entry.transaction.definition or "").startswith(("pacs.004", "pacs.007"))
+
+
+def _sum_of(returns: Sequence[Payment], payment: Payment) -> Decimal:
+    """What came back of a payment, by its names and in its currency."""
+    mine = (one for one in returns if one.currency == payment.currency and _is_named_alike(one, payment))
+    return sum((one.amount or Decimal(0) for one in mine), Decimal(0))
 
 
 def _is_of(reference: Reference, transaction: Transaction) -> bool:
@@ -171,9 +210,9 @@ def _names(reference: Reference) -> tuple[str, ...]:
     return tuple(name for name in _ids(reference) if name)
 
 
-def _fits(reference: Reference, payment: Payment) -> bool:
-    """Whether a payment is the one meant: at least one id is the same, and none that both have differs."""
-    said = [(asked, known) for asked, known in zip(_ids(reference), _ids(payment), strict=True) if asked and known]
+def _is_named_alike(one: Reference | Payment, other: Payment) -> bool:
+    """At least one id is the same, and none that both have differs."""
+    said = [(asked, known) for asked, known in zip(_ids(one), _ids(other), strict=True) if asked and known]
     return bool(said) and all(asked == known for asked, known in said)
 
 

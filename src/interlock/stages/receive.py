@@ -85,14 +85,29 @@ def message_keys(original: Original, wanted: Collection[DuplicateKey] | None = N
 
     wanted: those that the profile has; None: the usual ones. The others only find, see `message_names`.
     """
-    kept = USUAL_KEYS if wanted is None else wanted
+    kept = _kept(original, wanted)
     return tuple(key for kind, key in _of_message(original) if kind in kept)
 
 
-def message_names(original: Original, wanted: Collection[DuplicateKey] | None = None) -> tuple[Key, ...]:
-    """Names that find a message but, by its profile, refuse no other."""
+def _kept(original: Original, wanted: Collection[DuplicateKey] | None) -> Collection[DuplicateKey]:
     kept = USUAL_KEYS if wanted is None else wanted
-    return tuple(key for kind, key in _of_message(original) if kind not in kept)
+    # A request to cancel that comes again is told the same again, not that it is a double.
+    return frozenset(kept) - {DuplicateKey.MESSAGE} if is_repeatable(original.definition) else kept
+
+
+def is_repeatable(definition: str) -> bool:
+    """True for requests that are judged again when they come again: those to cancel."""
+    return definition.startswith(("camt.055", "camt.056"))
+
+
+def message_names(original: Original, wanted: Collection[DuplicateKey] | None = None) -> tuple[Key, ...]:
+    """Names that find a message but, by its profile or kind, refuse no other; of a request to cancel also its cases."""
+    kept = _kept(original, wanted)
+    names = tuple(key for kind, key in _of_message(original) if kind not in kept)
+    if not is_repeatable(original.definition):
+        return names
+    cases = dict.fromkeys(one.case_id for one in original.references if one.case_id)
+    return (*names, *(Key(kind=KeyKind.CASE, value=case) for case in cases))
 
 
 def _of_message(original: Original) -> list[tuple[DuplicateKey, Key]]:

@@ -1,7 +1,8 @@
-"""pacs.002 on a pacs.028: the present truth of each payment that was asked for. Pure."""
+"""pacs.002, or for a request to pay pain.014, on a pacs.028: the present truth of each payment asked for. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
 
 from interlock.iso20022.answers.editions import SHAPES, Shape, enquiry_definition
 from interlock.iso20022.answers.pieces import (
@@ -33,20 +34,29 @@ def build_statuses(
 ) -> Answer:
     """The status report on a status request: a group status for each message asked for, a status for each payment.
 
+    definition: the version, in place of the pacs.002 published with the request. A pain.014 has room for one message:
+    all statements must be about the same.
     Raises ValueError for what only a caller can get wrong: another kind of request, an unknown definition, no
     statement, no id, a naive time.
     """
     shape = SHAPES.get(definition or enquiry_definition(original.definition) or "")
-    if shape is None or not shape.definition.startswith("pacs.002") or not statements:
+    if shape is None or not shape.definition.startswith(("pacs.002", "pain.014")) or not statements:
         raise ValueError("no status report can be written for this message; use build_admi002")
     message_id = required_text(answer_id)
-    agents = route(shape.has, original.instructing_agent, original.instructed_agent)
-    groups = [_group(shape, one) for one in statements if one.reference.level is Level.MESSAGE]
-    payments = [_payment(shape, one, message_id) for one in statements if one.reference.level is not Level.MESSAGE]
+    groups = [one for one in statements if one.reference.level is Level.MESSAGE]
+    payments = [one for one in statements if one.reference.level is not Level.MESSAGE]
+    if shape.definition.startswith("pain.014"):
+        party = "<InitgPty><Nm>NOTPROVIDED</Nm></InitgPty>"
+        content = _requests_to_pay(shape, groups, payments)
+    else:
+        party = route(shape.has, original.instructing_agent, original.instructed_agent)
+        content = "".join(
+            [*(_group(shape, one) for one in groups), *(_payment(shape, one, message_id) for one in payments)]
+        )
     document = (
         f'<Document xmlns="{shape.namespace}"><{shape.root}>'
-        f"<GrpHdr><MsgId>{message_id}</MsgId><CreDtTm>{timestamp(now)}</CreDtTm>{agents}</GrpHdr>"
-        f"{''.join(groups)}{''.join(payments)}</{shape.root}></Document>"
+        f"<GrpHdr><MsgId>{message_id}</MsgId><CreDtTm>{timestamp(now)}</CreDtTm>{party}</GrpHdr>"
+        f"{content}</{shape.root}></Document>"
     )
     return Answer(definition=shape.definition, body=enveloped(document, shape.definition, original, message_id, now))
 
@@ -94,6 +104,31 @@ def _payment(shape: Shape, statement: Statement, message_id: str) -> str:
         f"{element('OrgnlInstrId', instruction_id)}{element('OrgnlEndToEndId', end_to_end_id)}"
         f"{element('OrgnlTxId', transaction_id)}{element('OrgnlUETR', uetr)}"
         f"<TxSts>{statement.status}</TxSts>{_why(shape, statement)}{told}</TxInfAndSts>"
+    )
+
+
+def _requests_to_pay(shape: Shape, groups: Sequence[Statement], payments: Sequence[Statement]) -> str:
+    """OrgnlGrpInfAndSts, which a pain.014 must have, and the payments in the blocks of their message."""
+    whole = groups[0] if groups else None
+    said = "" if whole is None else f"<GrpSts>{whole.status}</GrpSts>{_why(shape, whole)}"
+    about = _message(whole or payments[0])
+    blocks = []
+    for block, members in groupby(payments, lambda one: one.block or one.reference.payment_information_id):
+        content = "".join([_request_to_pay(shape, one) for one in members])
+        name = text_of(block) or NOT_PROVIDED
+        blocks.append(f"<OrgnlPmtInfAndSts><OrgnlPmtInfId>{name}</OrgnlPmtInfId>{content}</OrgnlPmtInfAndSts>")
+    return f"<OrgnlGrpInfAndSts>{about}{said}</OrgnlGrpInfAndSts>{''.join(blocks)}"
+
+
+def _request_to_pay(shape: Shape, statement: Statement) -> str:
+    asked, payment = statement.reference, statement.payment
+    instruction_id = text_of(payment.instruction_id if payment else asked.instruction_id)
+    end_to_end_id = text_of(payment.end_to_end_id if payment else asked.end_to_end_id)
+    uetr = uetr_of(payment.uetr if payment else asked.uetr) if "uetr" in shape.has else None
+    told = "" if payment is None else reference(shape, payment)
+    return (
+        f"<TxInfAndSts>{element('OrgnlInstrId', instruction_id)}{element('OrgnlEndToEndId', end_to_end_id)}"
+        f"{element('OrgnlUETR', uetr)}<TxSts>{statement.status}</TxSts>{_why(shape, statement)}{told}</TxInfAndSts>"
     )
 
 

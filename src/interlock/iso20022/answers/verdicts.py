@@ -54,6 +54,8 @@ class Statement:
     narrative: str | None = None
     #: What the ledger has of the payment; what it does not know, the answer does not say.
     payment: OriginalPayment | None = None
+    #: PmtInfId of the block that it stands in, where its message has blocks and could be read.
+    block: str | None = None
     #: Of the message that it came in, as the ledger has them; for want of them those of the reference are repeated.
     message_id: str | None = None
     definition: str | None = None

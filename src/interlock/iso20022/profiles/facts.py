@@ -354,6 +354,8 @@ class Recall(Fact):
     days: int | None = Field(None, ge=1)
     business_days: int | None = Field(None, ge=1)
     months: int | None = Field(None, ge=1)
+    #: Only on these grounds, in words: no request says whether they are given, so somebody has to look.
+    grounds: str = ""
     text: str = ""
 
     @model_validator(mode="after")

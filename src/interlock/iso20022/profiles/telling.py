@@ -86,4 +86,5 @@ def _recall(recall: Recall) -> str:
     reasons = ", ".join(recall.reasons) or "any reason"
     spans = ((recall.days, "days"), (recall.business_days, "business days"), (recall.months, "months"))
     span = next(f"{number} {unit}" for number, unit in spans if number is not None)
-    return f"{reasons}: within {span}. {recall.text}".strip()
+    grounds = f", only where {recall.grounds}" if recall.grounds else ""
+    return f"{reasons}: within {span}{grounds}. {recall.text}".strip()
