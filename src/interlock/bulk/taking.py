@@ -192,6 +192,10 @@ class Taking:
         assert pipe is not None  # it was asked for
         return pipe  # type: ignore[return-value] # of bytes, for text was not asked for
 
+    def interrupt(self) -> None:
+        """End the process that reads, so that whoever waits for it fails at once."""
+        self._child.kill()
+
     def close(self) -> None:
         """End the process that reads, and give up what does not count."""
         self._child.kill()  # so that whoever still reads from it comes to an end
