@@ -135,6 +135,9 @@ class Submitting:
         for _ in range(_TRIES):
             if covers and not taken:
                 gathered = await self._answered(newborn, taking, gathered)
+            elif gathered.answer is not None:  # it is refused as a whole, and answered so
+                await asyncio.to_thread(taking.unwrite)
+                gathered = replace(gathered, answer=None)
             self._means.refuse_if_held(newborn.client, route)
             now = self._now()
             if now - newborn.created_at > _AGE_MAX:

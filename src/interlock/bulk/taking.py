@@ -172,10 +172,16 @@ class Taking:
                     number += 1
                     self._stager.part(BodyKind.OUTBOX, number, frame.content)
                 case Written():
+                    self._stager.drop_parts(BodyKind.OUTBOX, number)  # an earlier answer may have been longer
                     return frame
                 case _:
                     break
         raise ReadingFailed("the answer could not be written; nothing was stored, try again")
+
+    def unwrite(self) -> None:
+        """Take the answer back."""
+        with self._turn:
+            self._stager.drop_parts(BodyKind.OUTBOX, 0)
 
     def _send(self, frame: Job | Write) -> None:
         try:
