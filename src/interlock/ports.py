@@ -192,6 +192,9 @@ class Stager(Protocol):
     def part(self, kind: BodyKind, number: int, content: bytes) -> None:
         """Put down a part of one of the two messages, from 1; the same number again takes its place."""
 
+    def drop_parts(self, kind: BodyKind, beyond: int) -> None:
+        """Take back the parts of one of the two messages that have a higher number than this."""
+
     def refuse(self, refused: Sequence[tuple[int, str, str | None]]) -> None:
         """Make payments RJCT that have no status of their own yet: ordinal, reason and note of each."""
 

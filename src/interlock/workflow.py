@@ -509,6 +509,11 @@ class Workflow:
         assert self._submitting is not None  # else nobody makes files of messages
         return await self._submitting.submit(client, path, digest, idempotency_key=idempotency_key, reference=reference)
 
+    def interrupt_files(self) -> None:
+        """Give up messages in files that are still being read, for this process ends."""
+        if self._submitting is not None:
+            self._submitting.interrupt()
+
     def _refuse_if_held(self, client: str, route: Route) -> None:
         if self._stop(client, route):
             raise Stopped("an operator has stopped this route or client; nothing was stored, try again later")

@@ -126,6 +126,9 @@ def test_the_same_call_again(alice: Caller) -> None:
     again = alice.submit(message).json()
     assert (again["status"], again["reason"]["code"]) == ("RJCT", "DU01")
     assert [p["status"] for p in pages(alice, again["transaction_id"], status="RJCT")] == ["RJCT"] * MANY
+    answer = etree.fromstring(alice.get(again["transaction_id"], "/messages/outbox").content)
+    assert (answer.findtext(".//{*}GrpSts") or answer.findtext(".//{*}RjctgPtyRsn")) in ("RJCT", "DU01")
+    assert answer.find(".//{*}TxSts") is None
 
 
 def test_one_payment_ends_once(alice: Caller) -> None:

@@ -1164,6 +1164,18 @@ class StoreContract:
             ("AC01", None), ("AM05", "stands twice in the message"),
         ]  # fmt: skip
 
+    def test_an_answer_may_be_put_down_anew(self, store: Store, writer: Writer) -> None:
+        """Of a longer one before nothing stays, and of the message received nothing is lost."""
+        change, parts = bulk(), [b"one", b"two", b"three"]
+        with staging(store, writer, change.after.id) as stager:
+            for kind in BodyKind:
+                for number, part in enumerate(parts, 1):
+                    stager.part(kind, number, part)
+            stager.drop_parts(BodyKind.OUTBOX, 2)
+            writer.won(change)
+        assert [store.parts(change.after.id, kind) for kind in (BodyKind.INBOX, BodyKind.OUTBOX)] == [3, 2]
+        assert [store.part(change.after.id, BodyKind.OUTBOX, number) for number in (1, 2)] == parts[:2]
+
     def test_what_was_given_up_never_counts(self, store: Store, writer: Writer) -> None:
         """Without its payments a message can still count; given up as a whole it cannot, and is swept at once."""
         change, other = bulk(), bulk()

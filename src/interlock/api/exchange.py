@@ -160,6 +160,9 @@ class Intake:
         self._spool = SpoolFolder(config.data / "spool")
         #: Bodies that are on disk.
         self.files = 0
+        #: When the patience with each of them ends that are still coming.
+        self._coming: set[asyncio.Timeout] = set()
+        self._is_stopping = False
         self._bytes_max = config.body_bytes_max
         self._seconds_max = config.body_seconds_max
         self._all_bytes_max = config.bodies_bytes_max
@@ -231,8 +234,13 @@ class Intake:
         more = True
         try:
             while more:
-                async with asyncio.timeout(self._seconds_max):  # of each megabyte
-                    more = await self._hold(request, held, in_memory=file is None)
+                self._refuse_if_stopping()
+                async with asyncio.timeout(self._seconds_max) as patience:  # with each megabyte
+                    self._coming.add(patience)
+                    try:
+                        more = await self._hold(request, held, in_memory=file is None)
+                    finally:
+                        self._coming.discard(patience)
                 size += len(held)
                 if size > self._bulk_bytes_max:
                     raise BodyTooLarge(
@@ -244,11 +252,23 @@ class Intake:
                     await asyncio.to_thread(file.write, bytes(held))
                     held.clear()
         except TimeoutError as exc:
+            self._refuse_if_stopping()
             raise TooSlow("the body did not come in time; nothing was stored") from exc
         except OSError as exc:
             raise Overloaded(f"there is no room for the message on disk: {exc.strerror}; nothing was stored") from exc
         request.body_read, request.half_read = True, False
         return bytes(held) if file is None else Spooled(file.path, file.digest.digest(), head)
+
+    def _refuse_if_stopping(self) -> None:
+        if self._is_stopping:
+            raise Overloaded("this process is being stopped; nothing was stored, try again")
+
+    def interrupt(self) -> None:
+        """Give up long bodies that are still coming, for this process ends."""
+        self._is_stopping = True
+        for patience in tuple(self._coming):
+            if not patience.expired():
+                patience.reschedule(0)
 
     async def _hold(self, request: Request, held: bytearray, *, in_memory: bool) -> bool:
         """The next megabyte, or what may be in memory; whether there is more."""

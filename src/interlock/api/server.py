@@ -31,6 +31,8 @@ _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 75
 #: Time that requests in progress have to finish once the server is to stop.
 _FINISH_SECONDS = 20
+#: And at its end, to be told that they have not.
+_TELL_SECONDS = 3
 #: Open files, that is connections, that we ask for where the system's hard limit allows it.
 _FILES_MAX = 65_536
 
@@ -234,6 +236,12 @@ async def _run(interlock: Interlock, faces: Faces, listener: socket.socket, on_s
     def stop() -> None:
         faces.patience.stopping.set()
         server.should_exit = True
+        # Long messages may take longer than we wait; their callers are told so before they are cut off.
+        asyncio.get_running_loop().call_later(_FINISH_SECONDS - _TELL_SECONDS, interrupt)
+
+    def interrupt() -> None:
+        faces.intake.interrupt()
+        interlock.workflow.interrupt_files()
 
     fenced = asyncio.create_task(interlock.fenced.wait(), name="fenced")
     fenced.add_done_callback(lambda _: stop())

@@ -58,6 +58,12 @@ class Submitting:
         self._settings = settings
         self._means = means
         self._now = now
+        self._in_hand: set[Taking] = set()
+
+    def interrupt(self) -> None:
+        """Give up what is still being read: its callers are told to try again."""
+        for taking in self._in_hand:
+            taking.interrupt()
 
     async def submit(
         self, client: str, path: Path, digest: bytes, *, idempotency_key: str | None, reference: str | None
@@ -83,11 +89,13 @@ class Submitting:
     async def _take(self, newborn: Transaction, job: Job, claim: Idempotency | None) -> Transaction | IdempotencyTaken:
         """Put it down and make it count; what does not count in the end is given up."""
         taking = await asyncio.to_thread(self._begin, newborn, job)
+        self._in_hand.add(taking)
         try:
             read = await asyncio.to_thread(taking.read)
             self._refuse_unless_bulk(newborn.client, read)
             return await self._bear(newborn, taking, read, claim)
         finally:
+            self._in_hand.discard(taking)
             await asyncio.shield(asyncio.to_thread(taking.close))
 
     def _begin(self, newborn: Transaction, job: Job) -> Taking:
@@ -127,6 +135,9 @@ class Submitting:
         for _ in range(_TRIES):
             if covers and not taken:
                 gathered = await self._answered(newborn, taking, gathered)
+            elif gathered.answer is not None:  # it is refused as a whole, and answered so
+                await asyncio.to_thread(taking.unwrite)
+                gathered = replace(gathered, answer=None)
             self._means.refuse_if_held(newborn.client, route)
             now = self._now()
             if now - newborn.created_at > _AGE_MAX:

@@ -172,10 +172,16 @@ class Taking:
                     number += 1
                     self._stager.part(BodyKind.OUTBOX, number, frame.content)
                 case Written():
+                    self._stager.drop_parts(BodyKind.OUTBOX, number)  # an earlier answer may have been longer
                     return frame
                 case _:
                     break
         raise ReadingFailed("the answer could not be written; nothing was stored, try again")
+
+    def unwrite(self) -> None:
+        """Take the answer back."""
+        with self._turn:
+            self._stager.drop_parts(BodyKind.OUTBOX, 0)
 
     def _send(self, frame: Job | Write) -> None:
         try:
@@ -191,6 +197,10 @@ class Taking:
     def _pipe(self, pipe: object) -> BinaryIO:
         assert pipe is not None  # it was asked for
         return pipe  # type: ignore[return-value] # of bytes, for text was not asked for
+
+    def interrupt(self) -> None:
+        """End the process that reads, so that whoever waits for it fails at once."""
+        self._child.kill()
 
     def close(self) -> None:
         """End the process that reads, and give up what does not count."""

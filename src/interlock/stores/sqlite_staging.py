@@ -166,6 +166,10 @@ class SqliteStager:
         with self._step():
             self._do("put_part", (place, number, packed))
 
+    def drop_parts(self, kind: BodyKind, beyond: int) -> None:
+        with self._step():
+            self._do("drop_parts", (self._row * 2 + (kind is BodyKind.OUTBOX), beyond))
+
     def refuse(self, refused: Sequence[tuple[int, str, str | None]]) -> None:
         with self._step():
             self._refuse(refused)

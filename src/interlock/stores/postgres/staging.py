@@ -129,6 +129,9 @@ class PostgresStager:
         row = (self._tx, place, self._seat.writer, sha256(content).digest(), mapping.compress(content))
         self._step(lambda: self._run("put_part", *row))
 
+    def drop_parts(self, kind: BodyKind, beyond: int) -> None:
+        self._step(lambda: self._run("drop_parts", self._tx, int(kind is BodyKind.OUTBOX), beyond))
+
     def refuse(self, refused: Sequence[tuple[int, str, str | None]]) -> None:
         if refused:
             self._step(lambda: self._refuse(refused))

@@ -295,6 +295,9 @@ WHERE p.tx = $1 AND p.ordinal = u.ordinal AND p.region = $5 AND p.status IS NULL
 INSERT INTO bodies (tx, kind, writer, seq, epoch, digest, content) VALUES ($1, $2, $3, 0, 0, $4, $5)
 ON CONFLICT (tx, kind, writer, seq, epoch) DO UPDATE SET digest = excluded.digest, content = excluded.content;
 
+-- name: drop_parts
+DELETE FROM bodies WHERE tx = $1 AND kind > 1 AND kind % 2 = $2 AND kind > $2 + 2 * $3;
+
 -- name: delete_staged_keys
 DELETE FROM keys WHERE ctid = ANY (ARRAY (SELECT ctid FROM keys WHERE tx = $1 LIMIT $2));
 

@@ -121,6 +121,9 @@ DELETE FROM payments WHERE tx = ?1 AND ordinal IN (SELECT ordinal FROM payments 
 INSERT INTO parts (place, number, content) VALUES (?, ?, ?)
 ON CONFLICT (place, number) DO UPDATE SET content = excluded.content;
 
+-- name: drop_parts
+DELETE FROM parts WHERE place = ? AND number > ?;
+
 -- name: delete_parts
 DELETE FROM parts WHERE place BETWEEN ?1 * 2 AND ?1 * 2 + 1 AND number IN (
     SELECT number FROM parts WHERE place BETWEEN ?1 * 2 AND ?1 * 2 + 1 ORDER BY number LIMIT ?2
