@@ -1,7 +1,7 @@
 """What must hold for every message, however it was spoilt."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from random import Random
@@ -151,8 +151,9 @@ def _of_enquiry(original: Original, found: Inspection, random: Random) -> Iterat
     events = random.choice(((), (EventKind.PASSED, EventKind.SETTLED), (EventKind.REFUSED,), (EventKind.CANCELLED,)))
     asked = original.references[:20]
     known = {one.ordinal: (entry(_asked_for(original, one), *events),) for one in asked}
-    ordinals = tuple(known)
-    for facts in (Facts(), Facts(entries=known), Facts(complete=False, offer_return=False, expired=ordinals)):
+    before = dict.fromkeys(known, _NOW - timedelta(days=random.choice((0, 20, 90, 400))))
+    unsure = Facts(entries=known, complete=False, offer_return=False, asked=before, reused=random.random() < 0.3)
+    for facts in (Facts(), Facts(entries=known), unsure):
         outcome = quick("enquiry", partial(enquire.run, original, facts))
         build = partial(enquire.answer, original, outcome, answer_id="A-1", now=_NOW, definition=found.enquiry)
         yield quick("answer", build)
