@@ -193,7 +193,7 @@ def test_what_must_wait_for_somebody_is_not_taken(alice: Caller) -> None:
 
 def test_the_process_that_reads_is_killed(servers: Callable[..., Server]) -> None:
     """The caller is told so, nothing of the message counts, and all of it can be sent again."""
-    server = servers("crash")
+    server = servers("crash", lease_seconds=2)
     caller = server.add("crash")
     message = pacs008(*many())
     with caller.http, ThreadPoolExecutor(1) as pool:
@@ -234,7 +234,7 @@ PARTS = {"sqlite": "parts WHERE place % 2 = 1", "postgres": "bodies WHERE kind >
 @pytest.mark.parametrize("moment", ["arriving", *MOMENTS, "acknowledged"])
 def test_a_crash_at_each_moment(servers: Callable[..., Server], store: str, moment: str) -> None:
     """After kill -9 all of the message counts or nothing does; what was acknowledged counts; each payment ends once."""
-    server = servers("crash")
+    server = servers("crash", lease_seconds=2)
     caller = server.add("crash")
     message = pacs008(*many(2 * MANY))
     with caller.http, ThreadPoolExecutor(1) as pool, counting(server) as count:
@@ -258,7 +258,7 @@ def test_a_crash_at_each_moment(servers: Callable[..., Server], store: str, mome
         elif moment != "acknowledged":
             with suppress(httpx.TransportError):
                 calling.result()
-    server = servers("crash")
+    server = servers("crash", lease_seconds=2)
     with httpx.Client(base_url=server.url, timeout=60) as http, counting(server) as count:
         caller.http = http
         found = caller.call("GET", "/v1/transactions").json()["transactions"]

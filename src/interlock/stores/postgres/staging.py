@@ -26,7 +26,8 @@ from interlock.transaction import BodyKind, Key, Staged
 _STEP = 5000
 #: How often a step is tried again that met others at the wrong moment.
 _TRIES = 20
-_RACES = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure, psycopg.errors.UniqueViolation)
+#: What others can do to a step; a check is violated where a partition is made for its rows meanwhile.
+_RACES = (psycopg.errors.DeadlockDetected, psycopg.errors.CheckViolation, psycopg.errors.UniqueViolation)
 
 
 class _Raced(Exception):
