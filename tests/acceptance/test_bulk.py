@@ -16,6 +16,7 @@ import pytest
 from lxml import etree
 
 from tests.acceptance.conftest import LARGE, Caller, Server
+from tests.enquiries import Ids, request
 from tests.messages import Transfer, fresh, pacs008
 
 pytestmark = pytest.mark.stores("sqlite", "postgres")
@@ -90,6 +91,40 @@ def test_many_payments_are_taken_and_answered(alice: Caller) -> None:
         end_to_end_id=transfers[2].end_to_end_id, transaction_id=transfers[2].transaction_id, uetr=transfers[2].uetr
     )
     assert alice.submit(pacs008(fixed)).json()["status"] == "ACSC"
+
+
+def test_requests_about_payments_of_a_long_message(alice: Caller) -> None:
+    """Each payment is found by its own names, told as it stands, and recalled for itself."""
+    transfers = many(_3=Transfer(creditor_iban=BAD_IBAN))
+    message_id = fresh()
+    assert alice.submit(pacs008(*transfers, message_id=message_id)).json()["status"] == "ACSC"
+    settled, refused = (
+        Ids(
+            message_id=message_id, instruction_id=None, end_to_end_id=one.end_to_end_id,
+            transaction_id=one.transaction_id, uetr=one.uetr, amount=one.amount,
+        )
+        for one in (transfers[1499], transfers[2])
+    )  # fmt: skip
+
+    def told(definition: str, *, whole: bool = False) -> etree._Element:
+        message = request(definition, settled, *([] if whole else [refused]), whole=whole)
+        message = message.replace(b"EXAMPLE-C-0001", fresh().encode())
+        shown = alice.submit(message, Prefer="wait=10").json()
+        assert shown["status"] == "ACSC"
+        answer = alice.get(shown["transaction_id"], "/messages/outbox").content
+        checked = alice.call("POST", "/v1/validations", {"Content-Type": "application/xml"}, content=answer).json()
+        assert [finding for finding in checked["findings"] if finding["severity"] == "error"] == []
+        return etree.fromstring(answer)
+
+    status = told("pacs.028.001.03")
+    assert statuses(etree.tostring(status)) == [("ACSC", None), ("RJCT", "AC03")]
+    assert status.findtext(".//{*}TxInfAndSts/{*}OrgnlUETR") == transfers[1499].uetr
+    recall = told("camt.056.001.08")
+    assert recall.findtext(".//{*}Conf") == "PDCR"
+    assert [one.text for one in recall.iter("{*}TxCxlSts")] == ["PDCR", "RJCR"]
+    assert [one.text for one in recall.iterfind(".//{*}CxlStsRsnInf/{*}Rsn/{*}Cd")] == ["RQDA", "NARR"]
+    assert told("pacs.028.001.03", whole=True).findtext(".//{*}GrpSts") == "PART"
+    assert told("camt.056.001.08", whole=True).findtext(".//{*}GrpCxlSts") == "PDCR"
 
 
 @pytest.mark.parametrize(
