@@ -181,9 +181,10 @@ class Stager(Protocol):
     A `Change` that is `staged` makes all of it count at once.
 
     Used by one thread, beside the one that commits, and not for long at a time. What it puts down need not be on disk
-    before that change is. Its keys are weak: whoever is committed first has them, and the loser is told by
-    `duplicates`. A stager that comes to nothing leaves nothing but rows for `sweep`. Every method raises LeaseLost and
-    StoreUnavailable.
+    before that change is. Its keys are weak: whoever is committed first has them. A payment whose key another message
+    that is being put down has, or that somebody has taken since, is a loss: it is settled by `duplicates`, and as long
+    as there are losses the change is KeysTaken. A stager that comes to nothing leaves nothing but rows for `sweep`.
+    Every method raises LeaseLost and StoreUnavailable.
     """
 
     def stage(self, staged: Staged, reason: str, note: str) -> frozenset[int]:
@@ -199,7 +200,13 @@ class Stager(Protocol):
         """Make payments RJCT that have no status of their own yet: ordinal, reason and note of each."""
 
     def duplicates(self, reason: str, note: str) -> frozenset[int]:
-        """Ordinals of payments whose key somebody else has taken since; they are RJCT from now on."""
+        """Settle the losses: ordinals of payments whose key now is one's that counts; they are RJCT from now on.
+
+        The keys of the others are taken, if need be from what does not count either.
+        """
+
+    def follow(self) -> None:
+        """The message is refused as a whole: its payments come to what it comes to, whatever each was for itself."""
 
     def drop_payments(self) -> None:
         """Take back payments and keys; the parts stay."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import suppress
 from functools import wraps
 from hashlib import sha256
 from pathlib import Path
@@ -62,12 +63,12 @@ def files(tmp_path: Path) -> list[Path]:
 async def test_a_long_body_is_on_disk_while_the_request_lasts(tmp_path: Path) -> None:
     """With its digest and its first bytes; a short one is in memory."""
     taking = intake(tmp_path)
-    async with taking.take(request(*chunks(4))) as body:
+    async with taking.take(request(*chunks(4)), "c_alice") as body:
         assert isinstance(body, Spooled)
         assert (body.digest, body.head[:2]) == (sha256(CHUNK * 4).digest(), b"<x")
         assert body.path.read_bytes() == CHUNK * 4
     assert (files(tmp_path), taking.files) == ([], 0)
-    async with taking.take(request(*chunks(1))) as body:
+    async with taking.take(request(*chunks(1)), "c_alice") as body:
         assert body == CHUNK
 
 
@@ -89,7 +90,7 @@ async def test_nothing_is_left_of_a_body_that_did_not_come(
     """Whatever kept it from coming."""
     taking = intake(tmp_path, **settings)
     with pytest.raises(error):
-        await wait_for(taking.take(request(*messages, **headers)))
+        await wait_for(taking.take(request(*messages, **headers), "c_alice"))
     assert (files(tmp_path), taking.files) == ([], 0)
 
 
@@ -103,23 +104,39 @@ async def wait_for(taken: Any) -> None:
 async def test_there_are_so_many_at_once(tmp_path: Path) -> None:
     """One more is refused, and taken once there is room."""
     taking = intake(tmp_path)
-    async with taking.take(request(*chunks(4))):
+    async with taking.take(request(*chunks(4)), "c_alice"):
         with pytest.raises(Overloaded):
-            await wait_for(taking.take(request(*chunks(4))))
-    await wait_for(taking.take(request(*chunks(4))))
+            await wait_for(taking.take(request(*chunks(4)), "c_alice"))
+    await wait_for(taking.take(request(*chunks(4)), "c_alice"))
+
+
+@awaited
+async def test_a_long_message_that_comes_slowly_holds_nobody_else_up(tmp_path: Path) -> None:
+    """Its client has to wait for its end; others do not."""
+    taking = intake(tmp_path, bulk_files_max=1)
+    coming = asyncio.create_task(wait_for(taking.take(request(*chunks(4, end=False)), "c_alice")))
+    await until(lambda: files(tmp_path) != [])
+    with pytest.raises(Overloaded, match="one at a time"):
+        await wait_for(taking.take(request(*chunks(4)), "c_alice"))
+    await wait_for(taking.take(request(*chunks(4)), "c_bob"))
+    coming.cancel()
+    with suppress(asyncio.CancelledError):
+        await coming
+    await wait_for(taking.take(request(*chunks(4)), "c_alice"))
+    assert files(tmp_path) == []
 
 
 @awaited
 async def test_what_is_still_coming_is_told_when_the_process_ends(tmp_path: Path) -> None:
     """And what comes then is refused."""
     taking = intake(tmp_path)
-    coming = asyncio.create_task(wait_for(taking.take(request(*chunks(4, end=False)))))
-    await until(lambda: taking.files == 1)
+    coming = asyncio.create_task(wait_for(taking.take(request(*chunks(4, end=False)), "c_alice")))
+    await until(lambda: files(tmp_path) != [])
     taking.interrupt()
     with pytest.raises(Overloaded, match="being stopped"):
         await coming
     with pytest.raises(InterlockError, match="being stopped"):
-        await wait_for(taking.take(request(*chunks(4))))
+        await wait_for(taking.take(request(*chunks(4)), "c_alice"))
     assert files(tmp_path) == []
 
 

@@ -6,7 +6,7 @@ once, and requests at once.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +40,8 @@ _SPOOL_BYTES = 1_048_576
 _HEAD_BYTES = 4_096
 #: Of its length, what a long message needs on the disk: itself, its fields, its rows and keys, the log of these.
 _ROOM = 4
+#: How many clients may be sending a long message.
+_ARRIVING_MAX = 64
 
 
 class TooSlow(RequestError):
@@ -156,9 +158,11 @@ class Intake:
 
     def __init__(self, config: Config) -> None:
         self._bulk_bytes_max = 0 if config.is_regional else config.bulk_bytes_max
-        self._files_max = config.bulk_files_max
+        self._places = asyncio.Semaphore(config.bulk_files_max)
+        #: Clients of which a long message is still coming.
+        self._arriving: set[str] = set()
         self._spool = SpoolFolder(config.data / "spool")
-        #: Bodies that are on disk.
+        #: Long messages that have come and are being taken in.
         self.files = 0
         #: When the patience with each of them ends that are still coming.
         self._coming: set[asyncio.Timeout] = set()
@@ -198,8 +202,12 @@ class Intake:
             raise TooSlow("the body did not come in time; nothing was stored") from exc
 
     @contextlib.asynccontextmanager
-    async def take(self, request: Request) -> AsyncIterator[bytes | Spooled]:
-        """The whole body; one that is too long for memory on disk, for as long as this lasts. Raises as `read`."""
+    async def take(self, request: Request, client: str) -> AsyncIterator[bytes | Spooled]:
+        """The whole body; one that is too long for memory on disk, for as long as this lasts. Raises as `read`.
+
+        One client sends one long message at a time, so that however slowly it comes it holds nobody else up; only
+        those that have come take one of the places of `bulk_files_max`.
+        """
         length = request.headers.get(b"content-length", b"")
         if not self._bulk_bytes_max or (length.isdigit() and int(length) <= self._bytes_max):
             yield await self.read(request)
@@ -211,21 +219,54 @@ class Intake:
         request.half_read = True
         announced = int(length) if length.isdigit() else 0
         async with contextlib.AsyncExitStack() as stack:
-            yield await self._fill(request, lambda: stack.enter_async_context(self._one_more_file(announced)))
+            with self._arrival(client) as arrives:
+                body = await self._fill(
+                    request, lambda: stack.enter_async_context(self._one_more_file(announced, arrives))
+                )
+                if isinstance(body, Spooled):
+                    await stack.enter_async_context(self._place())
+            yield body
+
+    @contextlib.contextmanager
+    def _arrival(self, client: str) -> Iterator[Callable[[], None]]:
+        """Counts a long message of a client, from when that is called to the end of this."""
+        counted = False
+
+        def arrives() -> None:
+            nonlocal counted
+            if client in self._arriving:
+                raise Overloaded(
+                    "another long message of yours is still coming; nothing was stored, send one at a time"
+                )
+            if self._places.locked() or len(self._arriving) >= _ARRIVING_MAX:
+                raise Overloaded("too many long messages at once; nothing was stored, try again shortly")
+            self._arriving.add(client)
+            counted = True
+
+        try:
+            yield arrives
+        finally:
+            if counted:
+                self._arriving.remove(client)
 
     @contextlib.asynccontextmanager
-    async def _one_more_file(self, announced: int) -> AsyncIterator[SpoolFile]:
+    async def _place(self) -> AsyncIterator[None]:
+        """One of the long messages that are being taken in; who has sent all of one waits for it."""
+        async with self._places:
+            self.files += 1
+            try:
+                yield
+            finally:
+                self.files -= 1
+
+    @contextlib.asynccontextmanager
+    async def _one_more_file(self, announced: int, arrives: Callable[[], None]) -> AsyncIterator[SpoolFile]:
         """announced: its length; 0 where nobody says."""
-        if self.files >= self._files_max:
-            raise Overloaded("too many long messages at once; nothing was stored, try again shortly")
+        arrives()
         if self._spool.free_bytes < _ROOM * announced:
             raise Overloaded("there is no room for the message on disk; nothing was stored")
-        self.files += 1
-        try:
-            async with self._spool.file() as file:
-                yield file
-        finally:
-            self.files -= 1
+        async with self._spool.file() as file:
+            yield file
 
     async def _fill(self, request: Request, open_file: Callable[[], Awaitable[SpoolFile]]) -> bytes | Spooled:
         """What comes, in memory as long as it may be, then in a file."""

@@ -78,7 +78,7 @@ class Messages:
         consistency = self._dials.asked(request)
         idempotency_key = _text(request, b"idempotency-key", IDEMPOTENCY_KEY_CHARS_MAX)
         reference = _text(request, b"x-client-reference", REFERENCE_CHARS_MAX)
-        async with self._intake.take(request) as content:
+        async with self._intake.take(request, identity.client_id) as content:
             if isinstance(content, Spooled):
                 refuse_unless_message(content.head)
                 transaction = await self._workflow.submit_file(

@@ -135,8 +135,8 @@ class Submitting:
         for _ in range(_TRIES):
             if covers and not taken:
                 gathered = await self._answered(newborn, taking, gathered)
-            elif gathered.answer is not None:  # it is refused as a whole, and answered so
-                await asyncio.to_thread(taking.unwrite)
+            else:
+                await asyncio.to_thread(taking.follow)
                 gathered = replace(gathered, answer=None)
             self._means.refuse_if_held(newborn.client, route)
             now = self._now()
@@ -153,7 +153,7 @@ class Submitting:
                 case IdempotencyTaken():
                     return outcome
                 case KeysTaken():
-                    # Of payments: the answer is written anew, with what others have taken meanwhile.
+                    # Of payments: they are settled anew, and the answer written anew where that changes it.
                     taken = {**taken, **{key: holder for key, holder in outcome.taken if not key.payment}}
                 case Refenced():
                     continue
@@ -168,4 +168,5 @@ class Submitting:
             kind=BodyKind.OUTBOX, definition=written.definition, content=b"", digest=written.digest,
             parts=written.pieces,
         )  # fmt: skip
-        return replace(gathered, answer=answer, all_refused=written.all_refused)
+        are_duplicates = taking.duplicates == gathered.payments
+        return replace(gathered, answer=answer, all_refused=written.all_refused, are_duplicates=are_duplicates)

@@ -105,6 +105,8 @@ class Taking:
         #: ISO reason and note of a payment whose key is another's.
         self._double = DUPLICATE_REASON, PAYMENT_DUPLICATE
         self._duplicates: set[int] = set()
+        #: The answer that is put down.
+        self._written: Written | None = None
         #: How many parts the message received is kept in.
         self.parts = 0
         self._decoder: msgpack.Decoder[FromChild] = msgpack.Decoder(FromChild)
@@ -112,7 +114,8 @@ class Taking:
         # What it imports lies where we are; its errors go to our own.
         # A session of its own: Ctrl-C ends the server in good order, and it with that.
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "interlock.bulk"],
+            # Without the folder that we happen to run in, where anything may lie.
+            [sys.executable, "-P", "-m", "interlock.bulk"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -162,7 +165,11 @@ class Taking:
 
     def _write(self, answer_id: str, now: datetime) -> Written:
         reason, note = self._double
-        self._duplicates |= self._stager.duplicates(reason, note)
+        lost = self._stager.duplicates(reason, note)
+        if self._written is not None and lost <= self._duplicates:
+            return self._written  # it stands
+        self._written = None
+        self._duplicates |= lost
         duplicates = tuple(sorted(self._duplicates))
         self._send(Write(answer_id=answer_id, now=now, duplicates=duplicates, reason=reason, note=note))
         number = 0
@@ -173,15 +180,23 @@ class Taking:
                     self._stager.part(BodyKind.OUTBOX, number, frame.content)
                 case Written():
                     self._stager.drop_parts(BodyKind.OUTBOX, number)  # an earlier answer may have been longer
+                    self._written = frame
                     return frame
                 case _:
                     break
         raise ReadingFailed("the answer could not be written; nothing was stored, try again")
 
-    def unwrite(self) -> None:
-        """Take the answer back."""
+    @property
+    def duplicates(self) -> int:
+        """How many payments are duplicates of what counts."""
+        return len(self._duplicates)
+
+    def follow(self) -> None:
+        """Take the answer back, and what payments came to for themselves: the message is refused as a whole."""
         with self._turn:
+            self._written = None
             self._stager.drop_parts(BodyKind.OUTBOX, 0)
+            self._stager.follow()
 
     def _send(self, frame: Job | Write) -> None:
         try:

@@ -322,6 +322,13 @@ class _Case(NamedTuple):
     answer: "_Answer | None"
     #: What could not be read of it.
     unread: Sequence[str]
+    #: Its message came by the way for many payments.
+    is_long: bool = False
+
+    @property
+    def is_refused_as_one(self) -> bool:
+        """Such a message is then answered as one, and where it could not be read to its end no payments are kept."""
+        return self.is_long and self.transaction.standing.end is Status.RJCT
 
     @property
     def faulted(self) -> bool:
@@ -389,11 +396,11 @@ def _read(store: Store, transaction: Transaction, reader: "_Reader") -> _Case:
         payments = _sound(store.payments(transaction.id))
     except _UNREADABLE:
         unread.append("its payments cannot be read: a status or an amount is none")
-    inbox, outbox = (_content(store, transaction.id, kind, unread) for kind in BodyKind)
+    (inbox, parts), (outbox, _) = (_content(store, transaction.id, kind, unread) for kind in BodyKind)
     # What was beyond the limits then was not read, and must not be read now.
     limited = any(_is_limit(event) for event in events or ())
     message, answer = reader.read(None if limited else inbox, outbox)
-    return _Case(transaction, events, payments, inbox, outbox, message, answer, unread)
+    return _Case(transaction, events, payments, inbox, outbox, message, answer, unread, is_long=parts > 0)
 
 
 def _sound(payments: Sequence[Payment]) -> Sequence[Payment]:
@@ -407,13 +414,14 @@ def _sound(payments: Sequence[Payment]) -> Sequence[Payment]:
     return payments
 
 
-def _content(store: Store, id_: UUID, kind: BodyKind, unread: list[str]) -> bytes | None:
+def _content(store: Store, id_: UUID, kind: BodyKind, unread: list[str]) -> tuple[bytes | None, int]:
+    """A message, and how many parts it is kept in."""
     try:
         body: Body | None = store.message(id_, kind)
     except (zstandard.ZstdError, MemoryError, *_UNREADABLE):
         unread.append(f"its {'message' if kind is BodyKind.INBOX else 'answer'} cannot be unpacked")
-        return None
-    return None if body is None else body.content
+        return None, 0
+    return (None, 0) if body is None else (body.content, body.parts)
 
 
 _LIMITS = ("xml.size", "xml.nodes", "xml.depth")
@@ -761,6 +769,8 @@ def _unlike_payments(case: _Case) -> Iterator[str]:
     if len(case.payments) != case.transaction.payments:
         yield f"it is said to hold {case.transaction.payments} payments, the store has {len(case.payments)} of it"
     if due and not kept:
+        if case.is_refused_as_one and not case.transaction.payments:
+            return
         yield f"its message holds {len(due)} payments, and none is in the store"
         return
     for ordinal, payment in due.items():
@@ -901,6 +911,8 @@ def _id_shown(text: str | None) -> str:
 def _unlike_told(case: _Case, answer: _Answer) -> Iterator[str]:
     """What it says of each payment, against the store's status and the message's identifications and amounts."""
     kept, sent = case.kept, case.message.payments
+    if case.is_refused_as_one and not answer.payments:
+        return
     if len(answer.payments) != len(sent):
         yield f"its answer speaks of {len(answer.payments)} payments, its message holds {len(sent)}"
         return

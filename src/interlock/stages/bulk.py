@@ -32,6 +32,8 @@ class Gathered(Struct, frozen=True, kw_only=True):
     whole: Finding | None = None
     #: Reason and note of the first payment, where all of them are refused for themselves.
     all_refused: tuple[str, str | None] | None = None
+    #: All of them were sent before: then this message was never received, and its own identification stays free.
+    are_duplicates: bool = False
     errors: tuple[Finding, ...] = ()
     errors_left_out: int = 0
     #: The answer that covers each payment, put down too; None where it is refused as a whole.
@@ -44,10 +46,12 @@ def accept(steps: Steps, gathered: Gathered, route: Route, taken: Mapping[Key, U
     inspection = gathered.inspection
     steps.transaction = replace(_placed(steps.transaction, inspection, route), payments=gathered.payments)
     outcome = receive.run(inspection, taken)
-    entered = isinstance(outcome, Passed)
+    passed = isinstance(outcome, Passed)
+    entered = passed and not gathered.are_duplicates
     told = {**_told(gathered.errors), "findings_left_out": gathered.errors_left_out} if gathered.errors else {}
     if isinstance(outcome, Passed):
-        steps.take(EventKind.RECEIVED, actor=steps.transaction.client, detail=_told(outcome.warnings))
+        if entered:
+            steps.take(EventKind.RECEIVED, actor=steps.transaction.client, detail=_told(outcome.warnings))
         refusal = _refusal(gathered)
     else:
         refusal, told = outcome, _told(outcome.findings)
@@ -56,7 +60,10 @@ def accept(steps: Steps, gathered: Gathered, route: Route, taken: Mapping[Key, U
     else:
         steps.take(EventKind.PASSED, detail=told)
         steps.take(EventKind.SETTLED)
-    return _change(steps, gathered, route, refusal, entered=entered)
+    covers = passed and gathered.answer is not None
+    return _change(
+        steps, replace(gathered, answer=gathered.answer if covers else None), route, refusal, entered=entered
+    )
 
 
 def _refusal(gathered: Gathered) -> Refusal | None:
@@ -80,7 +87,7 @@ def _change(steps: Steps, gathered: Gathered, route: Route, refusal: Refusal | N
         parts=gathered.parts,
     )
     bodies: tuple[Body, ...]
-    if entered and gathered.answer is not None:
+    if gathered.answer is not None:
         written = gathered.answer
         transaction = replace(transaction, answer=written.definition, answer_digest=written.digest)
         bodies = (inbox, written)

@@ -17,7 +17,7 @@ from uuid import UUID
 import apsw
 
 from interlock.chain import GENESIS, Gap, Head, Link, decode, encode, link, micros, moment
-from interlock.errors import ConfigError, LeaseLost, OutcomeUnknown
+from interlock.errors import ConfigError, LeaseLost, OutcomeUnknown, StoreUnavailable
 from interlock.iso20022.codes import HeldCause, Status
 from interlock.ports import (
     Client,
@@ -93,6 +93,7 @@ class SqliteStore:
         self.turn = Turn()
         #: What the processes before left half-way lies between these two ids.
         self._claimed, self._heritage = _NO_ID, _NO_ID
+        self._next_row = 1
         with translated():
             self._writer = self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
             self._migrate()
@@ -135,7 +136,9 @@ class SqliteStore:
             region, incarnation, _, _, _, seq, head = self._one("writer") or ()
             self.region, self._incarnation = region, incarnation
             self._chain_seq, self._chain_hash = seq, head
-            (self._next_row,) = self._one("next_row") or (1,)
+            (row,) = self._one("next_row") or (1,)
+            # Never back: one may have been given out that is not yet in use.
+            self._next_row = max(self._next_row, row)
 
     def _one(self, name: str, bindings: Sequence[Any] = ()) -> Row | None:
         return self._writer.execute(self._sql[name], bindings).fetchone()
@@ -148,9 +151,9 @@ class SqliteStore:
     # -- writing --
 
     def register(self, now: datetime) -> int:
-        with translated():
+        with self.turn.first(), translated():
             (token,) = self._one("register", (micros(now),)) or (0,)
-        self._load()
+            self._load()
         self._registered = int(token)
         (newest,) = self._one("newest") or (_NO_ID,)
         self._claimed, self._heritage = _NO_ID, newest
@@ -207,7 +210,13 @@ class SqliteStore:
                 row, client = left
                 with self.turn:
                     db.execute(self._sql["adopt_staging"], (row,))
-                SqliteStager(db, self._sql, self.turn, row, client, token).sweep()
+                left_over = SqliteStager(db, self._sql, self.turn, row, client, token)
+                try:
+                    left_over.sweep()
+                except BaseException:
+                    with contextlib.suppress(StoreUnavailable):  # else it were in our hands as long as we live
+                        left_over.give_up()
+                    raise
                 swept += 1
         return swept
 
@@ -227,10 +236,10 @@ class SqliteStore:
         """Nothing to give back: the next process fences this one off."""
 
     def committed(self, batch: bytes) -> list[Outcome] | None:
-        with translated():
+        with self.turn.first(), translated():
             self._roll_back()
             row = self._one("writer")
-        self._load()
+            self._load()
         if row is None or row[3] != batch:
             self._void()
             return None
@@ -483,7 +492,7 @@ class _Batch:
         row = self._locate(change) if change.read else self._insert(change)
         if row is None:
             return mapping.STALE
-        lost = self._duplicates(change, row) or self._claim_idempotency(change, row) or self._reserve(change, row)
+        lost = self._claim_idempotency(change, row) or self._losses(change, row) or self._reserve(change, row)
         if lost is not None:
             self._undo(change, row, lost)
             return lost
@@ -532,12 +541,14 @@ class _Batch:
         assert found is not None  # the insert found it, and nobody else writes
         return IdempotencyTaken(UUID(bytes=found[0]), found[1])
 
-    def _duplicates(self, change: Change, row: int) -> Outcome | None:
-        """Keys that a staged message had, and that others have taken meanwhile."""
+    def _losses(self, change: Change, row: int) -> Outcome | None:
+        """Keys that a staged message wants and others had, or have taken; whose they are now its stager looks up."""
         if not change.staged:
             return None
-        rows: list[Row] = self._db.execute(self._sql["losses"], (row, change.after.client)).fetchall()
-        taken = ((Key(kind=KeyKind(k), value=v, payment=p), UUID(bytes=holder)) for p, k, v, holder in rows)
+        rows: list[Row] = self._db.execute(self._sql["losses"], (row, -1)).fetchall()
+        taken = (
+            (Key(kind=KeyKind(kind), value=value, payment=payment), change.after.id) for payment, kind, value in rows
+        )
         return KeysTaken(tuple(taken)) if rows else None
 
     def _reserve(self, change: Change, row: int) -> Outcome | None:

@@ -16,7 +16,7 @@ import msgspec
 
 from interlock.errors import LeaseLost, StoreUnavailable
 from interlock.stores import rows as mapping
-from interlock.transaction import BodyKind, Staged
+from interlock.transaction import BodyKind, Key, KeyKind, Staged
 
 Row = tuple[Any, ...]
 #: Rows deleted at a time.
@@ -125,40 +125,51 @@ class SqliteStager:
 
     def stage(self, staged: Staged, reason: str, note: str) -> frozenset[int]:
         with self._step():
-            taken = self._reserve(staged) if staged.reserves or staged.names else frozenset()
+            taken = self._note(staged) if staged.reserves or staged.names else frozenset()
             payments, earlier = mapping.marked(staged, taken, reason, note)
             self._db.executemany(self._sql["insert_payment"], [mapping.paid(self._row, p) for p in payments])
             self._refuse(earlier)
         return taken
 
-    def _reserve(self, staged: Staged) -> frozenset[int]:
-        """Take the keys; ordinals of payments whose key is another's."""
+    def _note(self, staged: Staged) -> frozenset[int]:
+        """Take the keys, and note them; ordinals of payments whose key is another's."""
+        taken = self._reserve(staged.reserves, rob=False)
+        self._name(staged.names)
+        self._number += 1
+        keys = [(key.kind.value, key.value) for key in (*staged.reserves, *staged.names)]
+        packed = mapping.compress(msgspec.msgpack.encode(keys))
+        self._do("insert_staged_keys", (self._row, self._number, packed))
+        return taken
+
+    def _name(self, keys: Sequence[Key]) -> None:
+        names = [(self._client, key.kind.value, key.value, self._row, self._row, key.payment) for key in keys]
+        self._db.executemany(self._sql["name_key"], names)
+
+    def _reserve(self, keys: Sequence[Key], *, rob: bool) -> frozenset[int]:
+        """Take the keys; ordinals of payments whose key is another's, and which then only finds them.
+
+        rob: also take those of what does not count either; else that is left to `duplicates`.
+        """
         row, client = self._row, self._client
-        taken: set[int] = set()
-        names = [(key.kind.value, key.value, key.payment) for key in staged.names]
-        kept: list[tuple[str, str]] = []
-        for key in staged.reserves:
-            if not self._do("reserve", (client, key.kind, key.value, row, key.payment)):
-                holder, payment, _, free, weak = self._get("holder", (client, key.kind, key.value))[0]
-                if holder == row:
-                    continue  # the rules judge what stands twice in one message
-                if not (free or weak):
-                    taken.add(key.payment)
-                    names.append((key.kind.value, key.value, key.payment))
-                    continue
+        taken: list[Key] = []
+        for key in keys:
+            if self._do("reserve", (client, key.kind, key.value, row, key.payment)):
+                continue
+            holder, payment, _, free, weak = self._get("holder", (client, key.kind, key.value))[0]
+            if holder == row:
+                continue  # the rules judge what stands twice in one message
+            if weak and not rob:
+                self._do("lose", (row, key.payment, key.kind, key.value))
+            elif free or weak:
                 self._do("name_key", (client, key.kind, key.value, holder, holder, payment))
                 self._do("unreserve", (client, key.kind, key.value))
                 self._do("reserve", (client, key.kind, key.value, row, key.payment))
                 if weak:
                     self._do("lose", (holder, payment, key.kind, key.value))
-            kept.append((key.kind.value, key.value))
-        self._db.executemany(
-            self._sql["name_key"], [(client, kind, value, row, row, payment) for kind, value, payment in names]
-        )
-        self._number += 1
-        packed = mapping.compress(msgspec.msgpack.encode(kept + [name[:2] for name in names]))
-        self._do("insert_staged_keys", (row, self._number, packed))
-        return frozenset(taken)
+            else:
+                taken.append(key)
+        self._name(taken)
+        return frozenset(key.payment for key in taken)
 
     def part(self, kind: BodyKind, number: int, content: bytes) -> None:
         place = self._row * 2 + (kind is BodyKind.OUTBOX)
@@ -180,11 +191,26 @@ class SqliteStager:
         )
 
     def duplicates(self, reason: str, note: str) -> frozenset[int]:
+        found: set[int] = set()
+        more = True
+        while more:
+            with self._step():
+                losses = self._get("losses", (self._row, _STEP))
+                more = bool(losses)
+                for payment, kind, _ in losses:
+                    self._do("forget_loss", (self._row, payment, kind))
+                lost = self._reserve([Key(kind=KeyKind(k), value=v, payment=p) for p, k, v in losses], rob=True)
+                self._refuse([(ordinal, reason, note) for ordinal in sorted(lost)])
+            found |= lost
+        return frozenset(found)
+
+    def follow(self) -> None:
+        more = True
+        while more:
+            with self._step():
+                more = self._do("follow", (self._row, _STEP)) > 0
         with self._step():
-            lost = [row[0] for row in self._get("lost", (self._row,))]
-            self._refuse([(ordinal, reason, note) for ordinal in lost])
             self._do("forget_losses", (self._row,))
-        return frozenset(lost)
 
     def drop_payments(self) -> None:
         more = True

@@ -278,7 +278,12 @@ class PostgresStore:
         swept = 0
         while left := adopted(self.url, seat):
             with contextlib.closing(left):
-                left.sweep()
+                try:
+                    left.sweep()
+                except BaseException:
+                    with contextlib.suppress(StoreUnavailable):  # else it were in our hands as long as we live
+                        left.give_up()
+                    raise
             swept += 1
         return swept
 

@@ -159,7 +159,7 @@ class Batch:
         if wave.staged:
             # Before anything else is asked: from here on nobody takes its keys any more.
             tried.stagings = self._do("own_staging", Ids(wave.staged), self._seat.token)
-            tried.losses = self._do("losses", Ids(wave.staged), self._seat.region)
+            tried.losses = self._do("losses", Ids(wave.staged))
         touched = [*wave.read, *wave.born]
         if touched:
             tried.versions = self._do("versions", Ids(sorted(touched)), self._seat.region)
@@ -246,6 +246,11 @@ class Batch:
         # In this order: what counts since it was looked whether it does may have come to nothing with that.
         weak = {tx for (tx,) in self._do("weak", Ids(ids)).fetchall()} if ids else set()
         failed = set(self._do("failed_payments", Ids(ids)).fetchall()) if ids else set()
+        strong = [row[:3] for row in rows if row[4] and row[3] not in weak and row[3:] not in failed]
+        if strong:
+            held = self._do("holders", *columns((Texts, Texts, Texts), strong), self._seat.region).fetchall()
+            if len(held) != len(strong):
+                raise Raced("a key of what never counted was given back just now")
         return {
             (client, kind, value): _Holder(tx, payment, free=(tx, payment) in failed, weak=tx in weak)
             for client, kind, value, tx, payment in rows
@@ -453,9 +458,10 @@ class _Tried:
         id_ = change.after.id.bytes
         if id_ not in self.ready:
             return mapping.STALE
+        # Whose they are now its stager looks up, for that may come to nothing.
         taken = [
-            (Key(kind=KeyKind(kind), value=value, payment=payment), UUID(bytes=holder))
-            for tx, kind, value, payment, holder in self.taken
+            (Key(kind=KeyKind(kind), value=value, payment=payment), change.after.id)
+            for tx, kind, value, payment in self.taken
             if tx == id_
         ]
         return KeysTaken(tuple(taken)) if taken else None

@@ -20,7 +20,7 @@ from interlock.stores.postgres.arrays import Ids, Integers, Texts, columns
 from interlock.stores.postgres.batch import _KEYS, _PAYMENTS, Name, Seat
 from interlock.stores.postgres.connections import Connection, fetch, for_bulk, translated
 from interlock.stores.statements import queries
-from interlock.transaction import BodyKind, Key, Staged
+from interlock.transaction import BodyKind, Key, KeyKind, Staged
 
 #: Rows deleted at a time.
 _STEP = 5000
@@ -79,7 +79,7 @@ class PostgresStager:
         wanted: dict[Name, Key] = {}
         for key in staged.reserves:
             wanted.setdefault((self._client, key.kind, key.value), key)
-        taken = self._reserve(wanted)
+        taken = self._reserve(wanted, rob=False)
         payments, earlier = mapping.marked(staged, taken, reason, note)
         if payments:
             self._run("insert_payments", *columns(_PAYMENTS, [mapping.paid(tx, p) for p in payments]), region)
@@ -93,37 +93,48 @@ class PostgresStager:
             self._run("name_keys", *columns(_KEYS, names), region)
         return taken
 
-    def _reserve(self, wanted: dict[Name, Key]) -> set[int]:
-        """Take the keys; ordinals of payments whose key is another's."""
+    def _reserve(self, wanted: dict[Name, Key], *, rob: bool) -> set[int]:
+        """Take the keys; ordinals of payments whose key is another's.
+
+        rob: also take those of what does not count either; else that is left to `duplicates`.
+        """
         if not wanted:
             return set()
         tx, region = self._tx.bytes, self._seat.region
         rows = [(*name, tx, key.payment) for name, key in wanted.items()]
         got = set(self._do("reserve", *columns(_KEYS, rows), region))
-        missing = [name for name in wanted if name not in got]
-        if not missing:
-            return set()
-        holders = self._do("holders", *columns((Texts, Texts, Texts), missing), region)
-        if len(holders) != len(missing):
-            raise _Raced
+        holders = self._holders([name for name in wanted if name not in got])
         ids = Ids(sorted({holder for _, _, _, holder, _ in holders}))
         # In this order: what counts since it was looked whether it does may have come to nothing with that.
         weak = {holder for (holder,) in self._do("weak", ids)}
         failed = set(self._do("failed_payments", ids))
-        taken: set[int] = set()
+        taken: dict[Name, int] = {}
         for client, kind, value, holder, payment in sorted(holders):
             key = wanted[client, kind, value]
             if holder == tx:
                 continue  # the rules judge what stands twice in one message
+            if holder in weak and not rob:
+                self._run("lose", self._tx, key.payment, kind, value)
+                continue
             if (holder, payment) not in failed and holder not in weak:
-                taken.add(key.payment)
+                taken[client, kind, value] = key.payment
                 continue
             row = (client, kind, value, UUID(bytes=holder), payment, self._tx, key.payment, region)
             if not self._do("take_over", *row):
                 raise _Raced
             if holder in weak:
                 self._run("lose", UUID(bytes=holder), payment, kind, value)
-        return taken
+        self._holders(list(taken))  # what held one may have been swept, and is no more
+        return set(taken.values())
+
+    def _holders(self, names: list[Name]) -> list[TupleRow]:
+        """Who holds each of these keys."""
+        if not names:
+            return []
+        holders = self._do("holders", *columns((Texts, Texts, Texts), names), self._seat.region)
+        if len(holders) != len(names):
+            raise _Raced
+        return holders
 
     def part(self, kind: BodyKind, number: int, content: bytes) -> None:
         place = int(kind is BodyKind.OUTBOX) + 2 * number
@@ -141,21 +152,42 @@ class PostgresStager:
         self._run("refuse_payments", self._tx, *columns((Integers, Texts, Texts), refused), self._seat.region)
 
     def duplicates(self, reason: str, note: str) -> frozenset[int]:
-        def settle() -> frozenset[int]:
-            lost = [ordinal for (ordinal,) in self._do("take_losses", self._tx)]
-            if lost:
-                self._refuse([(ordinal, reason, note) for ordinal in lost])
-            return frozenset(lost)
+        found: set[int] = set()
+        while (lost := self._step(lambda: self._settle(reason, note))) is not None:
+            found |= lost
+        return frozenset(found)
 
-        found: frozenset[int] = self._step(settle)
-        return found
+    def _settle(self, reason: str, note: str) -> set[int] | None:
+        """Some losses; None where there are none left."""
+        losses = self._do("take_losses", self._tx, _STEP)
+        if not losses:
+            return None
+        wanted = {
+            (self._client, kind, value): Key(kind=KeyKind(kind), value=value, payment=payment)
+            for kind, value, payment in losses
+        }
+        lost = self._reserve(wanted, rob=True)
+        if lost:
+            self._refuse([(ordinal, reason, note) for ordinal in sorted(lost)])
+            names = [(*name, self._tx.bytes, key.payment) for name, key in wanted.items() if key.payment in lost]
+            self._run("name_keys", *columns(_KEYS, names), self._seat.region)
+        return lost
+
+    def follow(self) -> None:
+        while self._step(lambda: self._run("follow", self._tx, self._seat.region, _STEP)):
+            pass
+        self._forget_losses()
+
+    def _forget_losses(self) -> None:
+        while self._step(lambda: self._do("take_losses", self._tx, _STEP)):
+            pass
 
     def drop_payments(self) -> None:
         while self._step(lambda: self._run("delete_staged_keys", self._tx, _STEP)):
             pass
         while self._step(lambda: self._run("delete_staged_payments", self._tx, _STEP, self._seat.region)):
             pass
-        self._step(lambda: self._do("take_losses", self._tx))
+        self._forget_losses()
 
     def give_up(self) -> None:
         with translated():

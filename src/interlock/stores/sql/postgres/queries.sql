@@ -275,13 +275,11 @@ UPDATE stagings SET token = 0 WHERE tx = $1 AND token = $2;
 SELECT uuid_send(tx) FROM stagings WHERE tx = ANY ($1) AND token = $2 FOR UPDATE;
 
 -- name: losses
-SELECT uuid_send(l.tx), l.kind, l.value, l.payment, uuid_send(k.tx) FROM staging_losses l JOIN stagings s ON s.tx = l.tx
-JOIN keys k ON k.client = s.client AND k.kind = l.kind AND k.value = l.value
-    AND k.freed = '00000000-0000-0000-0000-000000000000' AND k.region = $2
-WHERE l.tx = ANY ($1);
+SELECT uuid_send(tx), kind, value, payment FROM staging_losses WHERE tx = ANY ($1);
 
 -- name: take_losses
-WITH gone AS (DELETE FROM staging_losses WHERE tx = $1 RETURNING payment) SELECT DISTINCT payment FROM gone;
+DELETE FROM staging_losses WHERE ctid = ANY (ARRAY (SELECT ctid FROM staging_losses WHERE tx = $1 LIMIT $2))
+RETURNING kind, value, payment;
 
 -- name: end_staging
 DELETE FROM stagings WHERE tx = ANY ($1);
@@ -290,6 +288,12 @@ DELETE FROM stagings WHERE tx = ANY ($1);
 UPDATE payments p SET status = 'RJCT', reason = u.reason, note = u.note
 FROM unnest($2::integer[], $3::text[], $4::text[]) AS u (ordinal, reason, note)
 WHERE p.tx = $1 AND p.ordinal = u.ordinal AND p.region = $5 AND p.status IS NULL;
+
+-- name: follow
+UPDATE payments SET status = NULL, reason = NULL, note = NULL
+WHERE tx = $1 AND region = $2 AND ordinal = ANY (ARRAY (
+    SELECT ordinal FROM payments WHERE tx = $1 AND region = $2 AND status IS NOT NULL LIMIT $3
+));
 
 -- name: put_part
 INSERT INTO bodies (tx, kind, writer, seq, epoch, digest, content) VALUES ($1, $2, $3, 0, 0, $4, $5)

@@ -82,13 +82,10 @@ INSERT INTO stagings (row, id, client, token) VALUES (?, ?, ?, ?);
 SELECT row FROM stagings WHERE id = ? AND token = ?;
 
 -- name: losses
-SELECT l.payment, l.kind, l.value, coalesce(t.id, s.id) FROM staging_losses l
-JOIN keys k ON k.client = ?2 AND k.kind = l.kind AND k.value = l.value AND k.freed = 0
-LEFT JOIN transactions t ON t.row = k.tx LEFT JOIN stagings s ON s.row = k.tx
-WHERE l.tx = ?1;
+SELECT payment, kind, value FROM staging_losses WHERE tx = ? LIMIT ?;
 
--- name: lost
-SELECT DISTINCT payment FROM staging_losses WHERE tx = ?;
+-- name: forget_loss
+DELETE FROM staging_losses WHERE tx = ? AND payment = ? AND kind = ?;
 
 -- name: forget_losses
 DELETE FROM staging_losses WHERE tx = ?;
@@ -113,6 +110,11 @@ DELETE FROM keys WHERE client = ? AND kind = ? AND value = ? AND freed = ? AND t
 
 -- name: refuse_payment
 UPDATE payments SET status = 'RJCT', reason = ?, note = ? WHERE tx = ? AND ordinal = ? AND status IS NULL;
+
+-- name: follow
+UPDATE payments SET status = NULL, reason = NULL, note = NULL WHERE tx = ?1 AND ordinal IN (
+    SELECT ordinal FROM payments WHERE tx = ?1 AND status IS NOT NULL LIMIT ?2
+);
 
 -- name: delete_payments
 DELETE FROM payments WHERE tx = ?1 AND ordinal IN (SELECT ordinal FROM payments WHERE tx = ?1 LIMIT ?2);
