@@ -168,5 +168,4 @@ class Submitting:
             kind=BodyKind.OUTBOX, definition=written.definition, content=b"", digest=written.digest,
             parts=written.pieces,
         )  # fmt: skip
-        are_duplicates = taking.duplicates == gathered.payments
-        return replace(gathered, answer=answer, all_refused=written.all_refused, are_duplicates=are_duplicates)
+        return replace(gathered, answer=answer, all_refused=written.all_refused)

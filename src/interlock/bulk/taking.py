@@ -186,11 +186,6 @@ class Taking:
                     break
         raise ReadingFailed("the answer could not be written; nothing was stored, try again")
 
-    @property
-    def duplicates(self) -> int:
-        """How many payments are duplicates of what counts."""
-        return len(self._duplicates)
-
     def follow(self) -> None:
         """Take the answer back, and what payments came to for themselves: the message is refused as a whole."""
         with self._turn:

@@ -32,8 +32,6 @@ class Gathered(Struct, frozen=True, kw_only=True):
     whole: Finding | None = None
     #: Reason and note of the first payment, where all of them are refused for themselves.
     all_refused: tuple[str, str | None] | None = None
-    #: All of them were sent before: then this message was never received, and its own identification stays free.
-    are_duplicates: bool = False
     errors: tuple[Finding, ...] = ()
     errors_left_out: int = 0
     #: The answer that covers each payment, put down too; None where it is refused as a whole.
@@ -46,12 +44,10 @@ def accept(steps: Steps, gathered: Gathered, route: Route, taken: Mapping[Key, U
     inspection = gathered.inspection
     steps.transaction = replace(_placed(steps.transaction, inspection, route), payments=gathered.payments)
     outcome = receive.run(inspection, taken)
-    passed = isinstance(outcome, Passed)
-    entered = passed and not gathered.are_duplicates
+    entered = isinstance(outcome, Passed)
     told = {**_told(gathered.errors), "findings_left_out": gathered.errors_left_out} if gathered.errors else {}
     if isinstance(outcome, Passed):
-        if entered:
-            steps.take(EventKind.RECEIVED, actor=steps.transaction.client, detail=_told(outcome.warnings))
+        steps.take(EventKind.RECEIVED, actor=steps.transaction.client, detail=_told(outcome.warnings))
         refusal = _refusal(gathered)
     else:
         refusal, told = outcome, _told(outcome.findings)
@@ -60,10 +56,7 @@ def accept(steps: Steps, gathered: Gathered, route: Route, taken: Mapping[Key, U
     else:
         steps.take(EventKind.PASSED, detail=told)
         steps.take(EventKind.SETTLED)
-    covers = passed and gathered.answer is not None
-    return _change(
-        steps, replace(gathered, answer=gathered.answer if covers else None), route, refusal, entered=entered
-    )
+    return _change(steps, gathered, route, refusal, entered=entered)
 
 
 def _refusal(gathered: Gathered) -> Refusal | None:
@@ -87,7 +80,7 @@ def _change(steps: Steps, gathered: Gathered, route: Route, refusal: Refusal | N
         parts=gathered.parts,
     )
     bodies: tuple[Body, ...]
-    if gathered.answer is not None:
+    if entered and gathered.answer is not None:
         written = gathered.answer
         transaction = replace(transaction, answer=written.definition, answer_digest=written.digest)
         bodies = (inbox, written)
