@@ -6,6 +6,7 @@ once, and requests at once.
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +41,7 @@ _SPOOL_BYTES = 1_048_576
 _HEAD_BYTES = 4_096
 #: Of its length, what a long message needs on the disk: itself, its fields, its rows and keys, the log of these.
 _ROOM = 4
-#: How many clients may be sending a long message.
+#: How many long messages may be coming, of all clients.
 _ARRIVING_MAX = 64
 
 
@@ -158,9 +159,10 @@ class Intake:
 
     def __init__(self, config: Config) -> None:
         self._bulk_bytes_max = 0 if config.is_regional else config.bulk_bytes_max
+        self._files_max = config.bulk_files_max
         self._places = asyncio.Semaphore(config.bulk_files_max)
-        #: Clients of which a long message is still coming.
-        self._arriving: set[str] = set()
+        #: Long messages that are still coming, by client.
+        self._arriving: Counter[str] = Counter()
         self._spool = SpoolFolder(config.data / "spool")
         #: Long messages that have come and are being taken in.
         self.files = 0
@@ -205,8 +207,8 @@ class Intake:
     async def take(self, request: Request, client: str) -> AsyncIterator[bytes | Spooled]:
         """The whole body; one that is too long for memory on disk, for as long as this lasts. Raises as `read`.
 
-        One client sends one long message at a time, so that however slowly it comes it holds nobody else up; only
-        those that have come take one of the places of `bulk_files_max`.
+        Only those that have come take one of the places of `bulk_files_max`, so that one that comes slowly holds nobody
+        up but its own client, of which no more than that many may be coming.
         """
         length = request.headers.get(b"content-length", b"")
         if not self._bulk_bytes_max or (length.isdigit() and int(length) <= self._bytes_max):
@@ -230,24 +232,23 @@ class Intake:
     @contextlib.contextmanager
     def _arrival(self, client: str) -> Iterator[Callable[[], None]]:
         """Counts a long message of a client, from when that is called to the end of this."""
-        counted = False
+        counted = 0
 
         def arrives() -> None:
             nonlocal counted
-            if client in self._arriving:
+            if self._arriving[client] >= self._files_max:
                 raise Overloaded(
-                    "another long message of yours is still coming; nothing was stored, send one at a time"
+                    "too many long messages of yours are still coming; nothing was stored, try again later"
                 )
-            if self._places.locked() or len(self._arriving) >= _ARRIVING_MAX:
+            if self._places.locked() or self._arriving.total() >= _ARRIVING_MAX:
                 raise Overloaded("too many long messages at once; nothing was stored, try again shortly")
-            self._arriving.add(client)
-            counted = True
+            self._arriving[client] += 1
+            counted = 1
 
         try:
             yield arrives
         finally:
-            if counted:
-                self._arriving.remove(client)
+            self._arriving -= Counter({client: counted})  # those that have none are forgotten
 
     @contextlib.asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
