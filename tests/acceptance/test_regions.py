@@ -90,6 +90,7 @@ def desk(_world: World, _desk: Desk, _folder: Path) -> Iterator[Desk]:
     yield _desk
     _world.mend()
     _world.await_whole()
+    _await_healthy(_world)
     _verdict(_world, _folder)
 
 
@@ -120,6 +121,16 @@ def _await_there(world: World, *ids: str) -> None:
         return number == len(ids)
 
     world.until(there, f"{PEER} has {ids}", seconds=SECONDS)
+
+
+def _await_healthy(world: World) -> None:
+    """Wait until each hears the other again, which takes a moment once a way is mended."""
+
+    def healthy() -> bool:
+        looks = [httpx.get(region.url).json()["healthy_regions"] for region in world.regions.values()]
+        return all(len(look) == len(world.regions) for look in looks)
+
+    world.until(healthy, "both are healthy in both", seconds=SECONDS)
 
 
 def _await_taken(world: World) -> None:
