@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzz import holding
+from fuzz import calls, holding
 from fuzz.broken import Broken
 from fuzz.cases import CHECKS, Case, Cases, of_file
 from fuzz.minimising import minimised
@@ -71,6 +71,17 @@ def _broken(case: Case) -> str:
     except (Broken, AttributeError) as exc:
         return f"{type(exc).__name__} {exc}"
     return ""
+
+
+def test_a_call_after_the_keys_were_revoked_is_the_same_call() -> None:
+    bearer = b"\nauthorization: Bearer {token}"
+    validation = b"POST /v1/validations" + bearer + b'\n\n{"a": 1}'
+    first = calls.check(validation, Random(1))
+    assert first.startswith("415")
+    calls.check(
+        b"POST /v1/keys/rotations" + bearer + b'\ncontent-type: application/json\n\n{"revoke": true}', Random(1)
+    )
+    assert calls.check(validation, Random(1)) == first
 
 
 def test_a_loop_without_end_is_found() -> None:
