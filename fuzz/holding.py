@@ -195,6 +195,8 @@ def _is_good(answer: Answer, found: Inspection) -> None:
     if not again.is_answer or again.answer or again.enquiry:
         raise Broken("answer to an answer", f"{answer.definition} would be answered")
     wanted = _kind(found.original)
+    if wanted is EnvelopeKind.SIBLINGS and found.original is not None and found.original.header is None:
+        wanted = EnvelopeKind.BARE  # a header in no namespace of ours cannot be repeated: nothing stands beside
     if _kind(again.original) is not wanted and EnvelopeKind.OTHER not in (wanted, _kind(again.original)):
         raise Broken("answer in another envelope", f"{_kind(again.original)} in place of {wanted}")
 

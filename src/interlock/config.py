@@ -377,6 +377,12 @@ class Config(_Frozen):
         if not self.regions:
             if self.witness:
                 raise ValueError("witness says nothing without [regions.NAME], the peers")
+            for name, route in self.routes.items():
+                if route.consistency is not Consistency.AVAILABLE:
+                    raise ValueError(
+                        f"routes.{name}.consistency is {route.consistency}, but there are no other regions that could "
+                        "confirm anything: connect them in [regions.NAME], or leave it out"
+                    )
             return self
         if not self.is_shared:
             raise ValueError("regions need PostgreSQL, whose replication connects them")

@@ -91,6 +91,19 @@ def test_a_refused_message_is_no_error(alice: Caller) -> None:
     assert response.json()["reason"]["name"]
 
 
+@pytest.mark.parametrize("wanted", ["consistent", "majority", "ALL"])
+def test_other_regions_than_there_are_cannot_be_waited_for(alice: Caller, wanted: str) -> None:
+    """With one region nothing could ever be confirmed: the call is refused, and nothing is stored."""
+    message_id = fresh()
+    refused = alice.submit(pacs008(message_id=message_id), X_Consistency=wanted)
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_request")
+    assert "one region only" in refused.json()["detail"]
+    found = alice.call("GET", "/v1/transactions", params={"message_id": message_id})
+    assert found.json()["transactions"] == []
+    taken = alice.submit(pacs008(message_id=message_id), X_Consistency="available")
+    assert taken.json()["status"] == "ACSC"
+
+
 @pytest.mark.parametrize("prefer", ["wait=abc", "respond-async", "", "null", "handling=strict; wait", "wait=-1"])
 def test_unknown_preferences_are_ignored(alice: Caller, prefer: str) -> None:
     """What we do not know in a Prefer header is no reason to refuse (RFC 7240)."""

@@ -210,6 +210,19 @@ def test_a_store_is_one_that_we_know(store: str) -> None:
         Config(store=store)
 
 
+@pytest.mark.parametrize("name", ["default", "large"])
+@pytest.mark.parametrize("consistency", ["consistent", "majority", "all"])
+def test_one_region_has_nobody_to_wait_for(name: str, consistency: str) -> None:
+    """A route that waits for regions that there are not would take no message at all."""
+    with pytest.raises(ValueError, match=rf"routes\.{name}\.consistency is {consistency}.*no other regions"):
+        Config.model_validate({"routes": {name: {"consistency": consistency}}})
+    connected = {
+        "store": "postgresql://h/d", "witness": "postgresql://h/w", "region": "east",
+        "regions": {"west": {"number": 2, "database": "postgresql://w/d", "endpoint": "https://w"}},
+    }  # fmt: skip
+    Config.model_validate({**connected, "routes": {name: {"consistency": consistency}}})
+
+
 @pytest.mark.parametrize("role", [Role.API, Role.WORKER])
 def test_roles_are_for_processes_that_share_a_store(role: Role) -> None:
     """The one process over a file does everything."""

@@ -49,10 +49,16 @@ class Dials:
         if value is None:
             return None
         try:
-            return Consistency(value.strip().lower())
+            wanted = Consistency(value.strip().lower())
         except ValueError:
             names = ", ".join(f"`{each}`" for each in Consistency)
             raise InvalidRequest(f"the header X-Consistency takes one of {names}") from None
+        if wanted.copies(self._peers) and not self.regional:
+            raise InvalidRequest(
+                f"X-Consistency: {wanted} cannot be had: there is one region only. Nothing was stored; leave the "
+                "header out, or send `available`"
+            )
+        return wanted
 
     async def confirm(self, transaction: Transaction, asked: Consistency | None) -> Confirmed:
         """The transaction once so many other regions have it as are wanted, and none of them the same payments.
@@ -62,8 +68,6 @@ class Dials:
         copies = (asked or self._routes.named(transaction.route).consistency).copies(self._peers)
         if not copies:
             return Confirmed(transaction, None)
-        if not self.regional:
-            raise NotReplicated(f"{transaction.id} is stored, but there is no other region that could confirm it")
         there = await self._is_there(transaction, copies)
         if there and _is_undecided(transaction):
             # Whoever has the same payments is seen only once all who could have them have ours.
