@@ -240,6 +240,16 @@ def test_many_payments_are_judged_like_few(tmp_path: Path) -> None:
     assert [finding.payment for finding in findings] == list(range(10, 101, 10))
 
 
+def test_long_lists_are_judged_like_short_ones(tmp_path: Path) -> None:
+    """libxml2 goes a level deeper for each operand in a row, and no more than 5,000 levels; we have no such bound."""
+    codes = [f"X{number}" for number in range(9_000)]
+    text = "".join(f"[[forbidden]]\npath = 'CdtTrfTxInf/X{number}'\n" for number in range(12_000))
+    text += f"[[codes]]\npath = 'CdtTrfTxInf/ChrgBr'\ncodes = {codes}\n"
+    text += "[[mandatory]]\npath = 'CdtTrfTxInf/UltmtDbtr'\n"
+    found = judged(tmp_path, text, pacs008())
+    assert sorted(one.rule for one in found) == ["profile.code", "profile.mandatory"]
+
+
 def test_findings_are_bounded(tmp_path: Path) -> None:
     """A message that breaks a demand everywhere does not get a finding for each of ten thousand places."""
     body = pacs008(*(Transfer() for _ in range(2000)))
@@ -427,8 +437,10 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
         ("[[patterns]]\npath = 'GrpHdr'\npattern = 'a{9999999999999999999999}'", "is no regular expression"),
         (f"speed = {'9' * 5000}", "cannot be read"),
         (f"speed = {'[' * 3000}{']' * 3000}", "cannot be read"),
+        (f"[[mandatory]]\npath = '{'a/' * 65}a'", "a path has at most 64 names"),
+        (f"[[codes]]\npath = 'GrpHdr'\ncodes = {['A'] * 10_001}", "at most 10000 items"),
     ],
-    ids=range(9),
+    ids=range(11),
 )
 def test_faults(tmp_path: Path, text: str, said: str) -> None:
     """What cannot be meant is refused when it is read."""

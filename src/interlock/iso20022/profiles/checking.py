@@ -109,8 +109,8 @@ class _Searched(NamedTuple):
 class _Compiled(NamedTuple):
     """What is looked for in documents of one namespace."""
 
-    #: Whether any of `placed` is at fault; None where there are none.
-    quick: etree.XPath | None
+    #: Whether any of `placed` is at fault; nearly always one expression.
+    quick: tuple[etree.XPath, ...]
     placed: tuple[tuple[Held, etree.XPath], ...]
     searched: tuple[_Searched, ...]
     amounts: tuple[Held, ...]
@@ -224,7 +224,7 @@ class Checker:
             elif isinstance(demand, Placed) and (expression := paths.faults(demand)) is not None:
                 placed.append((held, expression))
         return _Compiled(
-            quick=xpath(paths.joined([expression for _, expression in placed])) if placed else None,
+            quick=tuple(xpath(each) for each in paths.joined([expression for _, expression in placed])),
             placed=tuple((held, xpath(expression)) for held, expression in placed),
             searched=tuple(searched),
             amounts=tuple(amounts),
@@ -290,7 +290,7 @@ def _faults(
     compiled: _Compiled, body: etree._Element, text_of: etree.XPath
 ) -> Iterator[tuple[Held, etree._Element, str]]:
     """Each demand that is broken, with the element and, where that is what should hold another, the path from it."""
-    if compiled.quick is not None and compiled.quick(body):
+    if any(quick(body) for quick in compiled.quick):
         for held, expression in compiled.placed:
             demand = held.demand
             path = demand.path if isinstance(demand, Mandatory | Count) else ""

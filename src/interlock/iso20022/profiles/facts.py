@@ -49,10 +49,16 @@ _FAMILY: Final = re.compile(r"[a-z]{4}\.\d{3}(?:\.\d{3}\.\d{2})?\Z")
 _DEFINITION: Final = re.compile(r"[a-z]{4}\.\d{3}\.\d{3}\.\d{2}\Z")
 _CODE: Final = re.compile(r"[A-Za-z0-9._+/ -]{1,70}\*?\Z")
 _PATTERN_MAX: Final = 200
+#: No message is deeper.
+_STEPS_MAX: Final = 64
+_CONDITIONS_MAX: Final = 1_000
+_CODES_MAX: Final = 10_000
 
 
 def _like(form: re.Pattern[str], what: str) -> AfterValidator:
     def check(value: str) -> str:
+        if value.count("/") > _STEPS_MAX:
+            raise ValueError(f"a path has at most {_STEPS_MAX} names")
         if not form.match(value):
             raise ValueError(f"{value!r} must be {what}")
         return value
@@ -135,9 +141,9 @@ class Placed(Demand):
     within: Within | None = None
     path: Path
     #: Only where all of these are there, as paths in `within`, with `=VALUE` for a text; `/` begins at the message.
-    when: tuple[Condition, ...] = ()
+    when: tuple[Condition, ...] = Field((), max_length=_CONDITIONS_MAX)
     #: Only where none of these is.
-    unless: tuple[Condition, ...] = ()
+    unless: tuple[Condition, ...] = Field((), max_length=_CONDITIONS_MAX)
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -155,7 +161,7 @@ class Mandatory(Placed):
     """An element that must be there."""
 
     #: Any of these will do as well; `/` begins at the message.
-    alternatives: tuple[Condition, ...] = Field((), alias="or")
+    alternatives: tuple[Condition, ...] = Field((), alias="or", max_length=_CONDITIONS_MAX)
 
 
 class Forbidden(Placed):
@@ -166,9 +172,9 @@ class Codes(Placed):
     """An element whose text is one of some."""
 
     #: The only ones.
-    codes: tuple[Code, ...] = ()
+    codes: tuple[Code, ...] = Field((), max_length=_CODES_MAX)
     #: All but these.
-    without: tuple[Code, ...] = ()
+    without: tuple[Code, ...] = Field((), max_length=_CODES_MAX)
 
     @model_validator(mode="after")
     def _says_something(self) -> "Codes":
@@ -201,7 +207,7 @@ class Characters(Demand):
     #: Name of a set in `[character_sets]`.
     set: str
     #: The elements meant, as paths from the message; empty: all texts.
-    paths: tuple[Within, ...] = ()
+    paths: tuple[Within, ...] = Field((), max_length=_CONDITIONS_MAX)
 
     @property
     def identity(self) -> tuple[object, ...]:

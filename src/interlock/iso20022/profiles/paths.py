@@ -22,12 +22,12 @@ def faults(demand: Placed) -> str | None:
     path = _path(demand.path)
     match demand:
         case Mandatory():
-            there = " or ".join([path, *(_condition(one, demand) for one in demand.alternatives)])
+            there = _chain("or", [path, *(_condition(one, demand) for one in demand.alternatives)])
             return f"{within}[not({there})]"
         case Forbidden():
             return f"{within}/{path}"
         case Codes(codes=codes, without=without):
-            wanted = " or ".join(_is(code) for code in codes or without)
+            wanted = _chain("or", [_is(code) for code in codes or without])
             return f"{within}/{path}[not({wanted})]" if codes else f"{within}/{path}[{wanted}]"
         case Length(max=most):
             return f"{within}/{path}[string-length(.) > {most}]"
@@ -51,7 +51,7 @@ def _within(demand: Placed) -> str:
     conditions += [f"not({_condition(one, demand)})" for one in demand.unless]
     if demand.within is None:
         start = "self::*"
-    return f"{start}[{' and '.join(conditions)}]" if conditions else start
+    return f"{start}[{_chain('and', conditions)}]" if conditions else start
 
 
 def _start(path: str) -> str:
@@ -77,6 +77,27 @@ def _is(code: str) -> str:
     return f"starts-with(.,'{code[:-1]}')" if code.endswith("*") else f".='{code}'"
 
 
-def joined(expressions: Sequence[str]) -> str:
-    """Whether any of them gives something."""
-    return " or ".join(f"boolean({expression})" for expression in expressions)
+def joined(expressions: Sequence[str]) -> list[str]:
+    """Whether any of them gives something; several, where one would be more than libxml2 compiles."""
+    chains: list[list[str]] = []
+    room = 0
+    for expression in expressions:
+        if not chains or room < len(expression):
+            chains.append([])
+            room = _EXPRESSION_MAX
+        chains[-1].append(f"boolean({expression})")
+        room -= len(expression)
+    return [_chain("or", chain) for chain in chains]
+
+
+def _chain(operator: str, operands: Sequence[str]) -> str:
+    """Operands joined; in halves where there are many, for libxml2 goes one level deeper for each that is in a row."""
+    if len(operands) <= _IN_A_ROW:
+        return f" {operator} ".join(operands)
+    middle = len(operands) // 2
+    return f"({_chain(operator, operands[:middle])}) {operator} ({_chain(operator, operands[middle:])})"
+
+
+_IN_A_ROW: Final = 100
+#: Characters; libxml2 compiles at most a million steps, of which a character makes less than one.
+_EXPRESSION_MAX: Final = 500_000
