@@ -119,7 +119,7 @@ def _answers(found: Inspection, random: Random) -> Iterator[Answer]:
     )
     if answers.receipt_definition(original.definition) is not None:
         yield answers.build_receipt(original, reference=original.message_id or "", answer_id="A-1", now=_NOW)
-    if found.enquiry is not None:
+    if found.enquiry is not None and found.judged:  # a version without a schema is never answered otherwise
         yield from _of_enquiry(original, found, random)
     chosen = found.answer or found.enquiry
     if not found.is_usable or chosen is None:

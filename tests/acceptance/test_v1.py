@@ -346,6 +346,7 @@ def test_decisions_that_say_nothing_clear_are_refused(alice: Caller, body: Any) 
     assert response.status_code == 400
     if response.json()["code"] == "invalid_request":
         assert all(error["field"].startswith("body") and error["text"] for error in response.json()["errors"])
+    assert "approve" not in response.text  # names of fields are told again, values are not
     assert alice.get(transaction_id).json()["status"] == "PDNG"
 
 

@@ -1,7 +1,7 @@
 """The wide v1 surface, on FastAPI: what it is made of, and how its errors are told."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -79,9 +79,16 @@ async def _told(request: FastRequest, exc: Exception) -> FastResponse:
 
 async def _invalid(request: FastRequest, exc: Exception) -> FastResponse:
     assert isinstance(exc, RequestValidationError)  # registered for these
-    errors = [{"field": _field(error["loc"]), "text": str(error["msg"])} for error in exc.errors()[:_ERRORS_MAX]]
+    errors = [{"field": _field(error["loc"]), "text": _text(error)} for error in exc.errors()[:_ERRORS_MAX]]
     named = ", ".join(sorted({error["field"] for error in errors}))
     return told(request, problems.InvalidRequest(f"not as it must be: {named}"), errors=errors)
+
+
+def _text(error: Mapping[str, Any]) -> str:
+    """What is wrong; pydantic's own words, but for those that repeat the value."""
+    if error["type"] == "union_tag_invalid":
+        return f"Input should be {error['ctx']['expected_tags']}"
+    return str(error["msg"])
 
 
 def _field(location: Sequence[Any]) -> str:

@@ -9,6 +9,7 @@ from functools import cache, lru_cache
 from importlib import resources
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
+from xml.sax.saxutils import quoteattr
 
 from lxml import etree
 
@@ -74,7 +75,7 @@ def flat(tag: str) -> Transport | None:
     namespace, _, name = tag.rpartition("}")
     root = name, namespace[1:] or None
     wrapper = _roots().get(root)
-    if wrapper is not None or len(tag) > _NAME_MAX:
+    if wrapper is not None or not _is_repeatable(tag):
         return None
     return Transport(kind=_kind_of(name), around=(root,))
 
@@ -88,7 +89,7 @@ def transport(root: etree._Element, header: etree._Element | None, document: etr
     around = _shared(above_header, above_document) if above_header and above_document else above_header + above_document
     below_header, below_document = above_header[len(around) :], above_document[len(around) :]
     for levels in (around, below_header, below_document):
-        if len(levels) > _LEVELS_MAX or any(len(element.tag) > _NAME_MAX for element in levels):
+        if len(levels) > _LEVELS_MAX or not all(_is_repeatable(element.tag) for element in levels):
             return Transport(kind=kind)
     return Transport(
         kind=kind,
@@ -96,6 +97,21 @@ def transport(root: etree._Element, header: etree._Element | None, document: etr
         header=tuple(_named(element) for element in below_header),
         document=tuple(_named(element) for element in below_document),
     )
+
+
+def _is_repeatable(tag: str) -> bool:
+    """Whether an answer can hold such an element; lxml lets a namespace that is no URI pass where a warning follows."""
+    return len(tag) <= _NAME_MAX and _is_well_formed(tag)
+
+
+@lru_cache(maxsize=256)
+def _is_well_formed(tag: str) -> bool:
+    namespace, _, name = tag.rpartition("}")
+    try:
+        etree.fromstring(f"<{name} xmlns={quoteattr(namespace[1:])}/>")
+    except etree.XMLSyntaxError:
+        return False
+    return True
 
 
 def _shared(one: list[etree._Element], other: list[etree._Element]) -> list[etree._Element]:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from interlock.inspection import inspect
 from interlock.iso20022.bulk import Batch, BulkLimits, Judge, Reading, Spool, Verdict
+from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.findings import Finding
 from interlock.iso20022.original import OriginalPayment
 from interlock.iso20022.schemas import Catalogue
@@ -169,6 +171,17 @@ def test_limits(tmp_path: Path, make: Callable[[], bytes], limits: BulkLimits, r
     assert verdict.original is None
     assert not verdict.is_sound
     assert verdict.size == len(make())
+
+
+@pytest.mark.parametrize("attribute", [b':=""', b'p:a="" xmlns:p="no uri"'])
+def test_attributes_that_lxml_reads_and_cannot_make(tmp_path: Path, attribute: bytes) -> None:
+    """They are faults of the message, told as for a message read at once, and not ours."""
+    content = pacs008(*_many(9)).replace(b"<Document ", b"<Document " + attribute + b" ")
+    content = content.replace(b"<MsgId>", b'<b xmlns="relative"/><MsgId>')
+    verdict, _, _ = _read(tmp_path, content, BulkLimits(chunk_bytes=700))
+    at_once = inspect(content, catalogue(), limits=Limits(), today=_TODAY)
+    assert {one.rule for one in verdict.technical} == {one.rule for one in at_once.technical}
+    assert not verdict.is_sound
 
 
 def test_findings_are_bounded(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ behind it.
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from lxml import etree
@@ -168,11 +169,13 @@ def _again(element: etree._Element, parent: etree._Element | None) -> etree._Ele
     try:
         made = _made(element, parent, _attributes(element), element.nsmap)
     except ValueError:
-        # lxml reads namespaces that are no URI but makes none. An attribute in one is an error, which the last piece
-        # shows, for that has the element itself.
+        # lxml reads namespaces that are no URI, and names such as `:`, but makes none. An attribute of that kind is an
+        # error, which the last piece shows, for that has the element itself.
         own: dict[str | None, str] = {element.prefix: element.tag.rpartition("}")[0][1:]}
-        plain = {name: value for name, value in _attributes(element).items() if not name.startswith("{")}
-        made = _made(element, parent, plain, own)
+        made = _made(element, parent, {}, own)
+        for name, value in _attributes(element).items():
+            with suppress(ValueError):
+                made.set(name, value)
     line: Any = element.sourceline  # the stubs give it no type
     made.sourceline = min(line or 0, _LINE_MAX)  # type: ignore[assignment]
     return made
