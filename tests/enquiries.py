@@ -1,6 +1,7 @@
 """Requests about other messages as text, in every version, for tests. Synthetic parties; nothing of interlock here."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 UETR = "0e8b2a4c-5d6f-4a1b-9c3d-7e8f9a0b1c2d"
 #: Roots by family.
@@ -30,6 +31,8 @@ class Ids:
     uetr: str | None = UETR
     amount: str | None = "250.00"
     block: str = "EXAMPLE-P-0001"
+    #: The settlement date; where an element must have one, None is today.
+    settled: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class _Request:
         one = self.ids[place]
         return (
             f"<TxInf><CxlId>EXAMPLE-X-{place + 1}</CxlId>{_group(one)}{self._named(one)}"
-            f"{_amount('OrgnlIntrBkSttlmAmt', one)}<OrgnlIntrBkSttlmDt>2026-11-23</OrgnlIntrBkSttlmDt>"
+            f"{_amount('OrgnlIntrBkSttlmAmt', one)}{_element('OrgnlIntrBkSttlmDt', one.settled)}"
             f"{self._why()}</TxInf>"
         )
 
@@ -121,7 +124,7 @@ class _Request:
         one = self.ids[0]
         return (
             f"<IntrBk>{_group(one)}{self._named(one)}{_amount('OrgnlIntrBkSttlmAmt', one)}"
-            "<OrgnlIntrBkSttlmDt>2026-11-23</OrgnlIntrBkSttlmDt></IntrBk>"
+            f"<OrgnlIntrBkSttlmDt>{one.settled or datetime.now(UTC).date()}</OrgnlIntrBkSttlmDt></IntrBk>"
         )
 
     def _exception(self) -> str:

@@ -28,7 +28,7 @@ from interlock.bulk import BulkSettings, Submitting
 from interlock.bulk import Means as BulkMeans
 from interlock.clock import Now
 from interlock.decisions import Decision, DecisionKind
-from interlock.enquiries import Abroad, Enquiries, Means
+from interlock.enquiries import Enquiries
 from interlock.errors import (
     Archived,
     DependencyError,
@@ -54,6 +54,7 @@ from interlock.iso20022.schemas import Catalogue
 from interlock.journal import Journal
 from interlock.lifecycle import EventKind, State, judge
 from interlock.memory import Memory
+from interlock.originals import Abroad, Means
 from interlock.ports import (
     Control,
     ControlScope,
@@ -72,7 +73,7 @@ from interlock.regions.doubles import Double
 from interlock.regions.rivals import Rival, Turn, taken_turn, turn
 from interlock.regions.rules import CHANGES, OnTakeover
 from interlock.routes import Consistency, Route, Routes, WhenStopped
-from interlock.stages import deliver, release, way
+from interlock.stages import deliver, enquire, process, release, way
 from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Refusal
 from interlock.stages.steps import Steps
@@ -197,6 +198,7 @@ class Workflow:
             decide=self.decide,
             until_end=self.until_end,
             payments=self.payments,
+            payments_page=self.payments_page,
             original=self._original,
             recalls=self._recalls,
             is_ours=lambda transaction: transaction.region == settings.region or transaction.region in self._taken,
@@ -704,10 +706,13 @@ class Workflow:
     async def expire(self, transaction: Transaction) -> Transaction:
         """The transaction's clock has run out: apply what that means, if it still does."""
 
-        async def apply(present: Transaction, _: _Taken) -> Change | None:
+        async def apply(present: Transaction, taken: _Taken) -> Change | None:
             now = self.now()
             if present.deadline is None or present.deadline.at > now:
                 return None  # it ended, or another clock runs now
+            if enquire.asks(present) and present.standing.state in _HALF_WAY:
+                # To reject it would say that nothing was done.
+                return await self._go_on(present, taken)
             inspection, payments = await self._facts(present)
             steps = self._steps(present)
             way.expire(steps, self._routes.named(present.route))
@@ -728,7 +733,7 @@ class Workflow:
             way.settle(steps, route, steps.now)
             return way.finish(steps, inspection, payments)
         outcome = None
-        if inspection.enquiry is not None and inspection.original is not None:
+        if inspection.enquiry is not None and inspection.original is not None and not process.is_refused(inspection):
             # Not for long: whoever takes this up has others to go on with, and comes again.
             outcome = await self._enquiries.outcome(present, inspection.original, _ENQUIRY_SECONDS)
             if outcome is None:
@@ -823,7 +828,7 @@ class Workflow:
                 return None
             if present.standing.end is Status.ACSC:
                 whose = turn(present.id, rivals, steps.now - present.updated_at)
-                if release.is_late(present.deadline, steps.now):
+                if release.is_late(present.deadline, steps.now) and not enquire.asks(present):
                     way.expire(steps, self._routes.named(present.route))
                 elif whose is Turn.WAIT:
                     self.on_intent(present, None)  # looked at again with what comes meanwhile

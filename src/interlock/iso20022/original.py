@@ -141,8 +141,11 @@ class Reference(Struct, frozen=True, kw_only=True):
     reason: str | None = None
     #: Rsn/Prtry, where there is no code.
     proprietary_reason: str | None = None
-    #: GrpCxl or PmtInfCxl: it means everything in the message or block.
-    whole: bool = False
+    #: GrpCxl or PmtInfCxl: whether it means everything in the message or block; None: it does not say.
+    whole: bool | None = None
+    #: NbOfTxs and CtrlSum of a message or block, as written.
+    number_of_transactions: str | None = None
+    control_sum: str | None = None
 
 
 class Investigation(Struct, frozen=True, kw_only=True):

@@ -47,6 +47,13 @@ def judge(windows: Sequence[Recall], reason: str | None, *, settled: date, asked
 
 def last_day(window: Recall, settled: date, currency: str) -> date:
     """The last day on which a payment that was settled on a day may be asked back."""
+    try:
+        return _last_day(window, settled, currency)
+    except (OverflowError, ValueError):  # beyond the year 9999
+        return date.max
+
+
+def _last_day(window: Recall, settled: date, currency: str) -> date:
     if window.days is not None:
         return settled + timedelta(days=window.days)
     if window.months is not None:

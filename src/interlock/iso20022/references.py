@@ -94,24 +94,25 @@ class _Walk:
     def _within(self, container: etree._Element, path: str) -> Iterator[Reference]:
         """Messages that are meant as a whole, then blocks, then payments.
 
-        A message or block is meant as a whole where it says so, and where nothing in it is named.
+        A message or block is meant as a whole where it says so; where it does not say, if nothing in it is named.
         """
         messages = [
             _reference(child, below, Level.MESSAGE, self._case, None)
             for child, below in self._children(container, path, self._message)
         ]
-        above = messages[0] if messages else None
+        # Of several messages, which one a payment is in that does not say it is not known.
+        above = messages[0] if len(messages) == 1 else None
         blocks = [
             (child, below, _reference(child, below, Level.BLOCK, self._case, above))
             for child, below in self._children(container, path, self._block)
         ]
         payments = list(self._read_payments(container, path, above))
         named = {one.message_id for one in payments} | {block.message_id for _, _, block in blocks}
-        yield from (message for message in messages if message.whole or message.message_id not in named)
+        yield from (one for one in messages if _is_meant(one, is_named=one.message_id in named))
         for element, below, block in blocks:
             inside = self._read_payments(element, below, block)
             first = next(inside, None)
-            if block.whole or first is None:
+            if _is_meant(block, is_named=first is not None):
                 yield block
             if first is not None:
                 yield first
@@ -138,6 +139,10 @@ class _Walk:
             yield child, f"{path}/{local_name(child)}[{count + 1}]"
 
 
+def _is_meant(one: Reference, *, is_named: bool) -> bool:
+    return not is_named if one.whole is None else one.whole
+
+
 def _reference(element: etree._Element, path: str, level: Level, case: _Case, above: Reference | None) -> Reference:
     """One reference; of which message it is, the one above says where it does not say so itself."""
     fields = Fields(element, _record(element.tag.rpartition("}")[0][1:]))
@@ -151,7 +156,7 @@ def _reference(element: etree._Element, path: str, level: Level, case: _Case, ab
     case_id, creator = text("case_id"), fields.party("case_creator")
     if case_id is None:
         case_id, creator = (above.case_id, above.case_creator) if above is not None else case
-    code = word("reason")
+    code, whole = word("reason"), word("whole")
     return Reference(
         ordinal=0,
         level=level,
@@ -174,5 +179,7 @@ def _reference(element: etree._Element, path: str, level: Level, case: _Case, ab
         settlement_date=word("settlement_date"),
         reason=code or (above.reason if above is not None and text("proprietary_reason") is None else None),
         proprietary_reason=text("proprietary_reason"),
-        whole=word("whole") in ("true", "1"),
+        whole=None if whole is None else whole in ("true", "1"),
+        number_of_transactions=word("number_of_transactions"),
+        control_sum=word("control_sum"),
     )

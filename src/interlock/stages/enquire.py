@@ -59,12 +59,19 @@ class Outcome:
     #: The message that reports the statements, where it is another than usual: a pain.014 on a request to pay.
     report: str | None = None
     resolution: Resolution | None = None
+    #: Why nothing can be said at all: an admi.002 tells it.
+    refusal: str | None = None
     investigation: InvestigationResult | None = None
 
 
 def is_enquiry(original: Original) -> bool:
     """True for a request that `run` can judge."""
     return answers.enquiry_definition(original.definition) is not None
+
+
+def asks(transaction: Transaction) -> bool:
+    """Whether it is such a request: what that is answered is what was found, and no clock makes it a rejection."""
+    return answers.enquiry_definition(transaction.definition or "") is not None
 
 
 # -- judging ----------------------------------------------------------------------------------------------------------
@@ -80,7 +87,7 @@ def run(original: Original, facts: Facts) -> Outcome:
     matches = [(reference, matcher.match(reference)) for reference in original.references]
     match family:
         case "pacs.028":
-            return Outcome(statements=_statements(matches), report=_report_on(matches))
+            return _status(original, matches)
         case "camt.055" | "camt.056":
             if original.references_cut or facts.reused:
                 return _refused(original.references, "reused" if facts.reused else "too_many")
@@ -99,6 +106,12 @@ def run(original: Original, facts: Facts) -> Outcome:
 _Matches = Sequence[tuple[Reference, Match]]
 
 
+def _status(original: Original, matches: _Matches) -> Outcome:
+    if original.references_cut:
+        return Outcome(refusal=enquiries.cancellation("too_many", None).text)
+    return Outcome(statements=_statements(matches), report=_report_on(matches))
+
+
 def _statements(matches: _Matches) -> tuple[Statement, ...]:
     """The present truth of each payment that was asked for; of a message, as a whole and payment by payment."""
     told: list[Statement] = []
@@ -112,7 +125,7 @@ def _statements(matches: _Matches) -> tuple[Statement, ...]:
             told.append(_statement(reference, match.entry, match.payments[0]))
         else:
             told.append(_summary(reference, match.entry, match.payments))
-            if len(match.payments) <= room:
+            if len(match.payments) <= room and not match.entry.is_partial:
                 room -= len(match.payments)
                 for payment in match.payments:
                     ordinal += 1
@@ -161,7 +174,7 @@ def _summary(reference: Reference, entry: Entry, payments: Iterable[Payment]) ->
     """A message as a whole: PART where its payments do not all stand alike."""
     transaction = entry.transaction
     standing = transaction.standing
-    if standing.end is Status.ACSC and answers.enquiry_definition(transaction.definition or "") is not None:
+    if standing.end is Status.ACSC and asks(transaction):
         return _answered(reference, transaction)
     stands: set[Status | None] = {payment.status for payment in payments} or {standing.status}
     shown = {Status.RJCT if status is Status.CANC else status for status in stands if status is not None}
@@ -247,6 +260,8 @@ def _cancellation(matches: _Matches, facts: Facts, matcher: Matcher) -> Outcome:
             condition = _condition(match.payments, entry.transaction, takes_all=takes_all)
             if condition == "settled":
                 condition = _recall(reference, match, facts, matcher)
+            elif condition == "cancel" and facts.late:
+                condition = "late"
         if entry is not None and condition == "cancel":
             transaction = entry.transaction
             cancels.setdefault(
@@ -259,7 +274,7 @@ def _cancellation(matches: _Matches, facts: Facts, matcher: Matcher) -> Outcome:
                 ),
             )
             condition = "cancelled"
-        elif entry is not None and condition == "cancelling":
+        elif entry is not None and condition == "cancelling" and not facts.late:
             waits[entry.transaction.id] = None
         cases.append(_resolved(reference, condition, entry))
     resolution = Resolution(confirmation=_outcome_of(cases), cases=tuple(cases))
@@ -314,7 +329,7 @@ def _condition(payments: Iterable[Payment], transaction: Transaction, *, takes_a
     takes_all: the request asks for everything of its message that has no end yet.
     """
     standing = transaction.standing
-    if answers.enquiry_definition(transaction.definition or "") is not None:
+    if asks(transaction):
         return "unknown"  # a request is no payment, and is not cancelled
     stands: set[Status | None] = {payment.status for payment in payments} or {standing.status}
     if Status.ACSC in stands:
@@ -354,14 +369,19 @@ def _confirmation(family: str, matches: _Matches) -> str | None:
     return enquiries.confirmation(family, condition)
 
 
+#: Conditions under which no payment is found, and yet none is unknown.
+_UNSURE: Final = ("uncertain", "fault", "ambiguous", "blocks", "unnamed")
+
+
 def _investigation(original: Original, matches: _Matches) -> InvestigationResult:
     statements = _statements([(reference, match) for reference, match in matches if match.entry is not None])
     asked = original.investigation
     if not original.references:
         words = enquiries.investigation("other")
     elif not statements:
-        is_uncertain = any(match.condition == "uncertain" for _, match in matches)
-        words = enquiries.investigation("uncertain" if is_uncertain else "unknown")
+        # What is not known for sure goes before what is unknown: somebody may have to look.
+        conditions = {match.condition for _, match in matches}
+        words = enquiries.investigation(next((one for one in _UNSURE if one in conditions), "unknown"))
     elif enquiries.is_about_status(None if asked is None else asked.type_code):
         words = enquiries.investigation("answered")
     else:
@@ -395,10 +415,10 @@ def answer(
     if outcome.statements:
         report = outcome.report or chosen
         return answers.build_statuses(original, outcome.statements, answer_id=answer_id, now=now, definition=report)
-    words = "nothing that was asked for can be told or changed here"
+    words = "nothing that was asked for can be told or changed here: the payment is as it was sent."
     return answers.build_admi002(
         reason="NARR",
-        narrative=f"{original.definition} is understood, but {words}: the payment is as it was sent.",
+        narrative=outcome.refusal or f"{original.definition} is understood, but {words}",
         reference=original.message_id or "",
         now=now,
         answer_id=answer_id,

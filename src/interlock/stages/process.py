@@ -8,6 +8,11 @@ from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Held, Passed, Refusal
 
 
+def is_refused(inspection: Inspection) -> bool:
+    """Whether a rule refuses the whole message, so that nothing is to be done about it, not even looked up."""
+    return any(finding.severity is Severity.ERROR and finding.payment is None for finding in inspection.business)
+
+
 def run(inspection: Inspection, received: Passed, route: Route) -> Passed | Held | Refusal:
     """Judge a message that was received; `received` says which payments are refused already."""
     errors = [finding for finding in inspection.business if finding.severity is Severity.ERROR]

@@ -67,6 +67,8 @@ def answer(
         reason=transaction.reason if end is not Status.ACSC else None,
         narrative=note,
         payments=payments,
+        # A code of ours: no rule has refused it, but its time was over, or its region was lost.
+        is_partly_done=end is Status.CANC or transaction.code is not None,
     )
     return answers.build(original, verdict, answer_id=transaction.id.hex, now=now, definition=chosen)
 

@@ -22,7 +22,7 @@ from interlock.lifecycle import EventKind, Standing, State, judge
 from interlock.regions.rivals import Rival
 from interlock.routes import Route
 from interlock.stages import deliver, process, receive, release
-from interlock.stages.enquire import Outcome
+from interlock.stages.enquire import Outcome, asks
 from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Held, Passed, Refusal
 from interlock.stages.steps import Steps
@@ -84,6 +84,8 @@ _BY_WORD = (EventKind.DOWNSTREAM_YES, EventKind.RESOLVED_SETTLED)
 _PEER_WITHIN = timedelta(seconds=30)
 #: And how long until it is looked at again.
 _PEER_AGAIN = timedelta(hours=1)
+#: A request about others has this time at least: a scheme's clock is for payments, and a request may cancel a thousand.
+_ASKED_WITHIN = timedelta(seconds=60)
 
 
 def issue(transaction: Transaction, now: datetime, *, alone: bool = True) -> Steps:
@@ -113,7 +115,9 @@ def advance(steps: Steps, arrival: Arrival, now: datetime) -> Change:
             outcome = dataclasses.replace(outcome, refused={**outcome.refused, **arrival.refused})
         if before.standing.state is State.ACCP:
             steps.take(EventKind.RECEIVED, actor=before.client, detail=_told(outcome.warnings))
-        if arrival.stopped or (inspection.enquiry is not None and arrival.outcome is None):
+        # What is asked of the ledger is looked up next, unless the rules refuse to: then nothing may be done about it.
+        waits = inspection.enquiry is not None and arrival.outcome is None and not process.is_refused(inspection)
+        if arrival.stopped or waits:
             return _change(steps, arrival, before, outcome.refused, entered=entered)
         outcome = process.run(inspection, outcome, route)
     untreatable = False
@@ -127,21 +131,31 @@ def advance(steps: Steps, arrival: Arrival, now: datetime) -> Change:
         case Passed():
             refused = outcome.refused
             steps.take(EventKind.PASSED, detail=_told(tuple(f for r in refused.values() for f in r.findings)))
-            settle(steps, route, now)
+            if arrival.outcome is None:
+                settle(steps, route, now)
+            else:
+                steps.take(EventKind.SETTLED)  # what was found, and what was done, is so however late it is told
     return _change(steps, arrival, before, refused, entered=entered, untreatable=untreatable)
 
 
 def fault(steps: Steps, arrival: Arrival, note: str) -> Change:
     """A stage failed by our own mistake: the message is kept as it came, and an operator looks."""
     inspection, before = arrival.inspection, steps.transaction
-    steps.transaction = replace(before, digest=inspection.digest, definition=inspection.definition)
+    original = inspection.original
+    steps.transaction = replace(
+        before,
+        digest=inspection.digest,
+        definition=inspection.definition,
+        message_id=None if original is None else original.message_id,
+    )
     steps.take(EventKind.STAGE_FAULT, note=note)
+    _, names = _keys(steps.transaction, arrival, {}, entered=False)  # so that whoever asks for it finds it
     return Change(
         after=steps.transaction,
         events=steps.events,
         read=steps.read,
         bodies=() if before.digest is not None else (inbox(inspection),),
-        names=_reference(before) if steps.read == 0 else (),
+        names=names + (_reference(before) if steps.read == 0 else ()),
         idempotency=arrival.idempotency,
         original=arrival.original,
     )
@@ -304,7 +318,7 @@ def _answered(steps: Steps, transaction: Transaction, answer: Answer | None) -> 
         answered = replace(transaction, answer=None if body is None else body.definition, answer_digest=digest)
         return answered, bodies
     deadline = transaction.deadline
-    if transaction.standing.end is not Status.ACSC or steps.events[-1].kind in _BY_WORD:
+    if transaction.standing.end is not Status.ACSC or asks(transaction) or steps.events[-1].kind in _BY_WORD:
         # Nothing replaces it any more, so its clock has nothing left to do.
         deadline = Deadline(clock=Clock.PEER, at=transaction.updated_at + _PEER_WITHIN)
     return replace(transaction, answer_digest=digest, deadline=deadline), bodies
@@ -332,6 +346,8 @@ def _placed(transaction: Transaction, inspection: Inspection, route: Route) -> T
     deadline = transaction.deadline
     if deadline is not None and deadline.clock is Clock.SLA and route.name != transaction.route:
         deadline = Deadline(clock=Clock.SLA, at=transaction.created_at + route.sla)
+    if deadline is not None and deadline.clock is Clock.SLA and inspection.enquiry is not None:
+        deadline = Deadline(clock=Clock.SLA, at=max(deadline.at, transaction.created_at + _ASKED_WITHIN))
     return replace(
         transaction,
         route=route.name,

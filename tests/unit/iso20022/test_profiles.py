@@ -116,7 +116,7 @@ def test_what_a_profile_knows_besides() -> None:
     assert instant.timeout_reason == "AB05"
     assert instant.decide_within == instant.sla
     assert instant.duplicate_keys == OURS.named("sepa-sct").duplicate_keys
-    assert [recall.business_days for recall in instant.recall] == [10, None]
+    assert [(recall.business_days, recall.months) for recall in instant.recall] == [(10, None), (None, 13), (None, 13)]
     assert OURS.named(GENERIC).sla is None
 
 

@@ -4,6 +4,7 @@ Owns: which builder a family has. A request about other messages that is not ref
 `build_statuses`, `build_resolution` or `build_investigation`.
 """
 
+from dataclasses import replace
 from datetime import datetime
 
 from interlock.iso20022.answers.administration import build_admi002
@@ -24,6 +25,10 @@ from interlock.iso20022.original import Original
 
 #: What a camt.029 has for the outcome of a cancellation that is refused.
 _REJECTED = "RJCR"
+_PENDING = "PDCR"
+_ASK_AGAIN = (
+    "What it has cancelled until then is cancelled: ask for the status of each payment, or send the request again."
+)
 
 
 def build(
@@ -49,11 +54,15 @@ def build(
         result = InvestigationResult(status="RJCT", narrative=words or None)
         return build_investigation(original, result, answer_id=answer_id, now=now, definition=chosen)
     if original.references and original.definition[:8] in ("camt.055", "camt.056"):
-        cases = tuple(
-            Resolved(reference=one, status=Cancellation.REJECTED, reason="NARR", narrative=words)
-            for one in original.references
+        is_refused = not verdict.is_partly_done
+        told = Resolved(
+            reference=original.references[0],
+            status=Cancellation.REJECTED if is_refused else Cancellation.PENDING,
+            reason="NARR",
+            narrative=words if is_refused else f"{words} {_ASK_AGAIN}",
         )
-        resolution = Resolution(confirmation=_REJECTED, cases=cases)
+        cases = tuple(replace(told, reference=one) for one in original.references)
+        resolution = Resolution(confirmation=_REJECTED if is_refused else _PENDING, cases=cases)
         return build_resolution(original, resolution, answer_id=answer_id, now=now, definition=chosen)
     # A camt.029 has no word for an investigation that was not taken in, and no room for why.
     return build_admi002(

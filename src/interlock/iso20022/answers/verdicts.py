@@ -31,6 +31,8 @@ class Verdict:
     narrative: str | None = None
     #: By ordinal, where they differ from the whole.
     payments: Mapping[int, PaymentVerdict] = field(default_factory=dict)
+    #: Of a request to cancel that ended before it was answered: some of what it asks for may have been done.
+    is_partly_done: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
