@@ -52,8 +52,11 @@ class Abroad(Protocol):
         """Cancel there; whether that region has said what it made of it, which then comes with its changes."""
         ...
 
-    async def knows(self, region: int, client: str, key: tuple[KeyKind, str]) -> bool | None:
-        """Whether it has something of the client's under a name; None: it cannot be asked."""
+    async def knows(self, region: int, client: str, key: tuple[KeyKind, str], *, living: bool) -> bool | None:
+        """Whether it has something of the client's under a name; None: it cannot be asked.
+
+        living: something that was not rejected or cancelled.
+        """
         ...
 
     async def standing(self, region: int, client: str, transaction: UUID) -> tuple[Status, HeldCause | None] | None:
@@ -121,9 +124,11 @@ class Originals:
             if len(known) < len(found):
                 # Of several attempts the one that lives may be among those: then nothing can be said of any.
                 known, is_complete = (), False
-            elif not known and is_complete:
-                # What is not here may be in another region, whose changes have not come yet.
-                is_complete = await self._is_nowhere(request, reference if is_few and not late else None)
+            elif all(one.standing.end is Status.RJCT for one in known) and is_complete:
+                # What is not here, or came to nothing here, may be in another region, whose changes have not come yet.
+                asking = reference if is_few and not late else None
+                if not await self._is_nowhere(request, asking, living=bool(known)):
+                    known, is_complete = (), False
             if not cancels and is_few and not late:
                 await self._await_copies(request, known)
             for one in known:
@@ -205,10 +210,10 @@ class Originals:
         before = sorted(found.values(), key=lambda one: (one.created_at, one.id))
         return before if len(before) <= 2 * _BEFORE_MAX else (*before[:_BEFORE_MAX], *before[-_BEFORE_MAX:])
 
-    async def _is_nowhere(self, request: Transaction, reference: Reference | None) -> bool:
+    async def _is_nowhere(self, request: Transaction, reference: Reference | None, *, living: bool) -> bool:
         """Whether no other region knows it either; False also where one of them cannot be asked.
 
-        reference: None where nobody is to be asked.
+        reference: None where nobody is to be asked. living: what came to nothing there as well does not count.
         """
         others, abroad = self._means.others(), self._means.abroad()
         if not others:
@@ -217,7 +222,7 @@ class Originals:
             return False
         for region in others:
             for key in matching.keys(reference):
-                knows = await abroad.knows(region, request.client, key)
+                knows = await abroad.knows(region, request.client, key, living=living)
                 if knows is None:
                     return False
                 if knows:

@@ -193,12 +193,14 @@ class _Elsewhere:
     def __init__(self, *, knows: bool | None) -> None:
         self._knows = knows
         self.asked: list[tuple[int, str, KeyKind]] = []
+        self.living = False
 
     async def cancel(self, *_: object) -> bool:
         return False
 
-    async def knows(self, region: int, client: str, key: tuple[KeyKind, str]) -> bool | None:
+    async def knows(self, region: int, client: str, key: tuple[KeyKind, str], *, living: bool) -> bool | None:
         self.asked.append((region, client, key[0]))
+        self.living = living
         return self._knows
 
     async def standing(self, *_: object) -> None:
@@ -222,7 +224,29 @@ async def test_what_is_not_known_here_is_asked_of_the_other_regions(
             await world.workflow.go_on()
         said = await answer(world, asking)
         assert [*said["Conf"], *said["Cd"]] == told
-        assert elsewhere.asked[0] == (7, ALICE, KeyKind.UETR)
+        assert (elsewhere.asked[0], elsewhere.living) == ((7, ALICE, KeyKind.UETR), False)
+
+
+@pytest.mark.parametrize(
+    ("knows", "told"), [(False, ["RJCT", "AC03"]), (None, ["PDNG", "NARR"]), (True, ["PDNG", "NARR"])]
+)
+async def test_what_was_rejected_here_may_live_in_another_region(
+    tmp_path: Path, *, knows: bool | None, told: list[str]
+) -> None:
+    """It was perhaps sent again, to there: that it was not carried out is said only where nobody knows better."""
+    transfer, message_id = Transfer(creditor_iban="DE00370400440532013000"), fresh()
+    async with a_world(tmp_path) as world:
+        await world.workflow.submit(ALICE, pacs008(transfer, message_id=message_id))
+        world.workflow.peers = frozenset({7})
+        world.workflow.abroad = elsewhere = _Elsewhere(knows=knows)
+        asking = await world.workflow.submit(ALICE, asked("pacs.028.001.03", transfer, message_id))
+        if knows:
+            assert not (await world.workflow.until_end(asking, 0.1)).standing.is_final
+            world.hand.go(timedelta(seconds=3))
+            await world.workflow.go_on()
+        said = await answer(world, asking)
+        assert [*said["TxSts"], *said["Cd"]] == told
+        assert elsewhere.living
 
 
 async def test_what_was_settled_is_not_cancelled(place: Place) -> None:

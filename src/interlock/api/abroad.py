@@ -38,9 +38,13 @@ class Abroad:
         found = await self._ask(region, client, "POST", path, msgspec.json.encode(body))
         return found is not None and found.status_code in (httpx.codes.OK, httpx.codes.CONFLICT)
 
-    async def knows(self, region: int, client: str, key: tuple[KeyKind, str]) -> bool | None:
-        """Whether it has something of the client's under a name; None: it cannot be asked."""
-        query = urlencode({_PARAMETERS[key[0]]: key[1], "limit": 1})
+    async def knows(self, region: int, client: str, key: tuple[KeyKind, str], *, living: bool) -> bool | None:
+        """Whether it has something of the client's under a name; None: it cannot be asked.
+
+        living: something that was not rejected or cancelled.
+        """
+        statuses = [status for status in Status if status not in (Status.RJCT, Status.CANC)] if living else []
+        query = urlencode({_PARAMETERS[key[0]]: key[1], "limit": 1, "status": statuses}, doseq=True)
         found = await self._ask(region, client, "GET", f"/v1/transactions?{query}")
         told = _content(found)
         return None if told is None else bool(told["transactions"])
