@@ -22,12 +22,15 @@ from uuid import UUID
 import structlog
 from msgspec import structs
 
-from interlock import decisions, redrive
+from interlock import redrive
 from interlock.acks import Word
+from interlock.apart import INTENTS, NONE_APART, Apart, fold, named_alone
 from interlock.bulk import BulkSettings, Submitting
 from interlock.bulk import Means as BulkMeans
 from interlock.clock import Now
-from interlock.decisions import Decision, DecisionKind
+from interlock.deciding import Deciding
+from interlock.deciding import Means as DecidingMeans
+from interlock.decisions import Decision
 from interlock.enquiries import Abroad, Enquiries, Means
 from interlock.errors import (
     Archived,
@@ -76,7 +79,7 @@ from interlock.stages import deliver, release, way
 from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Refusal
 from interlock.stages.steps import Steps
-from interlock.stages.way import TIMED_OUT, Arrival
+from interlock.stages.way import Arrival
 from interlock.transaction import (
     Body,
     BodyKind,
@@ -205,6 +208,19 @@ class Workflow:
             now=now,
         )
         self._enquiries = Enquiries(store, journal, means)
+        self._deciding = Deciding(
+            store,
+            journal,
+            DecidingMeans(
+                pursue=self._pursue,
+                begin=self._begin,
+                facts=self._facts,
+                route=lambda transaction: settings.routes.named(transaction.route),
+                take_up=self._take_up,
+                known=self._known,
+                on_intent=lambda *intent: self.on_intent(*intent),  # noqa: PLW0108 - it is set later
+            ),
+        )
         #: Requests about other messages that are being answered.
         self._enquiring: set[asyncio.Task[bool]] = set()
         self._routes = settings.routes
@@ -644,27 +660,7 @@ class Workflow:
 
         client: None for an operator. Raises IllegalDecision where it is too late, or another decision stands.
         """
-        decision = decisions.checked(decision)
-        transaction = await self._own(client, transaction_id)
-
-        async def apply(present: Transaction, _: _Taken) -> Change | None:
-            route = self._routes.named(present.route)
-            history = await self._journal.read(self._store.history, present.id)
-            kind = decisions.event_for(present, decision, route, history)
-            if kind is None:
-                return None
-            inspection, payments = await self._facts(present)
-            steps = self._steps(present)
-            way.decided(steps, kind, decision, route)
-            return way.finish(steps, inspection, payments)
-
-        transaction = await self._pursue(transaction, apply)
-        if decision.kind is DecisionKind.ACCEPT and transaction.code == TIMED_OUT:
-            raise IllegalDecision(f"accept came too late: the time ran out, {transaction.id} is rejected")
-        if decision.kind is DecisionKind.RETRY:
-            await self._take_up(transaction)
-            transaction = await self._known(transaction)
-        return transaction
+        return await self._deciding.decide(await self._own(client, transaction_id), decision)
 
     async def redrive(self, client: str | None, transaction_id: UUID, actor: str) -> Transaction:
         """Drive the payments of a cancelled or retryably rejected transaction again; the new transaction.
@@ -677,9 +673,10 @@ class Workflow:
         redrive.refuse_unless_drivable(original)
         if await self._journal.read(self._store.parts, original.id, BodyKind.INBOX):
             raise IllegalDecision(f"{original.id} is a message too long to be driven again; send it again")
-        inspection, _ = await self._facts(original)
+        inspection, payments = await self._facts(original)
         assert inspection is not None  # what is drivable has a message
-        root = await self._root(original)
+        root, apart = await self._family(original)
+        refused = way.left_out(redrive.left_out(payments, apart))
         route = self._routes.choose(original.client, original.definition)
         self._admit(original.client, route)
         newborn = self._newborn(original.client, route, reference=original.reference, of=original)
@@ -689,6 +686,7 @@ class Workflow:
             inspection=inspection,
             route=route,
             stopped=self._stop(original.client, route),
+            refused=refused,
             root=root,
             original=await self._whole(original, Change(after=told.transaction, events=told.events, read=told.read)),
         )
@@ -701,6 +699,16 @@ class Workflow:
             transaction = await self._own(None, transaction.redrive_of)
         return transaction.id
 
+    async def _family(self, transaction: Transaction) -> tuple[UUID, frozenset[int]]:
+        """The first attempt, and which payments a decision has ended by themselves in any attempt so far."""
+        apart: frozenset[int] = frozenset()
+        while True:
+            if transaction.payments > 1:
+                apart |= named_alone(await self._journal.read(self._store.history, transaction.id), transaction)
+            if transaction.redrive_of is None:
+                return transaction.id, apart
+            transaction = await self._own(None, transaction.redrive_of)
+
     async def expire(self, transaction: Transaction) -> Transaction:
         """The transaction's clock has run out: apply what that means, if it still does."""
 
@@ -709,7 +717,7 @@ class Workflow:
             if present.deadline is None or present.deadline.at > now:
                 return None  # it ended, or another clock runs now
             inspection, payments = await self._facts(present)
-            steps = self._steps(present)
+            steps = await self._begin(present)
             way.expire(steps, self._routes.named(present.route))
             return way.finish(steps, inspection, payments)
 
@@ -723,8 +731,8 @@ class Workflow:
         route = self._routes.named(present.route)
         inspection, payments = await self._facts(present)
         assert inspection is not None  # both states have a message
+        steps = await self._begin(present)
         if present.standing.state is State.ACSP:
-            steps = self._steps(present)
             way.settle(steps, route, steps.now)
             return way.finish(steps, inspection, payments)
         outcome = None
@@ -738,9 +746,9 @@ class Workflow:
             payment.ordinal: Refusal(reason=payment.reason or "NARR", note="refused when the message was received")
             for payment in payments
             if payment.status is Status.RJCT
-        }
+        } | way.refused_apart(steps)
         arrival = Arrival(inspection=inspection, route=route, taken=taken, refused=refused, root=root, outcome=outcome)
-        return self._advance(lambda: self._steps(present), arrival)
+        return self._advance(lambda: self._steps(present, steps.apart), arrival)
 
     async def _original(self, transaction: Transaction) -> Original | None:
         """What a transaction's message says; None where it is too long to be read again."""
@@ -758,7 +766,13 @@ class Workflow:
 
     # -- regions --
 
-    def _steps(self, present: Transaction) -> Steps:
+    async def _begin(self, present: Transaction) -> Steps:
+        """Steps as `_steps` makes them, with what is known of payments that end by themselves: for all that may end."""
+        if present.payments < 2:
+            return self._steps(present)
+        return self._steps(present, fold(await self._journal.read(self._store.history, present.id), present))
+
+    def _steps(self, present: Transaction, apart: Apart = NONE_APART) -> Steps:
         """Steps of a transaction that is ours, under the region's present epoch.
 
         Raises RegionFenced, OwnedElsewhere.
@@ -772,7 +786,7 @@ class Workflow:
             if self._taken_under != post.epoch:
                 raise StoreUnavailable("who goes on with this is being looked up; try again")
         alone = self._is_alone(present)
-        return Steps(present, self.now(), alone=alone, epoch=post.epoch, region=region)
+        return Steps(present, self.now(), alone=alone, epoch=post.epoch, region=region, apart=apart)
 
     def _birth(self, newborn: Transaction) -> Steps:
         post = self._store.post
@@ -806,18 +820,22 @@ class Workflow:
         )
 
     async def conclude(self, transaction: Transaction, word: Word, rivals: tuple[Rival, ...]) -> Transaction:
-        """An end was intended, and whoever could take this region over has it: make it a fact, if it is in time.
+        """An end was intended, of all or some, and whoever could take over has it: make it a fact, if it is in time.
 
         rivals: others that have taken the same payments in another region, as looked up since `word` was found.
         """
+        if transaction.standing.state is State.ENDING:
+            return await self._conclude(transaction, word, rivals)
+        return await self._deciding.conclude(transaction, word)
 
+    async def _conclude(self, transaction: Transaction, word: Word, rivals: tuple[Rival, ...]) -> Transaction:
         async def apply(present: Transaction, _: _Taken) -> Change | None:
             if present.standing.state is not State.ENDING:
                 return None
             if present.version != transaction.version:
                 self.on_intent(present, None)  # another end is intended by now: that one has its own wait
                 return None
-            steps = self._steps(present)
+            steps = await self._begin(present)
             if steps.transaction.epoch != word.epoch:
                 self.on_intent(present, word.position)  # the guards may be others now
                 return None
@@ -855,7 +873,7 @@ class Workflow:
         if present.region != self._settings.region:
             return None
         rivals = await self._rivals(present)
-        steps = self._steps(present)
+        steps = await self._begin(present)
         if not rivals or not way.yield_to(steps, rivals):
             return None
         return way.finish(steps, *await self._facts(present))
@@ -868,7 +886,7 @@ class Workflow:
         began = self.now()
 
         async def give_way(present: Transaction, _: _Taken) -> Change | None:
-            steps = self._steps(present)
+            steps = await self._begin(present)
             if present.standing.state is State.ENDING or not way.yield_to(steps, rivals):
                 return None
             return way.finish(steps, *await self._facts(present))
@@ -916,7 +934,7 @@ class Workflow:
                 return None  # it was decided already
             if self._store.post.epoch != epoch:
                 raise StoreUnavailable("the region's epoch has changed; look again whether the takeover goes on")
-            steps, route = self._steps(present), self._routes.named(present.route)
+            steps, route = await self._begin(present), self._routes.named(present.route)
             if present.standing.end is Status.ACSC:
                 rivals = [one for one in await self._rivals(present) if counts(one)]
                 confirmed = {one.transaction for one in rivals if await self._was_confirmed(one, present.region)}
@@ -1016,8 +1034,9 @@ class Workflow:
     def _remember(self, change: Change, position: int) -> None:
         if position:
             self.memory.place(change.after, position)
-        if change.after.standing.state is State.ENDING:
+        if change.after.standing.state is State.ENDING or any(event.kind in INTENTS for event in change.events):
             self.on_intent(change.after, position)
+        self._deciding.note(change)
         if self.memory.keep(change):
             self.memory.lasted.add(change.after.standing.status or "", self.now() - change.after.created_at)
         self._rest(change.after)

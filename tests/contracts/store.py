@@ -55,6 +55,7 @@ from interlock.transaction import (
     Key,
     KeyKind,
     Payment,
+    PaymentEnd,
     Staged,
     Transaction,
 )
@@ -521,7 +522,7 @@ class StoreContract:
         """Where one payment of a message was rejected and the other settled, only the rejected one's key is free."""
         two = (payment(1), payment(2))
         (first,) = writer.won(birth(payments=two, reserves=(uetr("1", 1), uetr("2", 2))))
-        writer.won(settled(first, ended=((1, Status.RJCT, "AC02"),)))
+        writer.won(settled(first, ended=(PaymentEnd(1, Status.RJCT, "AC02"),)))
         assert writer.commit(birth(reserves=(uetr("2"),))) == [KeysTaken(((uetr("2"), first.id),))]
         assert writer.commit(birth(reserves=(uetr("1"),))) == [Won()]
 
@@ -1017,7 +1018,7 @@ class StoreContract:
         """What has ended keeps its end and reason, whatever comes later."""
         three = (payment(1), payment(2), payment(3, Status.RJCT, reason="AM05"))
         (first,) = writer.won(birth(payments=three))
-        writer.won(settled(first, ended=((1, Status.RJCT, "AC02"), (3, Status.RJCT, "AC03"))))
+        writer.won(settled(first, ended=(PaymentEnd(1, Status.RJCT, "AC02"), PaymentEnd(3, Status.RJCT, "AC03"))))
         ends = [(p.ordinal, p.status, p.reason) for p in store.payments(first.id)]
         assert ends == [(1, Status.RJCT, "AC02"), (2, Status.ACSC, None), (3, Status.RJCT, "AM05")]
 
@@ -1032,7 +1033,7 @@ class StoreContract:
         own = (Status.RJCT, "AM05", "sent before", False)
         assert shown() == [(Status.ACTC, None, None, True), own, (Status.ACTC, None, None, True)]
         (passed,) = writer.won(step(first, EventKind.PASSED))
-        late = step(passed, EventKind.DEADLINE, ended=((3, Status.RJCT, "AC04"),))
+        late = step(passed, EventKind.DEADLINE, ended=(PaymentEnd(3, Status.RJCT, "AC04"),))
         (ended,) = writer.won(late)
         assert shown() == [(Status.RJCT, ended.reason, None, True), own, (Status.RJCT, "AC04", None, False)]
 
