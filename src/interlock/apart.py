@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace
+
 from interlock.iso20022.codes import Status
 from interlock.lifecycle import TABLE, EventKind, State
 from interlock.transaction import Event, Payment, PaymentEnd, Transaction
@@ -129,3 +131,17 @@ def _valid(history: Iterable[Event], transaction: Transaction) -> list[Event]:
 def living(payments: Iterable[Payment], apart: Apart) -> tuple[int, ...]:
     """Ordinals of the payments that have no end, and none intended for them alone."""
     return tuple(p.ordinal for p in payments if not p.status.is_final and p.ordinal not in apart.decided)
+
+
+def shown(transaction: Transaction, payments: Sequence[Payment], apart: Apart) -> tuple[Payment, ...]:
+    """Payments as they are shown: those without an end stand as their transaction does.
+
+    apart: needed only while an end of the whole is intended, of which nothing is shown before it is a fact.
+    """
+    status = transaction.standing.status
+    assert status is not None  # what is stored has had an event
+    if transaction.standing.state is State.ENDING:
+        hidden = (replace(p, status=status, reason=None, note=None) for p in payments)
+        known = {payment.ordinal: payment for payment in payments if payment.ordinal in apart.facts}
+        return tuple(known.get(payment.ordinal, payment) for payment in hidden)
+    return tuple(p if p.status.is_final else replace(p, status=status) for p in payments)

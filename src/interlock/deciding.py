@@ -23,8 +23,8 @@ from interlock.stages.facts import Inspection
 from interlock.stages.steps import Steps
 from interlock.transaction import Change, Key, Payment, Transaction
 
-#: How long a decision on some payments waits for the peers' word; then it is told as it stands.
-_FACT_SECONDS = 5.0
+#: How long a caller's decision on some payments waits for the peers' word.
+FACT_SECONDS = 5.0
 #: A message with more payments that has ended is not gone through for the few that a decision names.
 _LONG = 10_000
 
@@ -57,11 +57,14 @@ class Deciding:
         #: Who waits for the end of some payments, by transaction.
         self._waiting: dict[UUID, set[asyncio.Event]] = {}
 
-    async def decide(self, transaction: Transaction, decision: Decision) -> Transaction:
-        """Apply a decision; the transaction as it stands after it. Raises RequestError, IllegalDecision."""
+    async def decide(self, transaction: Transaction, decision: Decision, patience: float) -> Transaction:
+        """Apply a decision; the transaction as it stands after it. Raises RequestError, IllegalDecision.
+
+        patience: how many seconds an end of some payments may take to become a fact; then it is told as it stands.
+        """
         decision = decisions.checked(decision)
         if decision.payments is not None:
-            return await self._decide_on_some(transaction, decision)
+            return await self._decide_on_some(transaction, decision, patience)
 
         async def apply(present: Transaction, _: dict[Key, UUID]) -> Change | None:
             route = self._means.route(present)
@@ -77,8 +80,7 @@ class Deciding:
             transaction = await self._means.known(transaction)
         return transaction
 
-    async def _decide_on_some(self, transaction: Transaction, decision: Decision) -> Transaction:
-        """Told once it is a fact, or as it stands when that takes too long."""
+    async def _decide_on_some(self, transaction: Transaction, decision: Decision, patience: float) -> Transaction:
         verdict = Verdict(None, ())
 
         async def apply(present: Transaction, _: dict[Key, UUID]) -> Change | None:
@@ -101,13 +103,15 @@ class Deciding:
         waiting.add(told)
         try:
             transaction = await self._means.pursue(transaction, apply)
-            return await self._until_fact(transaction, verdict, told)
+            return await self._until_fact(transaction, verdict, told, patience)
         finally:
             waiting.discard(told)
             if not waiting:
                 self._waiting.pop(transaction.id, None)
 
-    async def _until_fact(self, transaction: Transaction, verdict: Verdict, told: asyncio.Event) -> Transaction:
+    async def _until_fact(
+        self, transaction: Transaction, verdict: Verdict, told: asyncio.Event, patience: float
+    ) -> Transaction:
         history = await self._journal.read(self._store.history, transaction.id)
         if set(verdict.named).isdisjoint(apart.fold(history, transaction).pending()):
             return transaction
@@ -115,7 +119,7 @@ class Deciding:
             # Whoever intended it may be gone: as often as it is decided again, somebody sees to it.
             self._means.on_intent(transaction, None)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_FACT_SECONDS):
+            async with asyncio.timeout(patience):
                 await told.wait()
         return await self._means.known(transaction)
 

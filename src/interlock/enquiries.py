@@ -17,8 +17,10 @@ from interlock.iso20022.original import Original, Reference
 from interlock.iso20022.profiles.facts import Recall
 from interlock.journal import Journal
 from interlock.ports import Query, Store
+from interlock.selection import Selector
 from interlock.stages import enquire, matching, receive
-from interlock.stages.enquire import Cancel, Outcome
+from interlock.stages.cancelling import Cancel
+from interlock.stages.enquire import Outcome
 from interlock.stages.matching import Entry, Facts
 from interlock.transaction import KeyKind, Payment, Transaction
 
@@ -92,6 +94,7 @@ class Enquiries:
         seconds: how long the request may wait for what it cancels.
         """
         lost: set[UUID] = set()
+        done: tuple[Cancel, ...] = ()
         try:
             for _ in range(_TRIES):
                 facts = await self._facts(request, original, lost)
@@ -99,11 +102,15 @@ class Enquiries:
                 if not outcome.cancels and not outcome.waits:
                     return outcome
                 known = {entry.transaction.id: entry.transaction for entry in _entries(facts)}
+                if outcome.cancels and outcome.cancels == done:
+                    self._await_word(request, [known[one.transaction] for one in done], lost)
                 for cancel in outcome.cancels:
-                    if not await self._cancel(request.client, cancel):
+                    if cancel.transaction not in lost and not await self._cancel(request.client, cancel):
                         lost.add(cancel.transaction)
+                done = outcome.cancels
                 # What was cancelled here has ended, or is about to; what was elsewhere ends here when it has come.
-                abroad = (one.transaction for one in outcome.cancels if not self._means.is_ours(known[one.transaction]))
+                whole = (one.transaction for one in outcome.cancels if one.payments is None)
+                abroad = (id_ for id_ in whole if not self._means.is_ours(known[id_]))
                 for id_ in (*outcome.waits[:1], *abroad):
                     if id_ not in lost:
                         await self._await_end(request, known[id_], seconds, lost)
@@ -111,9 +118,20 @@ class Enquiries:
             return None
         return None
 
+    def _await_word(self, request: Transaction, cancelled: Iterable[Transaction], lost: set[UUID]) -> None:
+        """What was cancelled just now shows no end yet: come again, or give up what another region does not tell."""
+        for one in cancelled:
+            if self._means.is_ours(one):
+                raise _ComeAgain
+            self._be_patient(request)
+            lost.add(one.id)
+
     async def _cancel(self, client: str, cancel: Cancel) -> bool:
         """False where another region goes on with it and cannot be asked."""
-        decision = Decision(kind=DecisionKind.CANCEL, actor=client, reason=cancel.reason, note=cancel.note)
+        some = None if cancel.payments is None else tuple(Selector(ordinal=one) for one in cancel.payments)
+        decision = Decision(
+            kind=DecisionKind.CANCEL, actor=client, reason=cancel.reason, note=cancel.note, payments=some
+        )
         try:
             await self._means.decide(client, cancel.transaction, decision)
         except IllegalDecision:
@@ -144,6 +162,7 @@ class Enquiries:
         client = request.client
         entries: dict[int, tuple[Entry, ...]] = {}
         met: dict[UUID, Entry] = {}
+        chased: dict[UUID, Facts] = {}
         is_complete = True
         is_few = len(original.references) <= _ASKED_MAX
         cancels = receive.is_repeatable(original.definition)
@@ -161,9 +180,11 @@ class Enquiries:
                 await self._await_copies(request, known)
             for one in known:
                 if one.id not in met:  # a thousand references may name one message
-                    met[one.id] = await self._entry(client, one)
+                    met[one.id] = entry = await self._entry(client, one)
+                    if not cancels and entry.original is not None and receive.is_repeatable(one.definition or ""):
+                        chased[one.id] = await self._facts(one, entry.original, lost)
             entries[reference.ordinal] = tuple(met[one.id] for one in known)
-        return Facts(entries=entries, complete=is_complete, asked=asked, reused=is_reused)
+        return Facts(entries=entries, complete=is_complete, asked=asked, reused=is_reused, chased=chased)
 
     async def _asked(self, request: Transaction, original: Original) -> tuple[dict[int, datetime], bool]:
         """When the same was asked for first, and whether the request's own id was used for something else before.

@@ -9,7 +9,7 @@ Owns: the order of reading, deciding and committing. Must not know: HTTP, SQL, o
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -24,11 +24,11 @@ from msgspec import structs
 
 from interlock import redrive
 from interlock.acks import Word
-from interlock.apart import INTENTS, NONE_APART, Apart, fold, named_alone
+from interlock.apart import INTENTS, NONE_APART, Apart, fold, named_alone, shown
 from interlock.bulk import BulkSettings, Submitting
 from interlock.bulk import Means as BulkMeans
 from interlock.clock import Now
-from interlock.deciding import Deciding
+from interlock.deciding import FACT_SECONDS, Deciding
 from interlock.deciding import Means as DecidingMeans
 from interlock.decisions import Decision
 from interlock.enquiries import Abroad, Enquiries, Means
@@ -144,15 +144,6 @@ def _told(transaction: Transaction) -> dict[str, str | int]:
     return {name: value for name, value in shown.items() if value is not None}
 
 
-def _shown(transaction: Transaction, payments: Iterable[Payment]) -> tuple[Payment, ...]:
-    """Payments as they are shown: those without an end stand as their transaction does."""
-    status = transaction.standing.status
-    assert status is not None  # what is stored has had an event
-    if transaction.standing.state is State.ENDING:  # nothing of an end is shown before it is a fact
-        return tuple(structs.replace(p, status=status, reason=None, note=None) for p in payments)
-    return tuple(p if p.status.is_final else structs.replace(p, status=status) for p in payments)
-
-
 class Answered(NamedTuple):
     """A transaction, and its answer where it has one."""
 
@@ -197,7 +188,7 @@ class Workflow:
         self._settings = settings
         self.inspector = Inspector(catalogue, settings.limits, settings.profiles)
         means = Means(
-            decide=self.decide,
+            decide=partial(self.decide, patience=_ENQUIRY_SECONDS),
             until_end=self.until_end,
             payments=self.payments,
             original=self._original,
@@ -655,12 +646,15 @@ class Workflow:
 
     # -- deciding --
 
-    async def decide(self, client: str | None, transaction_id: UUID, decision: Decision) -> Transaction:
+    async def decide(
+        self, client: str | None, transaction_id: UUID, decision: Decision, *, patience: float = FACT_SECONDS
+    ) -> Transaction:
         """Apply a consumer's or operator's decision; the transaction as it stands after it.
 
-        client: None for an operator. Raises IllegalDecision where it is too late, or another decision stands.
+        client: None for an operator. patience: see `Deciding`. Raises RequestError where it is not clear what is meant,
+        IllegalDecision where it is too late, or another decision stands.
         """
-        return await self._deciding.decide(await self._own(client, transaction_id), decision)
+        return await self._deciding.decide(await self._own(client, transaction_id), decision, patience)
 
     async def redrive(self, client: str | None, transaction_id: UUID, actor: str) -> Transaction:
         """Drive the payments of a cancelled or retryably rejected transaction again; the new transaction.
@@ -768,9 +762,13 @@ class Workflow:
 
     async def _begin(self, present: Transaction) -> Steps:
         """Steps as `_steps` makes them, with what is known of payments that end by themselves: for all that may end."""
+        return self._steps(present, await self._apart(present))
+
+    async def _apart(self, present: Transaction) -> Apart:
+        """The payments of it that end by themselves."""
         if present.payments < 2:
-            return self._steps(present)
-        return self._steps(present, fold(await self._journal.read(self._store.history, present.id), present))
+            return NONE_APART
+        return fold(await self._journal.read(self._store.history, present.id), present)
 
     def _steps(self, present: Transaction, apart: Apart = NONE_APART) -> Steps:
         """Steps of a transaction that is ours, under the region's present epoch.
@@ -1099,7 +1097,9 @@ class Workflow:
     async def payments(self, client: str | None, transaction_id: UUID) -> tuple[Payment, ...]:
         """Its payments, by ordinal; one that is still open shows the transaction's status."""
         transaction = await self._own(client, transaction_id)
-        return _shown(transaction, await self._journal.read(self._store.payments, transaction_id))
+        payments = await self._journal.read(self._store.payments, transaction_id)
+        is_ending = transaction.standing.state is State.ENDING
+        return shown(transaction, payments, await self._apart(transaction) if is_ending else NONE_APART)
 
     async def payments_page(
         self, client: str | None, transaction_id: UUID, after: int, limit: int, status: Status | None
@@ -1109,8 +1109,11 @@ class Workflow:
         while True:
             found = await self._journal.read(self._store.payments_page, transaction_id, after, limit, status)
             transaction = await self._own(client, transaction_id)
+            if transaction.standing.state is State.ENDING:  # what of it shows only its history tells
+                every = await self.payments(client, transaction_id)
+                return tuple(p for p in every if p.ordinal > after and status in (None, p.status))[:limit]
             if transaction.version == before.version:  # else they may be of before or of after
-                return _shown(transaction, found)
+                return shown(transaction, found, NONE_APART)
             before = transaction
 
     async def message(self, client: str | None, transaction_id: UUID, kind: BodyKind) -> Body:

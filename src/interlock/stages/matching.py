@@ -12,7 +12,7 @@ from uuid import UUID
 
 from interlock.iso20022 import answers
 from interlock.iso20022.codes import Status
-from interlock.iso20022.original import Level, Original, Reference, to_decimal
+from interlock.iso20022.original import Level, Original, OriginalPayment, Reference, to_decimal
 from interlock.iso20022.profiles.facts import Recall
 from interlock.transaction import KeyKind, Payment, Transaction
 
@@ -44,6 +44,8 @@ class Facts:
     asked: Mapping[int, datetime] = field(default_factory=dict)
     #: The identification of the request is that of another before it, about other originals.
     reused: bool = False
+    #: Of a status request: by id of a request to cancel that it chases, what was looked up for that one.
+    chased: Mapping[UUID, "Facts"] = field(default_factory=dict)
 
 
 def keys(reference: Reference) -> tuple[tuple[KeyKind, str], ...]:
@@ -52,6 +54,8 @@ def keys(reference: Reference) -> tuple[tuple[KeyKind, str], ...]:
     A message or block is found by its MsgId alone. Values are without qualifiers, as for any search by name.
     """
     found: list[tuple[KeyKind, str]] = []
+    if is_chase(reference):  # what it says of payments is said of those of the request
+        return ((KeyKind.MESSAGE, reference.message_id),) if reference.message_id else ()
     if reference.level is Level.PAYMENT:
         if reference.uetr:
             found.append((KeyKind.UETR, reference.uetr.lower()))
@@ -62,6 +66,11 @@ def keys(reference: Reference) -> tuple[tuple[KeyKind, str], ...]:
     if reference.level is Level.PAYMENT and _is_given(reference.end_to_end_id):
         found.append((KeyKind.END_TO_END, reference.end_to_end_id or ""))
     return tuple(found)
+
+
+def is_chase(reference: Reference) -> bool:
+    """Whether it means a request to cancel: also where only the family is named, as some schemes want it."""
+    return (reference.definition or "").startswith(("camt.055", "camt.056"))
 
 
 def _is_given(end_to_end_id: str | None) -> bool:
@@ -137,14 +146,14 @@ class Matcher:
             if not reference.message_id:
                 return None
             return entry.payments if reference.level is Level.MESSAGE else _of_block(reference, entry)
-        names = _names(reference)
+        given = names(reference)
         named: tuple[Payment, ...]
-        if not names and len(entry.payments) == 1 and reference.message_id:
+        if not given and len(entry.payments) == 1 and reference.message_id:
             named = entry.payments  # the message has one payment, and nothing was said to tell it by
         else:
             known = self._by_name(entry)
-            found = {payment.ordinal: payment for name in names for payment in known.get(name, ())}
-            named = tuple(payment for payment in found.values() if _is_named_alike(reference, payment))
+            found = {payment.ordinal: payment for name in given for payment in known.get(name, ())}
+            named = tuple(payment for payment in found.values() if is_named_alike(reference, payment))
         return tuple(payment for payment in named if _is_same_amount(reference, payment)) or None
 
     def _by_name(self, entry: Entry) -> dict[str, list[Payment]]:
@@ -174,7 +183,7 @@ def _is_undoing(entry: Entry | None) -> bool:
 
 def _sum_of(returns: Sequence[Payment], payment: Payment) -> Decimal:
     """What came back of a payment, by its names and in its currency."""
-    mine = (one for one in returns if one.currency == payment.currency and _is_named_alike(one, payment))
+    mine = (one for one in returns if one.currency == payment.currency and is_named_alike(one, payment))
     return sum((one.amount or Decimal(0) for one in mine), Decimal(0))
 
 
@@ -206,11 +215,12 @@ def _ids(one: Reference | Payment) -> tuple[str | None, str | None, str | None, 
     return one.uetr.lower() if one.uetr else None, one.transaction_id, one.instruction_id, end_to_end_id
 
 
-def _names(reference: Reference) -> tuple[str, ...]:
+def names(reference: Reference) -> tuple[str, ...]:
+    """The ids that it gives of a payment."""
     return tuple(name for name in _ids(reference) if name)
 
 
-def _is_named_alike(one: Reference | Payment, other: Payment) -> bool:
+def is_named_alike(one: Reference | Payment, other: Reference | Payment) -> bool:
     """At least one id is the same, and none that both have differs."""
     said = [(asked, known) for asked, known in zip(_ids(one), _ids(other), strict=True) if asked and known]
     return bool(said) and all(asked == known for asked, known in said)
@@ -221,3 +231,29 @@ def _is_same_amount(reference: Reference, payment: Payment) -> bool:
     if amount is None or payment.amount is None:
         return True
     return amount == payment.amount and (reference.currency in (None, payment.currency))
+
+
+def known_as(entry: Entry, payment: Payment) -> OriginalPayment | None:
+    """The payment as its message has it, where that is to be had; else as the ledger has it."""
+    if entry.original is not None:
+        payments = entry.original.payments
+        return payments[payment.ordinal - 1] if payment.ordinal <= len(payments) else None
+    is_interbank = (entry.transaction.definition or "").startswith("pacs")
+    return OriginalPayment(
+        ordinal=payment.ordinal,
+        group=None,
+        xpath="",
+        line=None,
+        instruction_id=payment.instruction_id,
+        end_to_end_id=payment.end_to_end_id,
+        transaction_id=payment.transaction_id,
+        uetr=payment.uetr,
+        # A customer's amount is no interbank amount: it is not said rather than said as another.
+        amount=format(payment.amount, "f") if payment.amount is not None and is_interbank else None,
+        currency=payment.currency,
+        settlement_date=None,
+        debtor_agent=None,
+        creditor_agent=None,
+        debtor_iban=None,
+        creditor_iban=None,
+    )
