@@ -59,7 +59,7 @@ def test_some_payments_are_decided(alice: Caller) -> None:
         ("accept", {"payments": [1]}, "accept takes no payments"),
         ("cancel", {"payments": []}, "at least 1"),
         ("cancel", {"payments": [0]}, "greater than or equal to 1"),
-        ("cancel", {"payments": [True]}, "valid integer"),
+        ("cancel", {"payments": [True]}, "must be an ordinal"),
         ("cancel", {"payments": [{"name": "x"}]}, "Extra inputs"),
         ("cancel", {"payments": [{}]}, "payments[0] names nothing"),
         ("cancel", {"payments": [1, 4]}, "payments[1]: no payment of this transaction has this ordinal"),

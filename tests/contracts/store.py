@@ -1022,6 +1022,28 @@ class StoreContract:
         ends = [(p.ordinal, p.status, p.reason) for p in store.payments(first.id)]
         assert ends == [(1, Status.RJCT, "AC02"), (2, Status.ACSC, None), (3, Status.RJCT, "AM05")]
 
+    def test_some_payments_end_before_their_transaction(self, store: Store, writer: Writer) -> None:
+        """They have their reason and note from then on, and their keys are free; the others go on."""
+        three = (payment(1), payment(2), payment(3))
+        keys = tuple(uetr(f"some {ordinal}", ordinal) for ordinal in (1, 2, 3))
+        (first,) = writer.won(birth(payments=three, reserves=keys))
+        own = (PaymentEnd(2, Status.CANC, "DS02", "not this one"), PaymentEnd(3, Status.RJCT, "FRAD"))
+        (after,) = writer.won(step(first, EventKind.PAYMENTS_CANCELLED, ended=own, ends_all=None))
+        assert after.standing == first.standing
+
+        def shown() -> list[tuple[Status, str | None, str | None]]:
+            return [(p.status, p.reason, p.note) for p in store.payments(first.id)]
+
+        ended = [(Status.CANC, "DS02", "not this one"), (Status.RJCT, "FRAD", None)]
+        assert shown() == [(Status.ACTC, None, None), *ended]
+        assert [p.ordinal for p in store.payments_page(first.id, 0, 10, Status.CANC)] == [2]
+        again = [uetr(f"some {ordinal}") for ordinal in (1, 2, 3)]
+        assert writer.commit(birth(reserves=(again[0],))) == [KeysTaken(((again[0], first.id),))]
+        assert writer.commit(*(birth(reserves=(key,)) for key in again[1:])) == [Won(), Won()]
+        late = (PaymentEnd(2, Status.RJCT, "AC04", "too late"),)
+        writer.won(settled(after, ended=late))
+        assert shown() == [(Status.ACSC, None, None), *ended]
+
     def test_payments_follow_their_transaction(self, store: Store, writer: Writer) -> None:
         """Those without a status of their own have its, and its reason; those with one keep theirs."""
         refused = payment(2, Status.RJCT, reason="AM05", note="sent before")

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body
 from fastapi.responses import Response
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from interlock.api.access import Access, actor_of, view_of
 from interlock.api.calls import DECIDERS, By, Input, Name, Note, ReasonCode, caller, opened_by
@@ -30,6 +30,13 @@ _NARRATIVE = ConfigDict(
 )
 
 
+def _is_whole(value: object) -> object:
+    """JSON knows no integers: 2.0 is one too; neither `true` nor a text is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be an ordinal, or the names of a payment")  # noqa: TRY004 - what pydantic catches
+    return value
+
+
 class PaymentNames(Input):
     """One payment of the transaction, by what its sender calls it; every name that is given must be its own."""
 
@@ -42,7 +49,7 @@ class PaymentNames(Input):
 
 
 Chosen = Annotated[
-    list[Annotated[int, Field(strict=True, ge=1, le=_ORDINAL_MAX)] | PaymentNames] | None,
+    list[Annotated[int, BeforeValidator(_is_whole), Field(ge=1, le=_ORDINAL_MAX)] | PaymentNames] | None,
     Field(
         min_length=1,
         max_length=SELECTED_MAX,
