@@ -93,10 +93,11 @@ class Desk:
         self.world.until(ended, f"{id_} ends", seconds=_END_SECONDS)
         return found
 
-    def decide(self, region: str, id_: str, decision: str) -> httpx.Response:
-        """Decide, and note it where it was taken."""
-        told = self.call(region, "POST", f"/v1/transactions/{id_}/decisions", json={"decision": decision})
-        if told.status_code == 200:
+    def decide(self, region: str, id_: str, decision: str, *payments: int) -> httpx.Response:
+        """Decide, on all or on the payments with these ordinals, and note it where it was taken."""
+        some = {"payments": payments} if payments else {}
+        told = self.call(region, "POST", f"/v1/transactions/{id_}/decisions", json={"decision": decision, **some})
+        if told.status_code == 200 and not payments:
             self.log.decided(region, transaction=id_, decision=decision)
         if told.status_code == 201:
             one = told.json()

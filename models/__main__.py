@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from models import keepers, keys, lease, strict
+from models import keepers, keys, lease, some, strict
 from models.search import Found, World
 
-WORLDS: tuple[World[Any], ...] = (*strict.WORLDS, *keepers.WORLDS, *lease.WORLDS, *keys.WORLDS)
+WORLDS: tuple[World[Any], ...] = (*strict.WORLDS, *keepers.WORLDS, *lease.WORLDS, *keys.WORLDS, *some.WORLDS)
 
 
 def judged(world: World[Any], bug: str, found: Found) -> bool:

@@ -197,7 +197,7 @@ def _lifecycle_whole() -> str:
     return diagram(edges(EventKind, alone=False), group="not released yet")
 
 
-_CELL = {Effect.STAY: "=", Effect.FLAG: "rec", Effect.INCIDENT: "rec !"}
+_CELL = {Effect.STAY: "=", Effect.FLAG: "rec", Effect.INCIDENT: "rec !", Effect.APART: "some↓"}
 
 
 def cell(move: Move | None) -> str:

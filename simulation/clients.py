@@ -1,12 +1,14 @@
 """Clients: they send, retry with the same key, ask for ends, decide on what is held, drive again what was cancelled."""
 
 from collections.abc import Callable
+from random import Random
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from interlock.decisions import Decision, DecisionKind
 from interlock.iso20022.codes import Status
 from interlock.lifecycle import State
+from interlock.selection import Selector
 from simulation import worker
 from simulation.region import Region
 from simulation.schedule import Call, Process, Steps
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 _PATIENCE_SECONDS = 1.6
 _ATTEMPTS = 8
+#: How many of the decisions name some payments, where there are several.
+_SOME = 0.7
 #: How often one payment is driven again.
 _REDRIVES = 2
 
@@ -89,7 +93,16 @@ def _follow(world: "World", id_: UUID, *, consistent: bool) -> Steps:
                 id_ = driven[1]
         elif standing.state is State.HELD_DECISION and chance.random() < 0.5:
             kind = chance.choice((DecisionKind.ACCEPT, DecisionKind.CANCEL))
-            yield from _asked(world, owner, worker.decide(id_, Decision(kind=kind, actor="c")))
+            decision = _on_some(chance) if world.several and chance.random() < _SOME else Decision(kind=kind, actor="c")
+            yield from _asked(world, owner, worker.decide(id_, decision))
+
+
+def _on_some(chance: Random) -> Decision:
+    """One payment or two, of three."""
+    kind = chance.choice((DecisionKind.REJECT, DecisionKind.CANCEL))
+    ordinals = chance.sample((1, 2, 3), chance.randint(1, 2))
+    reason = "AC04" if kind is DecisionKind.REJECT else None
+    return Decision(kind=kind, actor="c", reason=reason, payments=tuple(Selector(ordinal=one) for one in ordinals))
 
 
 def _asked(world: "World", owner: int, ask: Callable[[Region, worker.Reply], Steps]) -> Steps:

@@ -161,7 +161,10 @@ class Database:
         holders = {
             holder
             for held in self.keys.values()
-            if (own := held.get(row.region)) is not None and own[0] == row.id and own[1]
+            if (own := held.get(row.region)) is not None
+            and own[0] == row.id
+            and own[1]
+            and not self._let_go(row, own[1])
             for region, (holder, ordinal) in held.items()
             if region != row.region and holder != row.id and not self._failed(holder, ordinal)
         }
@@ -234,6 +237,11 @@ class Database:
         payments = (self.payments.get((holder, ordinal, region)) for region in regions)
         return any(payment is not None and payment.status in _FAILED for payment in payments)
 
+    def _let_go(self, row: Transaction, ordinal: int) -> bool:
+        """Whether one of its own payments came to nothing by itself: others may have that by now."""
+        payment = self.payments.get((row.id, ordinal, row.region))
+        return payment is not None and payment.status in _FAILED
+
     def _record(self, change: Change) -> Record:
         parts = (change,) if change.original is None else (change, change.original)
         payments = [(part.after.id, payment) for part in parts for payment in self._ended(part)]
@@ -266,7 +274,7 @@ class Database:
         after = change.after
         payments = {payment.ordinal: payment for payment in self.payments_of(after)}
         payments.update((payment.ordinal, payment) for payment in change.payments)
-        ends = {ordinal: (status, reason) for ordinal, status, reason in change.ended}
+        ends = {end.ordinal: (end.status, end.reason) for end in change.ended}
         written = []
         for ordinal, payment in sorted(payments.items()):
             end = ends.get(ordinal, change.ends_all)

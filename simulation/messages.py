@@ -30,17 +30,21 @@ def _model() -> Inspection:
     return found
 
 
-def message(number: int) -> Inspection:
-    """A pacs.008 of one payment; the same for the same number."""
+def message(number: int, payments: int = 1) -> Inspection:
+    """A pacs.008 of one payment, or of some; the same for the same number."""
     model = _model()
     assert model.original is not None  # it is valid
     content = model.content + f"<!-- {number} -->".encode()
-    payment = replace(
-        model.original.payments[0],
-        uetr=f"00000000-0000-4000-8000-{number:012x}",
-        transaction_id=f"T{number}",
-        end_to_end_id=f"E{number}",
-        instruction_id=f"I{number}",
+    several = tuple(
+        replace(
+            model.original.payments[0],
+            ordinal=ordinal,
+            uetr=f"00000000-0000-4000-8{ordinal - 1:03x}-{number:012x}",
+            transaction_id=f"T{number}" + ordinal * "'",
+            end_to_end_id=f"E{number}" + ordinal * "'",
+            instruction_id=f"I{number}" + ordinal * "'",
+        )
+        for ordinal in range(1, payments + 1)
     )
-    original = replace(model.original, message_id=f"M{number}", payments=(payment,))
+    original = replace(model.original, message_id=f"M{number}", payments=several)
     return replace(model, content=content, digest=sha256(content).digest(), original=original)

@@ -40,6 +40,10 @@ class Plants(Struct, frozen=True, kw_only=True):
     confirmed_after_takeover: bool = False
     #: What a taker writes of a transaction leaves out the message, which its home has written.
     taken_without_message: bool = False
+    #: The end of some payments is a fact without the guards' word.
+    told_before_ack: bool = False
+    #: A taker does not know of payments that were to end by themselves.
+    taker_forgets_some: bool = False
     #: A home that is back does not say in its own log which transactions are the taker's.
     nothing_left: bool = False
 

@@ -5,10 +5,11 @@ from uuid import UUID
 from msgspec import Struct
 
 from interlock import lifecycle
+from interlock.apart import Apart
 from interlock.iso20022.codes import Status
 from interlock.lifecycle import Standing
 from interlock.regions.rules import Entry, Post
-from interlock.transaction import Change, Event, Transaction
+from interlock.transaction import Change, Event, Payment, Transaction
 
 
 class Broken(AssertionError):
@@ -37,6 +38,8 @@ class Promises:
         self.acknowledged: dict[UUID, Acknowledged] = {}
         self.ends: dict[UUID, tuple[End, int]] = {}
         self._told: dict[UUID, bytes | None] = {}
+        #: By transaction and ordinal.
+        self._ends_of_payments: dict[tuple[UUID, int], Status] = {}
         #: By payment, the attempts that settled.
         self._settled: dict[str, list[UUID]] = {}
         #: Payments that settled twice where that was not excluded: flagged, no promise broken.
@@ -52,25 +55,37 @@ class Promises:
             if transaction.id in attempts:
                 self._look_for_doubles(attempts)
 
-    def committed(self, change: Change, before: tuple[Standing, int], payment: str | None) -> None:
+    def committed(
+        self,
+        change: Change,
+        before: tuple[Standing, int, Apart],
+        payment: str | None,
+        payments: tuple[Payment, ...],
+    ) -> None:
         """A change was won: its events lead from where the transaction stood to where it stands, and no end is another.
 
-        before: standing and version that it was decided on.
+        before: standing and version that it was decided on, and what of it had ended by itself. payments: all that it
+        has, as they are now.
         """
         after = change.after
         self._folds(change.events, before, after)
+        for one in payments:
+            if one.status.is_final:
+                end = self._ends_of_payments.setdefault((after.id, one.ordinal), one.status)
+                if end is not one.status:
+                    raise Broken(f"one end: payment {one.ordinal} of {name(after.id)} ended {end} and {one.status}")
         if after.standing.is_final and not before[0].is_final:
             self._ended(after, payment)
 
-    def _folds(self, events: tuple[Event, ...], before: tuple[Standing, int], after: Transaction) -> None:
-        standing, version = before
+    def _folds(self, events: tuple[Event, ...], before: tuple[Standing, int, Apart], after: Transaction) -> None:
+        standing, version, apart = before
         for event in events:
             version += 1
             kind = event.because or event.kind
-            step = lifecycle.apply(standing, kind, alone=event.because is not None)
+            step = lifecycle.apply(standing, kind, alone=event.because is not None, cancelled=apart.cancelled)
             if event.seq != version or step.standing != event.standing:
                 raise Broken(f"history: event {event.seq} {event.kind} does not follow what was before it")
-            standing = event.standing
+            standing, apart = event.standing, apart.then(event)
         if (standing, version) != (after.standing, after.version):
             raise Broken("history: the row is not the fold of its events")
 

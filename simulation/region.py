@@ -7,12 +7,13 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from interlock.apart import NONE_APART, fold
 from interlock.lifecycle import Standing, State
 from interlock.ports import Outcome, Won
 from interlock.regions.rules import Post
 from interlock.stages.facts import Inspection
 from interlock.stages.steps import Steps as Course
-from interlock.transaction import Body, Change, Payment, Transaction
+from interlock.transaction import Body, Change, Payment, Transaction, home_of
 from simulation.database import Database
 from simulation.messages import BEGIN
 from simulation.promises import Broken, name
@@ -111,7 +112,13 @@ class Region:
             raise Unavailable("fenced")
         if row.region != self.number and row.region not in self.db.taken():
             raise Unavailable(f"is region {row.region}'s")
-        return Course(row, self.now(), alone=False, epoch=post.epoch, region=self.number)
+        return self.steps(row, post)
+
+    def steps(self, row: Transaction, post: Post) -> Course:
+        """Steps of a transaction, with what of it ended by itself."""
+        known = row.payments > 1 and (home_of(row.id) == self.number or not self.world.plants.taker_forgets_some)
+        apart = fold(self.db.history(row.id), row) if known else NONE_APART
+        return Course(row, self.now(), alone=False, epoch=post.epoch, region=self.number, apart=apart)
 
     def owned(self, change: Change, row: Transaction) -> Change:
         """The change of a row, decided now: of another region's it makes one of our own, if there is none of before."""
@@ -142,10 +149,13 @@ class Region:
     def commit(self, change: Change) -> Outcome:
         """One change, looked at by those who watch over the promises."""
         before = self._before(change)
+        apart = (
+            fold(self.db.history(change.after.id), before) if before is not None and before.payments > 1 else NONE_APART
+        )
+        stood = (Standing(), 0, apart) if before is None else (before.standing, before.version, apart)
         outcome = self.db.commit(change)
         world = self.world
         if isinstance(outcome, Won):
-            standing = (Standing(), 0) if before is None else (before.standing, before.version)
             after = change.after
             if world.tracing:
                 events = " ".join(event.kind.value for event in change.events)
@@ -153,7 +163,7 @@ class Region:
                     f"{self.node} {name(after.id)} {events}: {after.standing.state} {after.standing.end or ''}"
                     f" epoch {after.epoch} position {self.db.position}"
                 )
-            world.promises.committed(change, standing, world.payment_of(after))
+            world.promises.committed(change, stood, world.payment_of(after), self.db.payments_of(after))
             world.schedule.fire(self.stirred)
         elif world.tracing:
             world.trace(f"{self.node} {name(change.after.id)} not committed: {type(outcome).__name__}")
@@ -161,8 +171,10 @@ class Region:
 
     def _before(self, change: Change) -> Transaction | None:
         """The row that a change was decided on."""
-        version = change.events[0].seq - 1
-        rows = (row for row in self.db.rows.get(change.after.id, {}).values() if row.version == version)
+        version, epoch = change.events[0].seq - 1, change.after.epoch
+        # Of a higher epoch is what a taker has made of it, while its home does not know of that.
+        known = self.db.rows.get(change.after.id, {}).values()
+        rows = (row for row in known if row.version == version and row.epoch <= epoch)
         row = max(rows, key=lambda row: row.epoch, default=None)
         ignored = self.world.plants.taker_ignores_intent and row is not None and row.region != self.number
         if row is not None and ignored and row.standing.state is State.ENDING:

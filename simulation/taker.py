@@ -15,7 +15,6 @@ from interlock.regions import rules
 from interlock.regions.rivals import Rival, Turn, taken_turn
 from interlock.regions.rules import Entry, OnTakeover, Post
 from interlock.stages import way
-from interlock.stages.steps import Steps as Course
 from interlock.transaction import Change, Transaction, home_of
 from simulation.region import Region, Unavailable
 from simulation.schedule import Call, Process, Steps, Until
@@ -129,7 +128,7 @@ def _decided(region: Region, home: int, entry: Entry, post: Post, left: list[Tra
             sure = False
             yield _WORKER_SECONDS
         elif isinstance(region.commit(change), Won):
-            world.note(region, change.after)
+            world.note(region, change)
             if world.driven_at_once(verdict):
                 world.drive_again(region, row.id)
         else:
@@ -149,13 +148,7 @@ def _change(region: Region, row: Transaction, post: Post, verdict: OnTakeover, e
     """What the taker writes of a transaction: a row of its own; None while another is about to settle the payment."""
     if region.world.plants.taker_ignores_intent and row.standing.state is State.ENDING:
         row = replace(row, standing=Standing(State.ACSP, row.standing.status), answer_digest=None)
-    course = Course(
-        row,
-        region.now(),
-        alone=False,
-        epoch=post.epoch,
-        region=region.number,
-    )
+    course = region.steps(row, post)
     if post.fenced:
         raise Unavailable("fenced")
     if row.standing.end is Status.ACSC and not region.world.plants.taker_looks_nowhere:

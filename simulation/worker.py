@@ -9,6 +9,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from interlock import decisions, redrive
+from interlock.apart import fold, named_alone
 from interlock.decisions import Decision
 from interlock.errors import IllegalDecision
 from interlock.iso20022.codes import Status
@@ -60,7 +61,8 @@ def _concluder(region: Region) -> Steps:
             _scan(region, awaited)
         for id_, (_, position) in list(awaited.items()):
             post = region.db.post
-            sure = world.plants.release_before_ack or _may_conclude(region, post, position)
+            early = world.plants.release_before_ack or (world.plants.told_before_ack and not _is_ending(region, id_))
+            sure = early or _may_conclude(region, post, position)
             if not sure or not _is_everywhere(region, id_, position):
                 continue
             yield world.schedule.moment()
@@ -69,6 +71,11 @@ def _concluder(region: Region) -> Steps:
         awaited.update(fresh)
         if not fresh:
             yield Until(region.stirred, _SCAN_SECONDS)
+
+
+def _is_ending(region: Region, id_: UUID) -> bool:
+    row = region.db.get(id_)
+    return row is not None and row.standing.state is State.ENDING
 
 
 def _may_conclude(region: Region, post: Post, position: int) -> bool:
@@ -97,8 +104,8 @@ def _scan(region: Region, awaited: dict[UUID, tuple[int, int]]) -> None:
 def _concluded(region: Region, awaited: dict[UUID, tuple[int, int]], id_: UUID, post: Post) -> Steps:
     version, position = awaited[id_]
     row = region.db.get(id_)
-    if row is None or row.standing.state is not State.ENDING or row.region != region.number:
-        awaited.pop(id_, None)
+    if row is None or row.region != region.number or row.standing.state is not State.ENDING:
+        yield from _some_concluded(region, awaited, id_, row, post)
         return
     if row.version != version and not region.world.plants.stale_intent:
         # Another intent has replaced it, and nobody has given their word for that one.
@@ -129,13 +136,33 @@ def _concluded(region: Region, awaited: dict[UUID, tuple[int, int]], id_: UUID, 
     yield region.world.schedule.moment()
     if isinstance(region.commit(change), Won):
         awaited.pop(id_, None)
-        _note(region, change.after)
+        _note(region, change)
 
 
-def _note(region: Region, row: Transaction) -> None:
+def _some_concluded(
+    region: Region, awaited: dict[UUID, tuple[int, int]], id_: UUID, row: Transaction | None, post: Post
+) -> Steps:
+    """Of what is not ending, or not ours any more: the end of some payments becomes a fact, if there is one to be."""
+    version, position = awaited.pop(id_)
+    if row is None or row.region != region.number:
+        return
+    try:
+        course = region.course(row, post)
+    except Unavailable:
+        return
+    due = course.apart.pending(version)
+    if not due or row.standing.is_final:
+        return
+    change = way.part(course, due, [peer for peer, reached in region.flushed().items() if reached >= position])
+    yield region.world.schedule.moment()
+    if not isinstance(region.commit(change), Won):
+        awaited.setdefault(row.id, (version, position))  # somebody got on meanwhile
+
+
+def _note(region: Region, change: Change) -> None:
     """What was just intended, and where."""
-    if row.standing.state is State.ENDING:
-        region.intents[row.id] = (row.version, region.db.position)
+    region.world.note(region, change)
+    if change.after.id in region.intents:
         region.world.schedule.fire(region.stirred)
 
 
@@ -175,7 +202,7 @@ def pursue(region: Region, id_: UUID, decide: Decide) -> Steps:
             return
         yield region.world.schedule.moment()
         if isinstance(region.commit(change), Won):
-            _note(region, change.after)
+            _note(region, change)
             return
 
 
@@ -244,7 +271,7 @@ def _received(region: Region, reply: Reply, id_: UUID, number: int, *, consisten
         if isinstance(outcome, KeysTaken):
             taken = {**taken, **dict(outcome.taken)}
         elif isinstance(outcome, Won):
-            _note(region, change.after)
+            _note(region, change)
             yield from _confirmed(region, reply, change.after, consistent=consistent)
             return
     reply(("unavailable", None))
@@ -289,7 +316,7 @@ def _born(region: Region, reply: Reply, newborn: Transaction, arrival: Arrival, 
         outcome: Outcome = region.commit(change)
         match outcome:
             case Won():
-                _note(region, change.after)
+                _note(region, change)
                 yield from _confirmed(region, reply, change.after, consistent=consistent)
                 return
             case IdempotencyTaken():
@@ -366,19 +393,32 @@ def drive_again(id_: UUID, *, consistent: bool) -> Callable[[Region, Reply], Ste
         except (Unavailable, IllegalDecision) as refused:
             reply(("unavailable" if isinstance(refused, Unavailable) else "refused", None))
             return
-        inspection, _ = region.facts(original)
+        inspection, payments = region.facts(original)
         assert inspection is not None  # what is drivable has a message
+        try:
+            left_out = way.left_out(redrive.left_out(payments, _apart(region, original)))
+        except IllegalDecision:
+            reply(("refused", None))
+            return
         newborn = _newborn(region, original.client, region.world.route(original), of=original)
         told.take(EventKind.REDRIVEN, actor=original.client, note="again", redriven_as=newborn.id)
         arrival = Arrival(
             inspection=inspection,
             route=region.world.route(original),
+            refused=left_out,
             root=_root(region, original),
             original=region.owned(Change(after=told.transaction, events=told.events, read=told.read), original),
         )
         yield from _born(region, reply, newborn, arrival, consistent=consistent)
 
     return steps
+
+
+def _apart(region: Region, row: Transaction) -> frozenset[int]:
+    """Payments that were ended by themselves, in any attempt that is known here."""
+    found = named_alone(region.db.history(row.id), row)
+    earlier = None if row.redrive_of is None else region.db.get(row.redrive_of)
+    return found if earlier is None else found | _apart(region, earlier)
 
 
 def _root(region: Region, row: Transaction) -> UUID:
@@ -405,16 +445,21 @@ def decide(id_: UUID, decision: Decision) -> Callable[[Region, Reply], Steps]:
 
 
 def _decided(region: Region, row: Transaction, post: Post, decision: Decision) -> Change | None:
-    route = region.world.route(row)
+    route, decision = region.world.route(row), decisions.checked(decision)
+    history, named = region.db.history(row.id), tuple[int, ...]()
     try:
-        kind = decisions.event_for(row, decisions.checked(decision), route, region.db.history(row.id))
+        if decision.payments is None:
+            kind = decisions.event_for(row, decision, route, history)
+        else:
+            kind, all_named, ends = decisions.on_some(row, decision, region.db.payments_of(row), history)
+            named = ends or (all_named if fold(history, row).decided else ())
     except IllegalDecision:
         return None
     if kind is None:
         return None
     course = region.course(row, post)
     inspection, payments = region.facts(row)
-    way.decided(course, kind, decisions.checked(decision), route)
+    way.decided(course, kind, decision, route, named)
     return way.finish(course, inspection, payments)
 
 

@@ -8,12 +8,13 @@ from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
+from interlock.apart import INTENTS
 from interlock.errors import IllegalTransition
 from interlock.lifecycle import State
 from interlock.regions.rules import CHANGES, Entry, OnTakeover, Post
 from interlock.routes import DecisionRule, Route
 from interlock.stages.facts import Inspection
-from interlock.transaction import Transaction
+from interlock.transaction import Change, Transaction
 from simulation import clients, faults, keeper, messages, replication, taker, worker
 from simulation.database import Database
 from simulation.network import Network
@@ -50,6 +51,11 @@ _WAYS = {
 }
 
 
+#: Where each message has some payments: how many, and the routes, on which more is decided.
+_SEVERAL = 3
+_HELD = ("hold", "ask", "redrive", "hold", "ask")
+
+
 class Told(NamedTuple):
     """What became of a world."""
 
@@ -76,9 +82,11 @@ class World:
         plants: Plants | None = None,
         trace: Callable[[str], None] | None = None,
         weather: bool = True,
+        several: bool = False,
     ) -> None:
-        """trace: told of each step. weather: whether anything goes wrong."""
+        """trace: told of each step. weather: whether anything goes wrong. several: messages have some payments each."""
         self.seed = seed
+        self.several = several
         self.plants = plants or Plants()
         self.tracing = trace is not None
         self._trace = trace
@@ -142,13 +150,14 @@ class World:
 
     def inspection(self, number: int) -> Inspection:
         """Of a client's message."""
-        found = messages.message(number)
+        found = messages.message(number, _SEVERAL if self.several else 1)
         self.inspections[found.digest] = found
         return found
 
     def choose(self, number: int) -> Route:
         """The route of a client's message."""
-        return _WAYS[("short", "cancel", "redrive", "hold", "cancel", "ask", "short")[number % 7]].route
+        ways = _HELD if self.several else ("short", "cancel", "redrive", "hold", "cancel", "ask", "short")
+        return _WAYS[ways[number % len(ways)]].route
 
     def route(self, row: Transaction) -> Route:
         """The route that a transaction follows."""
@@ -162,9 +171,10 @@ class World:
         """Which payment this is an attempt of."""
         return None if row.message_id is None else f"{row.client} {row.message_id}"
 
-    def note(self, region: Region, row: Transaction) -> None:
-        """An end was intended."""
-        if row.standing.state is State.ENDING:
+    def note(self, region: Region, change: Change) -> None:
+        """An end was intended, of all or some."""
+        row = change.after
+        if row.standing.state is State.ENDING or any(event.kind in INTENTS for event in change.events):
             region.intents[row.id] = (row.version, region.db.position)
 
     # -- what changes --
@@ -306,10 +316,15 @@ class World:
 
 
 def live(
-    seed: int, *, regions: int = 2, plants: Plants | None = None, trace: Callable[[str], None] | None = None
+    seed: int,
+    *,
+    regions: int = 2,
+    plants: Plants | None = None,
+    trace: Callable[[str], None] | None = None,
+    several: bool = False,
 ) -> Told:
     """One world from its beginning to its end."""
-    world = World(seed, regions=regions, plants=plants, trace=trace)
+    world = World(seed, regions=regions, plants=plants, trace=trace, several=several)
     broken = None
     try:
         world.run()

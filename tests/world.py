@@ -18,6 +18,7 @@ import psycopg
 import pytest
 
 from interlock import chain, lifecycle
+from interlock.apart import NONE_APART
 from interlock.app import id_maker
 from interlock.decisions import Decision, DecisionKind
 from interlock.iso20022.codes import Status
@@ -27,6 +28,7 @@ from interlock.journal import Journal
 from interlock.lifecycle import Standing
 from interlock.ports import Control, ControlScope, Store
 from interlock.routes import DecisionRule, Route, Routes, WhenStopped
+from interlock.selection import Selector
 from interlock.stores.postgres import PostgresStore
 from interlock.stores.sqlite import SqliteStore
 from interlock.transaction import BodyKind, Deadline, Transaction
@@ -260,14 +262,20 @@ class World:
         return len(due)
 
     async def decide(
-        self, transaction: Transaction, kind: DecisionKind, *, actor: str = "c_alice:anna", reason: str | None = None
+        self,
+        transaction: Transaction,
+        kind: DecisionKind,
+        *payments: int,
+        actor: str = "c_alice:anna",
+        reason: str | None = None,
+        note: str | None = None,
     ) -> Transaction:
-        """A decision of the owner's; a rejection gets a reason."""
+        """A decision of the owner's; a rejection gets a reason. payments: ordinals, where it is not on all."""
         if kind is DecisionKind.REJECT:
             reason = reason or "AC04"
-        return await self.workflow.decide(
-            transaction.client, transaction.id, Decision(kind=kind, actor=actor, reason=reason)
-        )
+        chosen = tuple(Selector(ordinal=ordinal) for ordinal in payments) or None
+        decision = Decision(kind=kind, actor=actor, reason=reason, note=note, payments=chosen)
+        return await self.workflow.decide(transaction.client, transaction.id, decision)
 
     async def control(self, scope: ControlScope, name: str, *, stopped: bool) -> int:
         """An operator's order."""
@@ -294,27 +302,36 @@ class World:
         """
         transaction = self.stored(id_)
         history = self.store.history(id_)
-        standing = Standing()
+        standing, apart = Standing(), NONE_APART
         for number, event in enumerate(history, 1):
             assert event.seq == number
-            step = lifecycle.apply(standing, event.because or event.kind, alone=True)
+            kind, alone = event.because or event.kind, event.because is not None
+            step = lifecycle.apply(standing, kind, alone=alone, cancelled=apart.cancelled)
             assert step.standing == event.standing
-            standing = step.standing
+            standing, apart = step.standing, apart.then(event)
         assert standing == transaction.standing
         assert transaction.version == len(history)
         ends = [event for event in history if event.kind is lifecycle.EventKind.ENDED]
         payments = self.store.payments(id_)
+        for end in apart.ends.values():
+            payment = payments[end.ordinal - 1]
+            is_fact = end.ordinal in apart.facts
+            assert is_fact == payment.status.is_final
+            assert not is_fact or (payment.status, payment.reason, payment.note) == end[1:]
         if not standing.is_final:
             assert ends == []
             assert transaction.deadline is not None
             assert transaction.answer is None
             assert self.answer(id_) is None
-            assert not any(payment.status in (Status.ACSC, Status.CANC) for payment in payments)
+            rest = [payment for payment in payments if payment.ordinal not in apart.decided]
+            assert not any(payment.status in (Status.ACSC, Status.CANC) for payment in rest)
+            assert not payments or any(not payment.status.is_final for payment in rest)
             return transaction
         assert len(ends) == 1
         assert transaction.deadline is None
         assert (self.answer(id_) is not None) == transaction.answer_due == (transaction.answer is not None)
         assert all(payment.status.is_final for payment in payments)
+        assert standing.end is not Status.RJCT or all(payment.status is Status.RJCT for payment in payments)
         # A request about other messages has none itself.
         if standing.end is Status.ACSC and transaction.answer_due and payments:
             assert any(payment.status is Status.ACSC for payment in payments)

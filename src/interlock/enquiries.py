@@ -15,8 +15,10 @@ from interlock.iso20022.original import Original
 from interlock.journal import Journal
 from interlock.originals import ComeAgain, Means, Originals
 from interlock.ports import Store
+from interlock.selection import Selector
 from interlock.stages import enquire
-from interlock.stages.enquire import Cancel, Outcome
+from interlock.stages.cancelling import Cancel
+from interlock.stages.enquire import Outcome
 from interlock.stages.matching import Entry, Facts
 from interlock.transaction import Transaction
 
@@ -44,6 +46,7 @@ class Enquiries:
         lost: set[UUID] = set()
         if request.deadline is not None and request.deadline.at <= self._means.now():
             return enquire.run(original, await self._originals.facts(request, original, lost, late=True))
+        done: tuple[Cancel, ...] = ()
         try:
             for _ in range(_TRIES):
                 facts = await self._originals.facts(request, original, lost)
@@ -51,14 +54,19 @@ class Enquiries:
                 if not outcome.cancels and not outcome.waits:
                     return outcome
                 known = {entry.transaction.id: entry.transaction for entry in _entries(facts)}
-                for start in range(0, len(outcome.cancels), _AT_ONCE):
+                if outcome.cancels and outcome.cancels == done:
+                    self._await_word(request, [known[one.transaction] for one in done], lost)
+                done = outcome.cancels
+                wanted = [one for one in done if one.transaction not in lost]
+                for start in range(0, len(wanted), _AT_ONCE):
                     if request.deadline is not None and request.deadline.at - _MARGIN <= self._means.now():
                         return None
-                    some = outcome.cancels[start : start + _AT_ONCE]
-                    done = await asyncio.gather(*(self._cancel(request.client, cancel) for cancel in some))
-                    lost.update(cancel.transaction for cancel, said in zip(some, done, strict=True) if not said)
+                    some = wanted[start : start + _AT_ONCE]
+                    told = await asyncio.gather(*(self._cancel(request.client, cancel) for cancel in some))
+                    lost.update(cancel.transaction for cancel, said in zip(some, told, strict=True) if not said)
                 # What was cancelled here has ended, or is about to; what was elsewhere ends here when it has come.
-                abroad = (one.transaction for one in outcome.cancels if not self._means.is_ours(known[one.transaction]))
+                whole = (one.transaction for one in outcome.cancels if one.payments is None)
+                abroad = (id_ for id_ in whole if not self._means.is_ours(known[id_]))
                 for id_ in (*outcome.waits[:1], *abroad):
                     if id_ not in lost:
                         await self._await_end(request, known[id_], seconds, lost)
@@ -66,9 +74,20 @@ class Enquiries:
             return None
         return None
 
+    def _await_word(self, request: Transaction, cancelled: Iterable[Transaction], lost: set[UUID]) -> None:
+        """What was cancelled just now shows no end yet: come again, or give up what another region does not tell."""
+        for one in cancelled:
+            if self._means.is_ours(one):
+                raise ComeAgain
+            self._originals.be_patient(request)
+            lost.add(one.id)
+
     async def _cancel(self, client: str, cancel: Cancel) -> bool:
         """False where another region goes on with it and cannot be asked."""
-        decision = Decision(kind=DecisionKind.CANCEL, actor=client, reason=cancel.reason, note=cancel.note)
+        some = None if cancel.payments is None else tuple(Selector(ordinal=one) for one in cancel.payments)
+        decision = Decision(
+            kind=DecisionKind.CANCEL, actor=client, reason=cancel.reason, note=cancel.note, payments=some
+        )
         try:
             await self._means.decide(client, cancel.transaction, decision)
         except IllegalDecision:

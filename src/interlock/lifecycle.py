@@ -12,6 +12,9 @@ The states are the columns of the design's table: an ISO status, split where the
 An end takes two steps: the intent (ENDING, under the epoch) and the fact (END). Where no peer can take the region over
 both are one commit and one event, `Ended`, which names what caused it. Handing over likewise, but its fact is always a
 commit of its own, before the first byte leaves: from then on only the downstream's answer ends the transaction.
+
+Some payments of a transaction may end by themselves, likewise in two steps: the intent is the consumer's decision on
+them, which nothing replaces any more, and the fact is `PaymentsEnded`. The transaction's own state stays (`apart.py`).
 """
 
 from collections.abc import Mapping
@@ -69,6 +72,11 @@ class EventKind(StrEnum):
     ACCEPTED = "Accepted"
     REJECTED = "Rejected"
     CANCELLED = "Cancelled"
+    #: The consumer rejected some of its payments; others live.
+    PAYMENTS_REJECTED = "PaymentsRejected"
+    PAYMENTS_CANCELLED = "PaymentsCancelled"
+    #: The end of some of its payments is a fact.
+    PAYMENTS_ENDED = "PaymentsEnded"
     STAGE_FAULT = "StageFault"
     RETRIED = "Retried"
     DEADLINE = "Deadline"
@@ -110,6 +118,8 @@ class Effect(StrEnum):
     INCIDENT = "incident"
     #: An end is intended: ENDING, or END at once where no peer can take over.
     END = "↓"
+    #: The end of some payments is intended, or a fact at once where no peer can take over; the state stays.
+    APART = "apart"
 
 
 class Move(NamedTuple):
@@ -133,6 +143,7 @@ def _end(status: Status) -> Move:
 STAY = Move(Effect.STAY)
 FLAG = Move(Effect.FLAG)
 INCIDENT = Move(Effect.INCIDENT)
+APART = Move(Effect.APART)
 REJECT = _end(Status.RJCT)
 CANCEL = _end(Status.CANC)
 SETTLE = _end(Status.ACSC)
@@ -140,6 +151,8 @@ SETTLE = _end(Status.ACSC)
 _S = State
 _E = EventKind
 _BEFORE_RELEASE = (_S.ACCP, _S.ACTC, _S.HELD_CHECK, _S.HELD_DECISION, _S.HELD_FAULT, _S.ACSP)
+#: Its payments are known, and none of them is on its way out.
+_DIVISIBLE = (_S.ACTC, _S.HELD_CHECK, _S.HELD_DECISION, _S.HELD_FAULT, _S.ACSP)
 _STARTED = tuple(state for state in State if state is not _S.NONE)
 _RECEIVED = tuple(state for state in _STARTED if state is not _S.ACCP)
 
@@ -169,6 +182,10 @@ TABLE: Mapping[EventKind, Mapping[State, Move]] = MappingProxyType(
         _E.ACCEPTED: _row((_S.HELD_DECISION, _go(_S.ACSP))),
         _E.REJECTED: _row((_S.HELD_DECISION, REJECT)),
         _E.CANCELLED: _row((_BEFORE_RELEASE, CANCEL)),
+        _E.PAYMENTS_REJECTED: _row((_S.HELD_DECISION, APART)),
+        _E.PAYMENTS_CANCELLED: _row((_DIVISIBLE, APART)),
+        # In ENDING it waits for the end of the whole, with which all that is intended becomes a fact.
+        _E.PAYMENTS_ENDED: _row(((*_DIVISIBLE, _S.HANDING, _S.HANDED, _S.HELD_UNKNOWN), STAY)),
         _E.STAGE_FAULT: _row(
             ((_S.ACCP, _S.ACTC, _S.HELD_CHECK, _S.ACSP), _go(_S.HELD_FAULT)),
             ((_S.HELD_DECISION, _S.HELD_FAULT, _S.HELD_UNKNOWN), STAY),
@@ -276,10 +293,12 @@ def judge(standing: Standing, kind: EventKind) -> Move | None:
     return move
 
 
-def apply(standing: Standing, kind: EventKind, *, alone: bool) -> Step:
+def apply(standing: Standing, kind: EventKind, *, alone: bool, cancelled: bool = False) -> Step:
     """Where a transaction stands after an event.
 
     alone: no peer can take over, so an intended end is a fact at once; the event recorded is then `Ended`.
+    cancelled: some of its payments were cancelled by themselves. RJCT says that all were rejected, so that what would
+    end so ends as CANC.
     Raises IllegalTransition where the table has no such move: callers ask `judge` first where the world may say no.
     """
     move = judge(standing, kind)
@@ -288,9 +307,10 @@ def apply(standing: Standing, kind: EventKind, *, alone: bool) -> Step:
     match move.effect:
         case Effect.END:
             assert move.end is not None  # the table's own shape, tested
+            end = Status.CANC if cancelled and move.end is Status.RJCT else move.end
             if alone:
-                return Step(Standing(State.END, move.end, move.end), Effect.END)
-            return Step(Standing(State.ENDING, standing.status, move.end), Effect.END)
+                return Step(Standing(State.END, end, end), Effect.END)
+            return Step(Standing(State.ENDING, standing.status, end), Effect.END)
         case Effect.GO:
             assert move.to is not None  # the table's own shape, tested
             if move.to is State.END:

@@ -4,21 +4,23 @@ Owns: looking them up for the client that asks, here and in other regions, withi
 of them is meant is `stages/matching.py`'s.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
+from interlock import apart
 from interlock.decisions import Decision
 from interlock.iso20022.codes import HeldCause, Status
 from interlock.iso20022.original import Original, Reference
 from interlock.iso20022.profiles.facts import Recall
+from interlock.iso20022.references import REFERENCES_MAX
 from interlock.journal import Journal
 from interlock.ports import Query, Store
 from interlock.stages import matching, receive
-from interlock.stages.enquire import Cancel
+from interlock.stages.cancelling import Cancel
 from interlock.stages.matching import Entry, Facts
 from interlock.transaction import KeyKind, Payment, Transaction
 
@@ -107,40 +109,61 @@ class Originals:
 
         lost: transactions that another region goes on with and that nothing can be said of. late: nobody is waited for.
         """
-        client = request.client
+        look = _Look(request, original, frozenset(lost), late=late)
+        asked, is_reused = await self._asked(request, original) if look.cancels else ({}, False)
         entries: dict[int, tuple[Entry, ...]] = {}
-        met: dict[UUID, Entry] = {}
-        is_complete = True
-        is_few = len(original.references) <= _ASKED_MAX
-        cancels = receive.is_repeatable(original.definition)
-        asked, is_reused = await self._asked(request, original) if cancels else ({}, False)
-        cut: set[int] = set()
-        reading = _Reading(frozenset(chain.from_iterable(map(matching.ids, original.references))))
         for reference in original.references:
-            found, is_cut = await self._named(client, matching.keys(reference), reading.room - len(met))
-            if is_cut:
-                cut.add(reference.ordinal)
-            known = tuple(one for one in found if one.id not in lost and not (late and self._is_open_abroad(one)))
-            if len(known) < len(found):
-                # Of several attempts the one that lives may be among those: then nothing can be said of any.
-                known, is_complete = (), False
-            elif all(one.standing.end is Status.RJCT for one in known) and is_complete:
-                # What is not here, or came to nothing here, may be in another region, whose changes have not come yet.
-                asking = reference if is_few and not late else None
-                if not await self._is_nowhere(request, asking, living=bool(known)):
-                    known, is_complete = (), False
-            if not cancels and is_few and not late:
-                await self._await_copies(request, known)
-            for one in known:
-                if one.id not in met:  # a thousand references may name one message
-                    met[one.id] = await self._entry(client, one, reading)
-                if matching.needs_blocks(reference) and met[one.id].original is None:
-                    met[one.id] = replace(met[one.id], original=await self._means.original(one))
-            entries[reference.ordinal] = tuple(met[one.id] for one in known)
+            known = await self._known(look, reference)
+            entries[reference.ordinal] = tuple([await self._met(look, one, reference) for one in known])
         return Facts(
-            entries=entries, complete=is_complete, asked=asked, reused=is_reused, late=late, cut=frozenset(cut),
-            returns=await self._returns(client, met, reading) if cancels else (),
-        )  # fmt: skip
+            entries=entries,
+            complete=look.complete,
+            asked=asked,
+            reused=is_reused,
+            late=late,
+            cut=frozenset(look.cut),
+            returns=await self._returns(look) if look.cancels else (),
+            chased=look.chased,
+        )
+
+    async def _known(self, look: "_Look", reference: Reference) -> tuple[Transaction, ...]:
+        """What there is under a reference, and can be told of."""
+        found, is_cut = await self._named(look.request.client, matching.keys(reference), look.room)
+        if is_cut:
+            look.cut.add(reference.ordinal)
+        known = tuple(one for one in found if one.id not in look.lost and not (look.late and self._is_open_abroad(one)))
+        if len(known) < len(found):
+            # Of several attempts the one that lives may be among those: then nothing can be said of any.
+            known, look.complete = (), False
+        elif look.complete and all(one.standing.end is Status.RJCT for one in known):
+            # What is not here, or came to nothing here, may be in another region, whose changes have not come yet.
+            asking = reference if look.may_ask else None
+            if not await self._is_nowhere(look.request, asking, living=bool(known)):
+                known, look.complete = (), False
+        if look.may_ask and not look.cancels:
+            await self._await_copies(look.request, known)
+        return known
+
+    async def _met(self, look: "_Look", one: Transaction, reference: Reference) -> Entry:
+        """A transaction that a reference may mean, with what can be told of it."""
+        entry = look.met.get(one.id)  # a thousand references may name one message
+        if entry is None:
+            entry = await self._entry(look, one)
+            if look.late and not one.standing.is_final and one.payments > 1:
+                history = await self._journal.read(self._store.history, one.id)
+                entry = replace(entry, intended=frozenset(apart.fold(history, one).pending()))
+            if not look.cancels and entry.original is not None and receive.is_repeatable(one.definition or ""):
+                await self._chase(look, one, entry.original)
+        if matching.needs_blocks(reference) and entry.original is None:
+            entry = replace(entry, original=await self._means.original(one))
+        look.met[one.id] = entry
+        return entry
+
+    async def _chase(self, look: "_Look", one: Transaction, original: Original) -> None:
+        """How the originals of a request that is asked about stand; as far as an answer has room for them."""
+        look.chased_references += len(original.references)
+        if look.chased_references <= REFERENCES_MAX:
+            look.chased[one.id] = await self.facts(one, original, look.lost)
 
     def be_patient(self, request: Transaction) -> None:
         """Come again as long as changes of another region may be on their way; after that they are not waited for."""
@@ -151,18 +174,15 @@ class Originals:
         """Whether another region may have cancelled it by now, which our copy does not show yet."""
         return not transaction.standing.is_final and not self._means.is_ours(transaction)
 
-    async def _returns(self, client: str, met: Mapping[UUID, Entry], reading: "_Reading") -> tuple[Entry, ...]:
+    async def _returns(self, look: "_Look") -> tuple[Entry, ...]:
         """What has come back of what was settled, under the names of the payments themselves."""
+        client = look.request.client
         found: dict[UUID, Entry] = {}
-        for entry in met.values():
-            if entry.transaction.standing.end is not Status.ACSC or entry.transaction.payments > _RETURNED_MAX:
-                continue
-            for payment in entry.payments:
-                for name in matching.names(payment)[:1]:
-                    query = Query(client=client, key=name, statuses=frozenset({Status.ACSC}), limit=_ENTRIES_MAX)
-                    for one in (await self._journal.read(self._store.find, query)).transactions:
-                        if matching.is_return(one) and one.id not in met and one.id not in found:
-                            found[one.id] = await self._entry(client, one, reading)
+        for name in dict.fromkeys(look.settled_names()):
+            query = Query(client=client, key=name, statuses=frozenset({Status.ACSC}), limit=_ENTRIES_MAX)
+            for one in (await self._journal.read(self._store.find, query)).transactions:
+                if matching.is_return(one) and one.id not in look.met and one.id not in found:
+                    found[one.id] = await self._entry(look, one)
         return tuple(found.values())
 
     async def _asked(self, request: Transaction, original: Original) -> tuple[dict[int, datetime], bool]:
@@ -259,49 +279,71 @@ class Originals:
                 return found, page.next is not None
         return (), False
 
-    async def _entry(self, client: str, transaction: Transaction, reading: "_Reading") -> Entry:
+    async def _entry(self, look: "_Look", transaction: Transaction) -> Entry:
         original = None
         is_long = transaction.payments > _LONG
         if transaction.digest is not None and not is_long:
             original = await self._means.original(transaction)
         if is_long and transaction.standing.is_final:
-            payments = await self._some(client, transaction, reading)
+            payments = await self._some(look, transaction)
         else:
-            payments = await self._means.payments(client, transaction.id)
+            payments = await self._means.payments(look.request.client, transaction.id)
         recalls = self._means.recalls(transaction, original)
         return Entry(
             transaction=transaction, payments=payments, is_partial=len(payments) < transaction.payments,
             original=original, recalls=recalls,
         )  # fmt: skip
 
-    async def _some(self, client: str, transaction: Transaction, reading: "_Reading") -> tuple[Payment, ...]:
+    async def _some(self, look: "_Look", transaction: Transaction) -> tuple[Payment, ...]:
         """Of a long message that has ended: what the request names in it, and one payment of each status."""
         found: list[Payment] = []
         seen: set[Status] = set()
-        after = 0
+        client, after = look.request.client, 0
         while page := await self._means.payments_page(client, transaction.id, after, _PAGE, None):
             after = page[-1].ordinal
-            reading.paged += len(page)
+            look.paged += len(page)
             for payment in page:
-                if payment.status not in seen or not reading.names.isdisjoint(matching.ids(payment)):
+                if payment.status not in seen or not look.names.isdisjoint(matching.ids(payment)):
                     seen.add(payment.status)
                     found.append(payment)
         return tuple(found)
 
 
-@dataclass(slots=True)
-class _Reading:
-    """What one request may still have looked up."""
+class _Look:
+    """One look for a request's originals: how far it may go, and what was met on the way."""
 
-    #: All that it names payments by.
-    names: frozenset[str]
-    #: Payments of long messages that were gone through.
-    paged: int = 0
+    def __init__(self, request: Transaction, original: Original, lost: Collection[UUID], *, late: bool) -> None:
+        self.request = request
+        self.lost = lost
+        self.late = late
+        self.cancels = receive.is_repeatable(original.definition)
+        #: Whether other regions are asked, and waited for.
+        self.may_ask = not late and len(original.references) <= _ASKED_MAX
+        #: All that it names payments by.
+        self.names = frozenset(chain.from_iterable(map(matching.ids, original.references)))
+        self.met: dict[UUID, Entry] = {}
+        #: Ordinals of references under which there is more than was looked at.
+        self.cut: set[int] = set()
+        #: Nobody else may know more.
+        self.complete = True
+        #: Payments of long messages that were gone through.
+        self.paged = 0
+        #: Of requests to cancel that a status request chases.
+        self.chased: dict[UUID, Facts] = {}
+        self.chased_references = 0
 
     @property
     def room(self) -> int:
-        """How many transactions."""
-        return _LOOKED_AT_MAX if self.paged < _PAGED_MAX else 0
+        """How many transactions may still be looked at."""
+        return _LOOKED_AT_MAX - len(self.met) if self.paged < _PAGED_MAX else 0
+
+    def settled_names(self) -> Iterator[tuple[KeyKind, str]]:
+        """The most telling name of each payment that was settled, but for those of long messages."""
+        for entry in self.met.values():
+            transaction = entry.transaction
+            if transaction.standing.end is Status.ACSC and transaction.payments <= _RETURNED_MAX:
+                for payment in entry.payments:
+                    yield from matching.keys_of(payment)[:1]
 
 
 #: What makes two references the same.

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from msgspec import Struct
@@ -79,6 +80,18 @@ class Payment(Struct, frozen=True, kw_only=True):
     note: str | None = None
     #: Its status and reason are its transaction's, whatever that comes to; here as it was when read.
     follows: bool = False
+
+
+class PaymentEnd(NamedTuple):
+    """How a payment ends."""
+
+    #: Place in the message, from 1.
+    ordinal: int
+    status: Status
+    #: ISO ExternalStatusReason1Code.
+    reason: str | None
+    #: Why, in words, without personal data; where it has a reason of its own.
+    note: str | None = None
 
 
 class KeyKind(StrEnum):
@@ -230,8 +243,8 @@ class Change(Struct, frozen=True, kw_only=True):
     bodies: tuple[Body, ...] = ()
     #: Payments that are new with this step.
     payments: tuple[Payment, ...] = ()
-    #: Payments that end with this step, by ordinal; empty with `ends_all` None: none do.
-    ended: tuple[tuple[int, Status, str | None], ...] = ()
+    #: Payments that end with this step each for itself; empty with `ends_all` None: none do.
+    ended: tuple[PaymentEnd, ...] = ()
     #: Status and reason that all payments still open get with this step.
     ends_all: tuple[Status, str | None] | None = None
     #: Keys that must be free, for otherwise the step does not happen.

@@ -9,7 +9,7 @@ Owns: the order of reading, deciding and committing. Must not know: HTTP, SQL, o
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -22,12 +22,15 @@ from uuid import UUID
 import structlog
 from msgspec import structs
 
-from interlock import decisions, redrive
+from interlock import redrive
 from interlock.acks import Word
+from interlock.apart import INTENTS, NONE_APART, Apart, fold, named_alone, shown
 from interlock.bulk import BulkSettings, Submitting
 from interlock.bulk import Means as BulkMeans
 from interlock.clock import Now
-from interlock.decisions import Decision, DecisionKind
+from interlock.deciding import FACT_SECONDS, Deciding
+from interlock.deciding import Means as DecidingMeans
+from interlock.decisions import Decision
 from interlock.enquiries import Enquiries
 from interlock.errors import (
     Archived,
@@ -73,11 +76,11 @@ from interlock.regions.doubles import Double
 from interlock.regions.rivals import Rival, Turn, taken_turn, turn
 from interlock.regions.rules import CHANGES, OnTakeover
 from interlock.routes import Consistency, Route, Routes, WhenStopped
-from interlock.stages import deliver, enquire, process, release, way
+from interlock.stages import deliver, matching, process, release, way
 from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Refusal
 from interlock.stages.steps import Steps
-from interlock.stages.way import TIMED_OUT, Arrival
+from interlock.stages.way import Arrival
 from interlock.transaction import (
     Body,
     BodyKind,
@@ -142,15 +145,6 @@ def _told(transaction: Transaction) -> dict[str, str | int]:
     return {name: value for name, value in shown.items() if value is not None}
 
 
-def _shown(transaction: Transaction, payments: Iterable[Payment]) -> tuple[Payment, ...]:
-    """Payments as they are shown: those without an end stand as their transaction does."""
-    status = transaction.standing.status
-    assert status is not None  # what is stored has had an event
-    if transaction.standing.state is State.ENDING:  # nothing of an end is shown before it is a fact
-        return tuple(structs.replace(p, status=status, reason=None, note=None) for p in payments)
-    return tuple(p if p.status.is_final else structs.replace(p, status=status) for p in payments)
-
-
 class Answered(NamedTuple):
     """A transaction, and its answer where it has one."""
 
@@ -195,7 +189,7 @@ class Workflow:
         self._settings = settings
         self.inspector = Inspector(catalogue, settings.limits, settings.profiles)
         means = Means(
-            decide=self.decide,
+            decide=partial(self.decide, patience=_ENQUIRY_SECONDS),
             until_end=self.until_end,
             payments=self.payments,
             payments_page=self.payments_page,
@@ -207,6 +201,19 @@ class Workflow:
             now=now,
         )
         self._enquiries = Enquiries(store, journal, means)
+        self._deciding = Deciding(
+            store,
+            journal,
+            DecidingMeans(
+                pursue=self._pursue,
+                begin=self._begin,
+                facts=self._facts,
+                route=lambda transaction: settings.routes.named(transaction.route),
+                take_up=self._take_up,
+                known=self._known,
+                on_intent=lambda *intent: self.on_intent(*intent),  # noqa: PLW0108 - it is set later
+            ),
+        )
         #: Requests about other messages that are being answered.
         self._enquiring: set[asyncio.Task[bool]] = set()
         self._routes = settings.routes
@@ -641,32 +648,15 @@ class Workflow:
 
     # -- deciding --
 
-    async def decide(self, client: str | None, transaction_id: UUID, decision: Decision) -> Transaction:
+    async def decide(
+        self, client: str | None, transaction_id: UUID, decision: Decision, *, patience: float = FACT_SECONDS
+    ) -> Transaction:
         """Apply a consumer's or operator's decision; the transaction as it stands after it.
 
-        client: None for an operator. Raises IllegalDecision where it is too late, or another decision stands.
+        client: None for an operator. patience: see `Deciding`. Raises RequestError where it is not clear what is meant,
+        IllegalDecision where it is too late, or another decision stands.
         """
-        decision = decisions.checked(decision)
-        transaction = await self._own(client, transaction_id)
-
-        async def apply(present: Transaction, _: _Taken) -> Change | None:
-            route = self._routes.named(present.route)
-            history = await self._journal.read(self._store.history, present.id)
-            kind = decisions.event_for(present, decision, route, history)
-            if kind is None:
-                return None
-            inspection, payments = await self._facts(present)
-            steps = self._steps(present)
-            way.decided(steps, kind, decision, route)
-            return way.finish(steps, inspection, payments)
-
-        transaction = await self._pursue(transaction, apply)
-        if decision.kind is DecisionKind.ACCEPT and transaction.code == TIMED_OUT:
-            raise IllegalDecision(f"accept came too late: the time ran out, {transaction.id} is rejected")
-        if decision.kind is DecisionKind.RETRY:
-            await self._take_up(transaction)
-            transaction = await self._known(transaction)
-        return transaction
+        return await self._deciding.decide(await self._own(client, transaction_id), decision, patience)
 
     async def redrive(self, client: str | None, transaction_id: UUID, actor: str) -> Transaction:
         """Drive the payments of a cancelled or retryably rejected transaction again; the new transaction.
@@ -679,9 +669,10 @@ class Workflow:
         redrive.refuse_unless_drivable(original)
         if await self._journal.read(self._store.parts, original.id, BodyKind.INBOX):
             raise IllegalDecision(f"{original.id} is a message too long to be driven again; send it again")
-        inspection, _ = await self._facts(original)
+        inspection, payments = await self._facts(original)
         assert inspection is not None  # what is drivable has a message
-        root = await self._root(original)
+        root, apart = await self._family(original)
+        refused = way.left_out(redrive.left_out(payments, apart))
         route = self._routes.choose(original.client, original.definition)
         self._admit(original.client, route)
         newborn = self._newborn(original.client, route, reference=original.reference, of=original)
@@ -691,6 +682,7 @@ class Workflow:
             inspection=inspection,
             route=route,
             stopped=self._stop(original.client, route),
+            refused=refused,
             root=root,
             original=await self._whole(original, Change(after=told.transaction, events=told.events, read=told.read)),
         )
@@ -703,6 +695,16 @@ class Workflow:
             transaction = await self._own(None, transaction.redrive_of)
         return transaction.id
 
+    async def _family(self, transaction: Transaction) -> tuple[UUID, frozenset[int]]:
+        """The first attempt, and which payments a decision has ended by themselves in any attempt so far."""
+        apart: frozenset[int] = frozenset()
+        while True:
+            if transaction.payments > 1:
+                apart |= named_alone(await self._journal.read(self._store.history, transaction.id), transaction)
+            if transaction.redrive_of is None:
+                return transaction.id, apart
+            transaction = await self._own(None, transaction.redrive_of)
+
     async def expire(self, transaction: Transaction) -> Transaction:
         """The transaction's clock has run out: apply what that means, if it still does."""
 
@@ -710,11 +712,11 @@ class Workflow:
             now = self.now()
             if present.deadline is None or present.deadline.at > now:
                 return None  # it ended, or another clock runs now
-            if enquire.asks(present) and present.standing.state in _HALF_WAY:
+            if matching.asks(present) and present.standing.state in _HALF_WAY:
                 # To reject it would say that nothing was done.
                 return await self._go_on(present, taken)
             inspection, payments = await self._facts(present)
-            steps = self._steps(present)
+            steps = await self._begin(present)
             way.expire(steps, self._routes.named(present.route))
             return way.finish(steps, inspection, payments)
 
@@ -728,8 +730,8 @@ class Workflow:
         route = self._routes.named(present.route)
         inspection, payments = await self._facts(present)
         assert inspection is not None  # both states have a message
+        steps = await self._begin(present)
         if present.standing.state is State.ACSP:
-            steps = self._steps(present)
             way.settle(steps, route, steps.now)
             return way.finish(steps, inspection, payments)
         outcome = None
@@ -743,9 +745,9 @@ class Workflow:
             payment.ordinal: Refusal(reason=payment.reason or "NARR", note="refused when the message was received")
             for payment in payments
             if payment.status is Status.RJCT
-        }
+        } | way.refused_apart(steps)
         arrival = Arrival(inspection=inspection, route=route, taken=taken, refused=refused, root=root, outcome=outcome)
-        return self._advance(lambda: self._steps(present), arrival)
+        return self._advance(lambda: self._steps(present, steps.apart), arrival)
 
     async def _original(self, transaction: Transaction) -> Original | None:
         """What a transaction's message says; None where it is too long to be read again."""
@@ -763,7 +765,17 @@ class Workflow:
 
     # -- regions --
 
-    def _steps(self, present: Transaction) -> Steps:
+    async def _begin(self, present: Transaction) -> Steps:
+        """Steps as `_steps` makes them, with what is known of payments that end by themselves: for all that may end."""
+        return self._steps(present, await self._apart(present))
+
+    async def _apart(self, present: Transaction) -> Apart:
+        """The payments of it that end by themselves."""
+        if present.payments < 2:
+            return NONE_APART
+        return fold(await self._journal.read(self._store.history, present.id), present)
+
+    def _steps(self, present: Transaction, apart: Apart = NONE_APART) -> Steps:
         """Steps of a transaction that is ours, under the region's present epoch.
 
         Raises RegionFenced, OwnedElsewhere.
@@ -777,7 +789,7 @@ class Workflow:
             if self._taken_under != post.epoch:
                 raise StoreUnavailable("who goes on with this is being looked up; try again")
         alone = self._is_alone(present)
-        return Steps(present, self.now(), alone=alone, epoch=post.epoch, region=region)
+        return Steps(present, self.now(), alone=alone, epoch=post.epoch, region=region, apart=apart)
 
     def _birth(self, newborn: Transaction) -> Steps:
         post = self._store.post
@@ -811,24 +823,28 @@ class Workflow:
         )
 
     async def conclude(self, transaction: Transaction, word: Word, rivals: tuple[Rival, ...]) -> Transaction:
-        """An end was intended, and whoever could take this region over has it: make it a fact, if it is in time.
+        """An end was intended, of all or some, and whoever could take over has it: make it a fact, if it is in time.
 
         rivals: others that have taken the same payments in another region, as looked up since `word` was found.
         """
+        if transaction.standing.state is State.ENDING:
+            return await self._conclude(transaction, word, rivals)
+        return await self._deciding.conclude(transaction, word)
 
+    async def _conclude(self, transaction: Transaction, word: Word, rivals: tuple[Rival, ...]) -> Transaction:
         async def apply(present: Transaction, _: _Taken) -> Change | None:
             if present.standing.state is not State.ENDING:
                 return None
             if present.version != transaction.version:
                 self.on_intent(present, None)  # another end is intended by now: that one has its own wait
                 return None
-            steps = self._steps(present)
+            steps = await self._begin(present)
             if steps.transaction.epoch != word.epoch:
                 self.on_intent(present, word.position)  # the guards may be others now
                 return None
             if present.standing.end is Status.ACSC:
                 whose = turn(present.id, rivals, steps.now - present.updated_at)
-                if release.is_late(present.deadline, steps.now) and not enquire.asks(present):
+                if release.is_late(present.deadline, steps.now) and not matching.asks(present):
                     way.expire(steps, self._routes.named(present.route))
                 elif whose is Turn.WAIT:
                     self.on_intent(present, None)  # looked at again with what comes meanwhile
@@ -860,7 +876,7 @@ class Workflow:
         if present.region != self._settings.region:
             return None
         rivals = await self._rivals(present)
-        steps = self._steps(present)
+        steps = await self._begin(present)
         if not rivals or not way.yield_to(steps, rivals):
             return None
         return way.finish(steps, *await self._facts(present))
@@ -873,7 +889,7 @@ class Workflow:
         began = self.now()
 
         async def give_way(present: Transaction, _: _Taken) -> Change | None:
-            steps = self._steps(present)
+            steps = await self._begin(present)
             if present.standing.state is State.ENDING or not way.yield_to(steps, rivals):
                 return None
             return way.finish(steps, *await self._facts(present))
@@ -921,7 +937,7 @@ class Workflow:
                 return None  # it was decided already
             if self._store.post.epoch != epoch:
                 raise StoreUnavailable("the region's epoch has changed; look again whether the takeover goes on")
-            steps, route = self._steps(present), self._routes.named(present.route)
+            steps, route = await self._begin(present), self._routes.named(present.route)
             if present.standing.end is Status.ACSC:
                 rivals = [one for one in await self._rivals(present) if counts(one)]
                 confirmed = {one.transaction for one in rivals if await self._was_confirmed(one, present.region)}
@@ -1021,8 +1037,9 @@ class Workflow:
     def _remember(self, change: Change, position: int) -> None:
         if position:
             self.memory.place(change.after, position)
-        if change.after.standing.state is State.ENDING:
+        if change.after.standing.state is State.ENDING or any(event.kind in INTENTS for event in change.events):
             self.on_intent(change.after, position)
+        self._deciding.note(change)
         if self.memory.keep(change):
             self.memory.lasted.add(change.after.standing.status or "", self.now() - change.after.created_at)
         self._rest(change.after)
@@ -1085,7 +1102,9 @@ class Workflow:
     async def payments(self, client: str | None, transaction_id: UUID) -> tuple[Payment, ...]:
         """Its payments, by ordinal; one that is still open shows the transaction's status."""
         transaction = await self._own(client, transaction_id)
-        return _shown(transaction, await self._journal.read(self._store.payments, transaction_id))
+        payments = await self._journal.read(self._store.payments, transaction_id)
+        is_ending = transaction.standing.state is State.ENDING
+        return shown(transaction, payments, await self._apart(transaction) if is_ending else NONE_APART)
 
     async def payments_page(
         self, client: str | None, transaction_id: UUID, after: int, limit: int, status: Status | None
@@ -1095,8 +1114,11 @@ class Workflow:
         while True:
             found = await self._journal.read(self._store.payments_page, transaction_id, after, limit, status)
             transaction = await self._own(client, transaction_id)
+            if transaction.standing.state is State.ENDING:  # what of it shows only its history tells
+                every = await self.payments(client, transaction_id)
+                return tuple(p for p in every if p.ordinal > after and status in (None, p.status))[:limit]
             if transaction.version == before.version:  # else they may be of before or of after
-                return _shown(transaction, found)
+                return shown(transaction, found, NONE_APART)
             before = transaction
 
     async def message(self, client: str | None, transaction_id: UUID, kind: BodyKind) -> Body:

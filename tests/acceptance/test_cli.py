@@ -450,6 +450,23 @@ def test_the_walk_of_a_held_payment(either: Shell, author: Author) -> None:
         assert caller.run("redrive", driven["redriven_as"]).returncode == Exit.CONFLICT
 
 
+def test_some_payments_are_decided(shell: Shell, author: Author) -> None:
+    """By ordinal or by name; they are shown as they ended, and what names none is a mistake."""
+    (shell.folder / "interlock.toml").write_text("[routes.default]\ndecision_above = { EUR = 1000000 }\n")
+    message = author.pacs008(*(author.transfer(amount=LARGE) for _ in range(3)))
+    with shell.serving() as running:
+        caller = as_client(shell, running.url)
+        sent = caller.one("send", shell.write("a.xml", message), "--wait", "0")["transaction_id"]
+        decided = caller.one("decide", sent, "reject", "--reason", "FRAD", "--payment", "1", "--payment", "3")
+        assert [(one["ordinal"], one["status"]) for one in decided["payments"]] == [(1, "RJCT"), (3, "RJCT")]
+        name = caller.one("status", sent)["payments"][1]["end_to_end_id"]
+        shown = caller.run("decide", sent, "cancel", "--payment", f"end_to_end_id={name}").stdout.decode()
+        assert name in shown
+        assert caller.one("status", sent)["status"] == "CANC"
+        for wrong in ("name=x", "one", "9"):
+            assert caller.run("decide", sent, "cancel", "--payment", wrong).returncode == Exit.INVALID
+
+
 @pytest.mark.stores("sqlite", "postgres")
 def test_send_tells_of_each_file(either: Shell, author: Author) -> None:
     """Good, rejected and missing files each have their outcome; the exit code says that not all went well."""

@@ -390,6 +390,39 @@ def test_a_request_about_a_payment_of_the_other_region_is_that_regions_to_carry_
     assert desk.get(HOME, waiting).json()["held"] == "decision"
 
 
+def test_a_payment_that_was_cancelled_by_itself_stays_so_when_its_region_is_lost(world: World, desk: Desk) -> None:
+    """What a consumer was told survives the takeover, and what was only intended counts; the taker accepts the rest."""
+    several = [_author.pacs009(*(_author.transfer() for _ in range(3))) for _ in range(2)]
+    told, intended = (desk.taken(HOME, message)["transaction_id"] for message in several)
+    decided = desk.decide(HOME, told, "cancel", 2)
+    assert (decided.status_code, decided.json()["payments"][0]["status"]) == (200, "CANC")
+    _await_there(world, told, intended)
+    _hold_back_acks(world)
+    there = "SELECT 1 FROM events WHERE tx = %s AND position('PaymentsCancelled'::bytea IN content) > 0"
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(desk.decide, HOME, intended, "cancel", 3)
+        world.until(lambda: world.query(PEER, there, UUID(intended)), "the peer has the intent", seconds=SECONDS)
+        shown = [one["status"] for one in desk.get(HOME, intended).json()["payments"]]
+        assert (shown, waiting.done()) == (["PDNG"] * 3, False)  # nobody is told before it is known to be safe
+        world.lose(HOME)
+        with suppress(httpx.HTTPError):
+            waiting.result()
+    _await_taken(world)
+    for id_, expected in ((told, ["PDNG", "CANC", "PDNG"]), (intended, ["PDNG", "PDNG", "CANC"])):
+        payments = desk.get(PEER, id_).json()["payments"]
+        assert [one["status"] for one in payments] == expected
+        assert desk.decide(PEER, id_, "accept").status_code == 200
+        assert desk.end(PEER, id_)["status"] == "ACSC"
+    world.links.heal_all()
+    world.bring_back(HOME)
+    world.await_whole()
+    for id_, place in ((told, 1), (intended, 2)):
+        statuses = ["ACSC"] * 3
+        statuses[place] = "CANC"
+        for region in (HOME, PEER):
+            assert [one["status"] for one in desk.get(region, id_).json()["payments"]] == statuses
+
+
 def test_a_message_sent_again_in_the_other_region_is_the_same_one(world: World, desk: Desk) -> None:
     """By its idempotency key; without one it is a duplicate."""
     message = small()

@@ -55,6 +55,7 @@ from interlock.transaction import (
     Key,
     KeyKind,
     Payment,
+    PaymentEnd,
     Staged,
     Transaction,
 )
@@ -521,7 +522,7 @@ class StoreContract:
         """Where one payment of a message was rejected and the other settled, only the rejected one's key is free."""
         two = (payment(1), payment(2))
         (first,) = writer.won(birth(payments=two, reserves=(uetr("1", 1), uetr("2", 2))))
-        writer.won(settled(first, ended=((1, Status.RJCT, "AC02"),)))
+        writer.won(settled(first, ended=(PaymentEnd(1, Status.RJCT, "AC02"),)))
         assert writer.commit(birth(reserves=(uetr("2"),))) == [KeysTaken(((uetr("2"), first.id),))]
         assert writer.commit(birth(reserves=(uetr("1"),))) == [Won()]
 
@@ -1017,9 +1018,31 @@ class StoreContract:
         """What has ended keeps its end and reason, whatever comes later."""
         three = (payment(1), payment(2), payment(3, Status.RJCT, reason="AM05"))
         (first,) = writer.won(birth(payments=three))
-        writer.won(settled(first, ended=((1, Status.RJCT, "AC02"), (3, Status.RJCT, "AC03"))))
+        writer.won(settled(first, ended=(PaymentEnd(1, Status.RJCT, "AC02"), PaymentEnd(3, Status.RJCT, "AC03"))))
         ends = [(p.ordinal, p.status, p.reason) for p in store.payments(first.id)]
         assert ends == [(1, Status.RJCT, "AC02"), (2, Status.ACSC, None), (3, Status.RJCT, "AM05")]
+
+    def test_some_payments_end_before_their_transaction(self, store: Store, writer: Writer) -> None:
+        """They have their reason and note from then on, and their keys are free; the others go on."""
+        three = (payment(1), payment(2), payment(3))
+        keys = tuple(uetr(f"some {ordinal}", ordinal) for ordinal in (1, 2, 3))
+        (first,) = writer.won(birth(payments=three, reserves=keys))
+        own = (PaymentEnd(2, Status.CANC, "DS02", "not this one"), PaymentEnd(3, Status.RJCT, "FRAD"))
+        (after,) = writer.won(step(first, EventKind.PAYMENTS_CANCELLED, ended=own, ends_all=None))
+        assert after.standing == first.standing
+
+        def shown() -> list[tuple[Status, str | None, str | None]]:
+            return [(p.status, p.reason, p.note) for p in store.payments(first.id)]
+
+        ended = [(Status.CANC, "DS02", "not this one"), (Status.RJCT, "FRAD", None)]
+        assert shown() == [(Status.ACTC, None, None), *ended]
+        assert [p.ordinal for p in store.payments_page(first.id, 0, 10, Status.CANC)] == [2]
+        again = [uetr(f"some {ordinal}") for ordinal in (1, 2, 3)]
+        assert writer.commit(birth(reserves=(again[0],))) == [KeysTaken(((again[0], first.id),))]
+        assert writer.commit(*(birth(reserves=(key,)) for key in again[1:])) == [Won(), Won()]
+        late = (PaymentEnd(2, Status.RJCT, "AC04", "too late"),)
+        writer.won(settled(after, ended=late))
+        assert shown() == [(Status.ACSC, None, None), *ended]
 
     def test_payments_follow_their_transaction(self, store: Store, writer: Writer) -> None:
         """Those without a status of their own have its, and its reason; those with one keep theirs."""
@@ -1032,7 +1055,7 @@ class StoreContract:
         own = (Status.RJCT, "AM05", "sent before", False)
         assert shown() == [(Status.ACTC, None, None, True), own, (Status.ACTC, None, None, True)]
         (passed,) = writer.won(step(first, EventKind.PASSED))
-        late = step(passed, EventKind.DEADLINE, ended=((3, Status.RJCT, "AC04"),))
+        late = step(passed, EventKind.DEADLINE, ended=(PaymentEnd(3, Status.RJCT, "AC04"),))
         (ended,) = writer.won(late)
         assert shown() == [(Status.RJCT, ended.reason, None, True), own, (Status.RJCT, "AC04", None, False)]
 

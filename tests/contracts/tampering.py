@@ -299,6 +299,13 @@ async def filled(place: Place) -> dict[str, UUID]:
             await world.decide(transaction, DecisionKind.CANCEL)
         again = await world.workflow.redrive(ALICE, driven.id, "operator:o")
         made["second attempt"] = (await world.decide(again, DecisionKind.ACCEPT)).id
+        # Some payments of these have ended by themselves.
+        some, divided, lost = [await world.workflow.submit(ALICE, pacs008(*(Transfer(), Transfer()))) for _ in range(3)]
+        made |= {"some": some.id, "divided": divided.id, "cancelled one by one": lost.id}
+        for transaction in (some, divided, lost):
+            await world.decide(transaction, DecisionKind.CANCEL, 1, note="not this one")
+        await world.decide(divided, DecisionKind.ACCEPT)
+        await world.decide(lost, DecisionKind.REJECT, 2)
     async with a_world(place, FOUR_EYES) as world:
         world.hand.go(LATER)
         once, twice = [await world.workflow.submit(ALICE, pacs008()) for _ in range(2)]
@@ -354,6 +361,13 @@ STATE = [
     ("rejected", "UPDATE payments SET status = 'ACSC', reason = NULL WHERE tx = {tx}", "payment 1 is ACSC"),
     ("cancelled", "UPDATE payments SET status = 'ACSC' WHERE tx = {tx}", "payment 1 is ACSC"),
     ("held", "UPDATE payments SET status = 'ACSC' WHERE tx = {tx}", "payment 1 is ACSC"),
+    ("some", "UPDATE payments SET status = 'PDNG' WHERE tx = {tx} AND ordinal = 1", "not as it ended by itself: CANC"),
+    ("some", "UPDATE payments SET reason = 'AC04' WHERE tx = {tx} AND ordinal = 1", "not as it ended by itself"),
+    ("some", "UPDATE payments SET status = 'CANC' WHERE tx = {tx} AND ordinal = 2", "payment 2 is CANC"),
+    ("divided", "UPDATE payments SET status = 'ACSC' WHERE tx = {tx} AND ordinal = 1", "not as it ended by itself"),
+    ("divided", "UPDATE payments SET note = 'none' WHERE tx = {tx} AND ordinal = 1", "not as it ended by itself"),
+    ("divided", "UPDATE payments SET status = 'CANC' WHERE tx = {tx} AND ordinal = 2", "payment 2 is CANC"),
+    ("cancelled one by one", "UPDATE payments SET status = 'CANC' WHERE tx = {tx}", "payment 2 is CANC"),
     ("settled", "UPDATE transactions SET client = 'c_bob' WHERE {it}", "its client is c_bob"),
     ("rejected", "UPDATE transactions SET reason = 'AB06' WHERE {it}", "its reason is AB06"),
     ("timed out", "UPDATE transactions SET code = NULL WHERE {it}", "its code is not set"),

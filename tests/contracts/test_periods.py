@@ -34,7 +34,7 @@ from interlock.routes import Route, Routes
 from interlock.stores.postgres import PostgresStore, periods
 from interlock.stores.postgres.periods import PostgresPeriods
 from interlock.stores.postgres.tally import tally
-from interlock.transaction import BodyKind, Delivery, DeliveryState, Idempotency, Key, KeyKind, Transaction
+from interlock.transaction import BodyKind, Delivery, DeliveryState, Idempotency, Key, KeyKind, PaymentEnd, Transaction
 from tests.contracts.store import ALICE, AT, Writer, birth, body, msgid, payment, settled, step, uetr, verified
 from tests.postgres import Emptied, Servers
 
@@ -422,7 +422,9 @@ def test_a_part_of_a_message_that_was_refused_is_free(world: World) -> None:
     one, two = uetr("one", 1), uetr("two", 2)
     both = (payment(1), payment(2))
     (before,) = world.writer.won(birth(reserves=(one, two), payments=both))
-    world.writer.won(settled(before, ends_all=None, ended=((1, Status.ACSC, None), (2, Status.RJCT, "AM05"))))
+    world.writer.won(
+        settled(before, ends_all=None, ended=(PaymentEnd(1, Status.ACSC, None), PaymentEnd(2, Status.RJCT, "AM05")))
+    )
     world.run()
     assert isinstance(taken(world, one)[0], KeysTaken)
     assert taken(world, two) == [Won()]

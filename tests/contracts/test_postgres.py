@@ -14,6 +14,7 @@ import pytest
 
 from interlock.demo.postgres import Cluster
 from interlock.errors import ConfigError, LeaseLost, StoreUnavailable
+from interlock.iso20022.codes import Status
 from interlock.lifecycle import EventKind
 from interlock.ports import KeysTaken, Outcome, Query, Store
 from interlock.stores import postgres
@@ -21,7 +22,7 @@ from interlock.stores.postgres import PostgresStore, schema
 from interlock.stores.postgres.batch import Batch
 from interlock.stores.postgres.connections import Connection, fetch
 from interlock.stores.statements import migrations, queries
-from interlock.transaction import Key, Transaction
+from interlock.transaction import Key, PaymentEnd, Transaction
 from tests.contracts.store import (
     ALICE,
     AT,
@@ -73,6 +74,27 @@ class TestPostgresStore(StoreContract):
         backend = PostgresBackend(every_emptied_url)
         yield backend
         backend.close()
+
+
+# -- other regions ----------------------------------------------------------------------------------------------------
+
+
+def test_whoever_has_taken_what_ended_by_itself_is_no_rival(emptied_url: str) -> None:
+    """Another region's hold on a payment of ours counts as long as that lives; the rest of its message goes on."""
+    backend = PostgresBackend(emptied_url)
+    writer = Writer(backend.open())
+    two = (payment(1), payment(2))
+    (ours,) = writer.won(birth(payments=two, reserves=(uetr("one", 1), uetr("two", 2))))
+    (theirs,) = writer.won(birth(reserves=(uetr("other"),)))
+    with psycopg.connect(emptied_url, autocommit=True) as db:
+        for table, column in (("transactions", "id"), ("payments", "tx"), ("keys", "tx")):
+            db.execute(f"UPDATE {table} SET region = 2 WHERE {column} = '{theirs.id}'".encode())  # noqa: S608
+        db.execute(b"UPDATE keys SET value = replace(value, 'other', 'one') WHERE region = 2")
+    assert [rival.transaction for rival in writer.store.rivals([ours.id], 0)[ours.id]] == [theirs.id]
+    own = (PaymentEnd(1, Status.CANC, "DS02"),)
+    writer.won(step(ours, EventKind.PAYMENTS_CANCELLED, ended=own, ends_all=None))
+    assert writer.store.rivals([ours.id], 0) == {}
+    backend.close()
 
 
 # -- the schema -------------------------------------------------------------------------------------------------------

@@ -72,3 +72,17 @@ def test_a_planted_mistake_is_found(bug: str, first: int) -> None:
 def test_what_a_seed_once_found_is_found_again(bug: str, first: int) -> None:
     """These mistakes were in the rules, or in how they were followed, until a world showed them."""
     assert _first_broken(bug, first) is not None
+
+
+def test_payments_that_end_by_themselves_end_once() -> None:
+    """Where clients reject and cancel single payments of several, each has one end, whoever takes over whom."""
+    told = [live(seed, regions=of(seed), several=True) for seed in range(150)]
+    assert [(world.seed, world.broken) for world in told if world.broken is not None] == []
+    assert sum(world.takeovers for world in told) > 40
+
+
+@pytest.mark.parametrize("bug", ["told_before_ack", "taker_forgets_some"])
+def test_a_mistake_about_single_payments_is_found(bug: str) -> None:
+    """An end of some that is told too early, or that a taker does not know, ends a payment twice."""
+    worlds = (live(seed, regions=of(seed), plants=plant(bug), several=True) for seed in range(100))
+    assert any(told.broken is not None for told in worlds)

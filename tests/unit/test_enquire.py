@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -319,19 +320,33 @@ def test_unknown_and_not_known_for_sure() -> None:
 
 
 def test_one_of_several_payments() -> None:
-    """A message is cancelled as a whole or not at all: one payment of three is not, all that still live are."""
+    """One of three is cancelled by itself; all that still live are their message."""
     one, two, three = (ids_of(THREE, place) for place in range(3))
-    several = asked("camt.056.001.08", one)
+    several = asked("camt.056.001.08", three)
     outcome = run(several, known(entry(THREE)))
-    assert outcome.cancels == ()
-    assert texts(answered(several, outcome), "TxCxlSts") == ["RJCR"]
+    assert [cancel.payments for cancel in outcome.cancels] == [(3,)]
+    assert texts(answered(several, outcome), "TxCxlSts") == ["ACCR"]
     everything = asked("camt.056.001.08", one, two, three)
     outcome = run(everything, known(entry(THREE), references=3))
-    assert len(outcome.cancels) == 1
+    assert [cancel.payments for cancel in outcome.cancels] == [None]
     assert texts(answered(everything, outcome), "TxCxlSts") == ["ACCR"] * 3
-    alive = asked("camt.056.001.08", one, three)
-    outcome = run(alive, known(entry(THREE, refused=[2]), references=2))
-    assert len(outcome.cancels) == 1
+    alive = asked("camt.056.001.08", one, two, three)
+    outcome = run(alive, known(entry(THREE, refused=[2]), references=3))
+    assert [cancel.payments for cancel in outcome.cancels] == [None]
+    assert texts(answered(alive, outcome), "TxCxlSts") == ["ACCR", "RJCR", "ACCR"]
+    assert texts(answered(alive, outcome), "Conf") == ["PECR"]
+
+
+def test_each_payment_is_cancelled_for_its_own_reason() -> None:
+    """As many cancellations as reasons; one that is named twice has the first."""
+    one, two, three = (ids_of(THREE, place) for place in range(3))
+    original = asked("camt.056.001.08", one, two, three, one)
+    reasons = ("DUPL", "FRAD", "DUPL", "CUST")
+    references = tuple(
+        replace(reference, reason=reason) for reference, reason in zip(original.references, reasons, strict=True)
+    )
+    outcome = run(replace(original, references=references), known(entry(THREE), references=4))
+    assert [(cancel.payments, cancel.reason) for cancel in outcome.cancels] == [((1, 3), "DUPL"), ((2,), "FRAD")]
 
 
 def test_part_of_a_request() -> None:
@@ -351,14 +366,14 @@ def test_a_whole_message() -> None:
 
 
 def test_blocks_of_a_customers_message() -> None:
-    """A block is cancelled where it is all that lives of its message; to know what is in it the message is needed."""
+    """One block of two is cancelled by itself; to know what is in it the message is needed."""
     first, both = (
         Ids(message_id=BLOCKS.message_id, definition="pain.001.001.09", block=f"EXAMPLE-P-000{number}")
         for number in (1, 2)
     )
     one = asked("camt.055.001.08", first, whole=True)
-    assert run(one, known(entry(BLOCKS))).cancels == ()
-    assert len(run(one, known(entry(BLOCKS, refused=[3]))).cancels) == 1
+    assert [cancel.payments for cancel in run(one, known(entry(BLOCKS))).cancels] == [(1, 2)]
+    assert [cancel.payments for cancel in run(one, known(entry(BLOCKS, refused=[3]))).cancels] == [None]
     all_of_it = asked("camt.055.001.08", first, both, whole=True)
     outcome = run(all_of_it, known(entry(BLOCKS), references=2))
     assert len(outcome.cancels) == 1
@@ -527,6 +542,98 @@ def test_status_of_a_request() -> None:
     original = asked("pacs.028.001.03", Ids(definition="camt.056.001.08"))
     one = answered(original, run(original, known(entry(before, *SETTLED))))
     assert (texts(one, "TxSts"), texts(one, "Cd")) == (["ACTC"], ["NARR"])
+
+
+CHASED = replace(asked("camt.056.001.08"), message_id="EXAMPLE-R-0001")
+CHASE = Ids(message_id="EXAMPLE-R-0001", definition="camt.056.001.08")
+
+
+def _chased(
+    chase: Ids, *found: Entry, request: Original = CHASED, events: tuple[EventKind, ...] = SETTLED, whole: bool = False
+) -> Answer:
+    """What is told of a request, of whose originals there are these."""
+    before = entry(request, *events)
+    facts = known(*found, references=len(request.references))
+    original = asked("pacs.028.001.03", chase, whole=whole)
+    asked_for = dataclasses.replace(known(before), chased={before.transaction.id: facts})
+    return answered(original, run(original, asked_for))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    ("events", "confirmation", "status", "reason"),
+    [
+        (CANCELLED, "CNCL", "ACCR", None),
+        (SETTLED, "PDCR", "PDCR", "RQDA"),
+        (REJECTED, "RJCR", "RJCR", "NARR"),
+        (HANDED, "PDCR", "PDCR", "PTNA"),
+        (HELD, "RJCR", "RJCR", "NARR"),
+        (None, "RJCR", "RJCR", "NOOR"),
+    ],
+)
+def test_a_status_request_that_chases_a_recall_is_told_how_that_stands(
+    events: tuple[EventKind, ...] | None, confirmation: str, status: str, reason: str | None, *, whole: bool
+) -> None:
+    """In a camt.029, as it would be told again, in its own case; nothing is cancelled for it."""
+    one = _chased(CHASE, *(() if events is None else (entry(SINGLE, *events, number=2),)), whole=whole)
+    assert one.definition == "camt.029.001.09"
+    found = [texts(one, name) for name in ("Conf", "TxCxlSts", "Cd")]
+    assert found == [[confirmation], [status], [] if reason is None else [reason]]
+    assert texts(one, "OrgnlMsgId") == [SINGLE.message_id]
+    assert texts(one, "Id")[1] == "EXAMPLE-CASE-1"
+
+
+@pytest.mark.parametrize(
+    ("events", "status", "words"),
+    [(ACTC, "PDCR", "not answered yet"), (REJECTED, "RJCR", "rejected itself")],
+)
+def test_a_recall_without_an_answer_of_its_own(events: tuple[EventKind, ...], status: str, words: str) -> None:
+    """It is still looked at, or was no good itself."""
+    one = _chased(CHASE, entry(SINGLE, *SETTLED, number=2), events=events)
+    assert texts(one, "TxCxlSts") == [status]
+    assert words in " ".join(text or "" for text in texts(one, "AddtlInf"))
+
+
+def test_a_chase_may_name_some_of_the_originals() -> None:
+    """By their ids, or by the ids that the request gave them; of none that it has nothing is known."""
+    ids = [ids_of(THREE, place) for place in range(3)]
+    recall = replace(asked("camt.056.001.08", *ids), message_id="EXAMPLE-R-0001")
+    found = entry(THREE, *SETTLED, number=2)
+    second = dataclasses.replace(ids[1], message_id="EXAMPLE-R-0001", definition="camt.056.001.08")
+    assert texts(_chased(second, found, request=recall), "OrgnlTxId") == [THREE.payments[1].transaction_id]
+    by_name = Ids(
+        message_id="EXAMPLE-R-0001", definition="camt.056", instruction_id="EXAMPLE-X-3", end_to_end_id=None,
+        transaction_id=None, uetr=None,
+    )  # fmt: skip
+    assert texts(_chased(by_name, found, request=recall), "OrgnlTxId") == [THREE.payments[2].transaction_id]
+    other = dataclasses.replace(CHASE, transaction_id="OTHER")
+    one = _chased(other, found, request=recall)
+    assert "No request" in " ".join(text or "" for text in texts(one, "AddtlInf"))
+    assert len(texts(_chased(CHASE, found, request=recall, whole=True), "TxInfAndSts")) == 3
+
+
+@pytest.mark.parametrize(
+    ("definition", "answer"),
+    [("camt.056.001.08", "camt.029.001.09"), ("camt.055.001.12", "camt.029.001.13"), ("camt.056", "pacs.002.001.10")],
+)
+def test_a_recall_that_nobody_knows(definition: str, answer: str) -> None:
+    """Is told in the camt.029 of its version; where that is not said, in a pacs.002."""
+    original = asked("pacs.028.001.03", Ids(definition=definition))
+    assert answered(original, run(original, Facts())).definition == answer
+
+
+def test_recalls_beside_payments_are_told_in_a_pacs002() -> None:
+    """It has room for all that was asked for."""
+    before, settled = entry(CHASED, *SETTLED), entry(SINGLE, *SETTLED, number=2)
+    original = asked("pacs.028.001.03", CHASE, ids_of(SINGLE, 0))
+    facts = Facts(entries={1: (before,), 2: (settled,)}, chased={before.transaction.id: known(settled)})
+    one = answered(original, run(original, facts))
+    assert (one.definition, texts(one, "TxSts")) == ("pacs.002.001.10", ["ACTC", "ACSC"])
+
+
+def test_what_is_looked_up_of_a_chase() -> None:
+    """The request by its own id: what it names of a payment is not the payment that is meant."""
+    assert keys(asked("pacs.028.001.03", CHASE).references[0]) == ((KeyKind.MESSAGE, "EXAMPLE-R-0001"),)
 
 
 # ---------------------------------------------------------------------------------------------------- investigations

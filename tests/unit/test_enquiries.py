@@ -165,8 +165,8 @@ async def test_the_route_names_the_profile_that_recalls_go_by(
         assert [*said["Conf"], *said["Cd"]] == told
 
 
-async def test_one_payment_of_several_has_no_end_of_its_own(place: Place) -> None:
-    """Asked for alone it is refused with why, and lives on with the others; all of them together are cancelled."""
+async def test_one_payment_of_several_is_cancelled_by_itself(place: Place) -> None:
+    """The others live on; it is told so, again too, and by the answer to its message; then all that are left can be."""
     transfers, message_id = (Transfer(), Transfer(), Transfer()), fresh()
     ids = [
         Ids(message_id=message_id, instruction_id=None, end_to_end_id=one.end_to_end_id,
@@ -178,13 +178,44 @@ async def test_one_payment_of_several_has_no_end_of_its_own(place: Place) -> Non
         told = await answer(
             world, await world.workflow.submit(ALICE, asked("camt.056.001.08", transfers[1], message_id))
         )
-        assert (told["Conf"], told["TxCxlSts"], told["Cd"]) == (["RJCR"], ["RJCR"], ["NARR"])
-        assert "one of several" in " ".join(told["AddtlInf"])
-        assert world.stored(held) == held
+        assert (told["Conf"], told["TxCxlSts"]) == (["CNCL"], ["ACCR"])
+        assert world.verify(held.id).standing == held.standing
+        event = world.store.history(held.id)[-1]
+        assert (event.because, event.actor, event.detail) == (EventKind.PAYMENTS_CANCELLED, ALICE, {"payments": [2]})
+        # What a status request is told is true of each.
+        asking = request("pacs.028.001.03", *ids).replace(b"EXAMPLE-C-0001", fresh("C").encode())
+        told = await answer(world, await world.workflow.submit(ALICE, asking))
+        assert (told["TxSts"], told["Cd"]) == (["PDNG", "RJCT", "PDNG"], ["DUPL"])
         all_of_them = request("camt.056.001.08", *ids).replace(b"EXAMPLE-C-0001", fresh("C").encode())
         told = await answer(world, await world.workflow.submit(ALICE, all_of_them))
         assert (told["Conf"], told["TxCxlSts"]) == (["CNCL"], ["ACCR"] * 3)
-        assert world.stored(held).standing.status is Status.CANC
+        assert world.verify(held.id).standing.status is Status.CANC
+
+
+@pytest.mark.parametrize(("reason", "shown"), [("DUPL", "DUPL"), ("FRAD", "FRAD"), ("CUST", "CUST"), ("TECH", "DS02")])
+async def test_the_answer_tells_which_payments_were_cancelled(place: Place, reason: str, shown: str) -> None:
+    """PART, with the reason of the request where it is one of a status too; a late request is told what it can be."""
+    transfers, message_id = (Transfer(), Transfer()), fresh()
+    async with a_world(place, CONSUMER) as world:
+        held = await world.workflow.submit(ALICE, pacs008(*transfers, message_id=message_id))
+        asking = asked("camt.056.001.08", transfers[0], message_id)
+        content = asking.replace(b"<Cd>DUPL</Cd>", f"<Cd>{reason}</Cd>".encode())
+        first = await answer(world, await world.workflow.submit(ALICE, content))
+        done = await world.decide(held, DecisionKind.ACCEPT)
+        told = await answer(world, done)
+        assert (told["GrpSts"], told["TxSts"], told["Cd"]) == (["PART"], ["RJCT", "ACSC"], [shown])
+        second = await answer(world, await world.workflow.submit(ALICE, content))
+        assert (second["Conf"], second["TxCxlSts"]) == (first["Conf"], first["TxCxlSts"]) == (["CNCL"], ["ACCR"])
+        both = request(
+            "camt.056.001.08",
+            *(
+                Ids(message_id=message_id, instruction_id=None, end_to_end_id=one.end_to_end_id,
+                    transaction_id=one.transaction_id, uetr=one.uetr, amount="100.00")
+                for one in transfers
+            ),
+        ).replace(b"EXAMPLE-C-0001", fresh("C").encode())  # fmt: skip
+        told = await answer(world, await world.workflow.submit(ALICE, both))
+        assert (told["Conf"], told["TxCxlSts"]) == (["PECR"], ["ACCR", "PDCR"])
 
 
 class _Elsewhere:
@@ -284,6 +315,34 @@ async def test_a_status_request_is_told_the_present_truth(place: Place) -> None:
         await world.decide(held, DecisionKind.ACCEPT)
         told = await answer(world, await world.workflow.submit(ALICE, asked("pacs.028.001.03", transfer, message_id)))
         assert told["TxSts"] == ["ACSC"]
+
+
+@pytest.mark.parametrize("definition", ["camt.056.001.08", "camt.056.001.11"])
+async def test_a_status_request_that_chases_a_recall_is_told_in_its_kind(place: Place, definition: str) -> None:
+    """How what it asked for stands now, in the version of its answer; and nothing is cancelled for that."""
+    transfers, message_id = (Transfer(), Transfer()), fresh()
+    async with a_world(place, CONSUMER) as world:
+        recall = asked(definition, transfers[0], message_id)
+        early = await answer(world, await world.workflow.submit(ALICE, recall))
+        held = await world.workflow.submit(ALICE, pacs008(*transfers, message_id=message_id))
+        assert early["Conf"] == ["RJCR"]
+
+        async def chased(name: str) -> list[list[str]]:
+            ids = Ids(
+                message_id=name, definition=definition, instruction_id=None, end_to_end_id=transfers[0].end_to_end_id,
+                transaction_id=transfers[0].transaction_id, uetr=transfers[0].uetr,
+            )  # fmt: skip
+            content = request("pacs.028.001.03", ids).replace(b"EXAMPLE-C-0001", fresh("C").encode())
+            told = await answer(world, await world.workflow.submit(ALICE, content))
+            return [[told[""][0][:8]], told["Conf"], told["TxCxlSts"], told.get("Cd", [])]
+
+        name = etree.fromstring(recall).findtext(".//{*}Assgnmt/{*}Id") or ""
+        assert await chased(name) == [["camt.029"], ["RJCR"], ["RJCR"], ["NARR"]]  # it can be cancelled, and was not
+        assert world.stored(held) == held
+        again = recall.replace(name.encode(), fresh("C").encode())
+        assert (await answer(world, await world.workflow.submit(ALICE, again)))["Conf"] == ["CNCL"]
+        assert await chased(name) == [["camt.029"], ["CNCL"], ["ACCR"], []]
+        assert await chased("unknown") == [["camt.029"], ["RJCR"], ["RJCR"], ["NARR"]]
 
 
 async def test_a_request_that_a_crash_left_half_way_is_answered_by_the_next_process(

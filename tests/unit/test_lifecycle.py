@@ -10,7 +10,7 @@ from interlock.iso20022.codes import HeldCause, Status
 from interlock.lifecycle import TABLE, Effect, EventKind, Standing, State
 
 # Columns in the design's order; a cell: `.` illegal, `=` recorded, `!` recorded and flagged, `X` incident, a state's
-# letter for a move, R C S for RJCT, CANC, ACSC intended.
+# letter for a move, R C S for RJCT, CANC, ACSC intended, P for the end of some payments.
 COLUMNS = (
     State.NONE, State.ACCP, State.ACTC, State.HELD_CHECK, State.HELD_DECISION, State.HELD_FAULT, State.ACSP,
     State.ENDING, State.HANDING, State.HANDED, State.HELD_UNKNOWN, State.END,
@@ -41,6 +41,9 @@ DESIGN = {
     EventKind.ACCEPTED: "....p.......",
     EventKind.REJECTED: "....R.......",
     EventKind.CANCELLED: ".CCCCCC.....",
+    EventKind.PAYMENTS_REJECTED: "....P.......",
+    EventKind.PAYMENTS_CANCELLED: "..PPPPP.....",
+    EventKind.PAYMENTS_ENDED: "..=====.===.",
     EventKind.STAGE_FAULT: ".fff==f!!u=!",
     EventKind.RETRIED: ".....t......",
     EventKind.DEADLINE: ".RRRRRRRRu=!",
@@ -62,7 +65,7 @@ DESIGN = {
     EventKind.REDRIVEN: "...........=",
     EventKind.ENDED_TWICE: "...........X",
 }
-EFFECTS = {"=": Effect.STAY, "!": Effect.FLAG, "X": Effect.INCIDENT}
+EFFECTS = {"=": Effect.STAY, "!": Effect.FLAG, "X": Effect.INCIDENT, "P": Effect.APART}
 
 
 def standing(state: State) -> Standing:
@@ -117,6 +120,22 @@ def test_where_a_peer_can_take_over_an_end_is_first_an_intent(kind: EventKind, s
     elif step.standing.state is State.END:
         assert before.state is State.ENDING
         assert step.standing.status is before.end
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize(("kind", "state"), [(k, s) for k in EventKind for s in State], ids=str)
+def test_where_a_payment_was_cancelled_the_whole_is_not_rejected(kind: EventKind, state: State, *, alone: bool) -> None:
+    """What would end as RJCT ends as CANC; nothing else differs."""
+    before = standing(state)
+    if lifecycle.judge(before, kind) is None:
+        return
+    usual = lifecycle.apply(before, kind, alone=alone)
+    found = lifecycle.apply(before, kind, alone=alone, cancelled=True)
+    if usual.effect is Effect.END and usual.standing.end is Status.RJCT:
+        status = Status.CANC if alone else before.status
+        assert found == (Standing(usual.standing.state, status, Status.CANC), Effect.END)
+    else:
+        assert found == usual
 
 
 @pytest.mark.parametrize("end", [Status.RJCT, Status.CANC])

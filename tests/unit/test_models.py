@@ -13,7 +13,17 @@ from models.search import World
 
 BY_NAME = {world.name: world for world in WORLDS}
 #: Worlds that are searched to their end in a second or two each.
-QUICK = ("takers", "keepers-return", "keys", "keys-three", "keys-cut", "keys-lost", "keys-lost-cut", "keys-lost-alone")
+QUICK = (
+    "takers",
+    "keepers-return",
+    "some",
+    "keys",
+    "keys-three",
+    "keys-cut",
+    "keys-lost",
+    "keys-lost-cut",
+    "keys-lost-alone",
+)
 #: A mistake stops its search early, so more of them are quick than worlds are.
 PLANTED = [
     *((name, bug) for name in QUICK for bug in BY_NAME[name].bugs),

@@ -11,7 +11,7 @@ from interlock.api.forwarding import Peers
 from interlock.auth import Authority
 from interlock.errors import HomeRegionLost, OwnedElsewhere
 from interlock.iso20022.codes import HeldCause, Status
-from interlock.stages.enquire import Cancel
+from interlock.stages.cancelling import Cancel
 from interlock.transaction import KeyKind
 
 #: Names by which transactions are searched for.
@@ -33,7 +33,9 @@ class Abroad:
 
     async def cancel(self, region: int, client: str, cancel: Cancel) -> bool:
         """Cancel there; whether that region has said what it made of it, which then comes with its changes."""
-        body = {"decision": "cancel", "reason": cancel.reason, "note": cancel.note}
+        body: dict[str, object] = {"decision": "cancel", "reason": cancel.reason, "note": cancel.note}
+        if cancel.payments is not None:
+            body["payments"] = cancel.payments
         path = f"/v1/transactions/{cancel.transaction}/decisions"
         found = await self._ask(region, client, "POST", path, msgspec.json.encode(body))
         return found is not None and found.status_code in (httpx.codes.OK, httpx.codes.CONFLICT)

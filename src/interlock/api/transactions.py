@@ -3,19 +3,18 @@
 import asyncio
 from enum import StrEnum
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Header, Query
+from fastapi import APIRouter, Header, Query
 from fastapi.requests import Request as FastRequest
 from fastapi.responses import Response, StreamingResponse
-from pydantic import ConfigDict, Field
 
-from interlock.api.access import Access, actor_of, view_of
-from interlock.api.calls import DECIDERS, READERS, By, Flag, Input, Note, ReasonCode, caller, cursor, opened_by
+from interlock.api.access import Access, view_of
+from interlock.api.calls import READERS, Flag, caller, cursor, opened_by
 from interlock.api.exchange import refuse_unless_message
 from interlock.api.messages import Patience
-from interlock.api.problems import DecisionRefused, InvalidRequest, NoAnswerDue, NoAnswerYet
+from interlock.api.problems import InvalidRequest, NoAnswerDue, NoAnswerYet
 from interlock.api.search import Filter, find
 from interlock.api.views import (
     DefinitionsView,
@@ -25,7 +24,6 @@ from interlock.api.views import (
     PaymentPageView,
     TransactionDetailView,
     TransactionPageView,
-    TransactionView,
     ValidationView,
     Views,
     event_view,
@@ -35,13 +33,12 @@ from interlock.api.views import (
 from interlock.app import Interlock
 from interlock.auth import Identity, Scope
 from interlock.config import Validation
-from interlock.decisions import Decision, DecisionKind
-from interlock.errors import Forbidden, IllegalDecision, InterlockError
+from interlock.errors import InterlockError
 from interlock.iso20022 import answers
 from interlock.iso20022.codes import Status
 from interlock.stages import deliver
 from interlock.stages.facts import Inspection
-from interlock.transaction import BodyKind, Transaction
+from interlock.transaction import BodyKind
 
 XML = "application/xml"
 #: What both databases hold as an integer.
@@ -51,63 +48,6 @@ _SHOWN_MAX = 1000
 VALIDATORS = (Scope.READ, Scope.WRITE, Scope.OPERATE)
 
 _XML_CONTENT = {"content": {XML: {"schema": {"type": "string"}}}}
-
-
-#: What the stages' own check demands, said so that machines know it: reason NARR means that a note explains it.
-_NARRATIVE = ConfigDict(
-    json_schema_extra={
-        "if": {"properties": {"reason": {"const": "NARR"}}, "required": ["reason"]},
-        "then": {"properties": {"note": {"type": "string", "minLength": 1}}, "required": ["note"]},
-    }
-)
-
-
-class Accept(Input):
-    """Let a held transaction go on."""
-
-    decision: Literal["accept"]
-    note: Note | None = None
-    by: By | None = None
-
-
-class Reject(Input):
-    """End a held transaction as RJCT."""
-
-    model_config = _NARRATIVE
-
-    decision: Literal["reject"]
-    reason: ReasonCode
-    note: Note | None = None
-    by: By | None = None
-
-
-class Cancel(Input):
-    """End a transaction as CANC, while that is still possible."""
-
-    model_config = _NARRATIVE
-
-    decision: Literal["cancel"]
-    reason: ReasonCode | None = None
-    note: Note | None = None
-    by: By | None = None
-
-
-class Redrive(Input):
-    """Drive the payments of a cancelled or retryably rejected transaction again, as a new one."""
-
-    decision: Literal["redrive"]
-    by: By | None = None
-
-
-class Retry(Input):
-    """Let the stages try again after a fault of ours; operators only."""
-
-    decision: Literal["retry"]
-    note: Note | None = None
-    by: By | None = None
-
-
-Deciding = Annotated[Accept | Reject | Cancel | Redrive | Retry, Field(discriminator="decision")]
 
 
 class Which(StrEnum):
@@ -121,7 +61,6 @@ def router(interlock: Interlock, access: Access, patience: Patience, views: View
     """The calls."""
     routes = APIRouter(prefix="/v1")
     _reading(routes, interlock, access, patience, views)
-    _deciding(routes, interlock, access, views)
     _asking(routes, interlock, access)
     return routes
 
@@ -202,45 +141,6 @@ def _reading(routes: APIRouter, interlock: Interlock, access: Access, patience: 
             received = await workflow.message(view, transaction_id, BodyKind.INBOX)
             return Response(received.content, media_type=XML)
         return Response(await _answer(interlock, view, transaction_id), media_type=XML)
-
-
-def _deciding(routes: APIRouter, interlock: Interlock, access: Access, views: Views) -> None:
-    workflow = interlock.workflow
-    decider = caller(access, *DECIDERS)
-
-    @routes.post(
-        "/transactions/{transaction_id}/decisions",
-        tags=["decisions"],
-        responses={
-            200: {"model": TransactionView, "description": "The transaction as it stands after the decision."},
-            201: {"model": TransactionView, "description": "Redriven: the new transaction."},
-        },
-        openapi_extra=opened_by(*DECIDERS),
-    )
-    async def decide(
-        identity: Annotated[Identity, decider],
-        transaction_id: UUID,
-        deciding: Annotated[Deciding, Body()],
-        response: Response,
-    ) -> TransactionView:
-        """Accept, reject, cancel or redrive; the same decision again gives the same answer."""
-        view = view_of(identity)
-        transaction = await workflow.get(view, transaction_id)
-        try:
-            decided = await _decide(interlock, identity, transaction, deciding)
-        except IllegalDecision as exc:
-            transaction = await workflow.get(view, transaction_id)
-            raise DecisionRefused(
-                str(exc),
-                transaction_id=str(transaction.id),
-                transaction_status=transaction.standing.status,
-                held=transaction.standing.cause,
-                redriven_as=None if transaction.redriven_as is None else str(transaction.redriven_as),
-            ) from exc
-        if isinstance(deciding, Redrive):
-            response.status_code = 201
-            response.headers["location"] = f"/v1/transactions/{decided.id}"
-        return views.transaction(decided)
 
 
 def _asking(routes: APIRouter, interlock: Interlock, access: Access) -> None:
@@ -335,23 +235,6 @@ async def _answer(interlock: Interlock, view: str | None, transaction_id: UUID) 
     if transaction.standing.is_final or not transaction.answer_due:
         raise NoAnswerDue("the message is itself an answer, and is never answered")
     raise NoAnswerYet("the transaction has not ended; its answer comes with its end")
-
-
-async def _decide(
-    interlock: Interlock, identity: Identity, transaction: Transaction, deciding: Deciding
-) -> Transaction:
-    view, actor = view_of(identity), actor_of(identity, deciding.by)
-    if isinstance(deciding, Redrive):
-        return await interlock.workflow.redrive(view, transaction.id, actor)
-    if isinstance(deciding, Retry) and view is not None:
-        raise Forbidden("only operators may retry")
-    decision = Decision(
-        kind=DecisionKind(deciding.decision),
-        actor=actor,
-        reason=deciding.reason if isinstance(deciding, Reject | Cancel) else None,
-        note=deciding.note,
-    )
-    return await interlock.workflow.decide(view, transaction.id, decision)
 
 
 def _answer_to(definition: str) -> str | None:

@@ -11,7 +11,7 @@ from fastapi.responses import Response as FastResponse
 from starlette.exceptions import HTTPException
 
 from interlock import __version__
-from interlock.api import administration, problems, redrives, regions, transactions
+from interlock.api import administration, decisions, problems, redrives, regions, transactions
 from interlock.api.access import Access
 from interlock.api.exchange import Request, Response
 from interlock.api.forwarding import Peers
@@ -39,6 +39,7 @@ def make_v1(
         redirect_slashes=False,
     )
     app.include_router(transactions.router(interlock, access, patience, views))
+    app.include_router(decisions.router(interlock, access, views))
     app.include_router(redrives.router(interlock, access))
     app.include_router(administration.router(interlock, access))
     app.include_router(regions.router(interlock, access, peers, endpoint))

@@ -129,6 +129,14 @@ class TransactionDetailView(TransactionView):
     )
 
 
+class DecidedView(TransactionView):
+    """A transaction after a decision on some of its payments."""
+
+    payments: tuple[PaymentView, ...] = Field(
+        description="Those that the decision named. One without an end yet waits for a peer's word: ask again."
+    )
+
+
 class TransactionPageView(View):
     """A page of transactions, newest first."""
 
@@ -309,6 +317,11 @@ class Views:
         """With its payments."""
         shown = tuple(payment_view(payment) for payment in payments)
         return TransactionDetailView.model_construct(**self._fields(t), payments=shown, delivery=delivery)
+
+    def decided(self, t: Transaction, payments: Sequence[Payment]) -> DecidedView:
+        """With those of its payments that a decision named."""
+        shown = tuple(payment_view(payment) for payment in payments)
+        return DecidedView.model_construct(**self._fields(t), payments=shown)
 
     def _fields(self, t: Transaction, distance: Distance | None = None) -> dict[str, Any]:
         standing = t.standing

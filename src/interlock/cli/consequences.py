@@ -12,6 +12,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from interlock import lifecycle
+from interlock.apart import NONE_APART
 from interlock.cli.dossiers import UNREADABLE, Dossier, Name
 from interlock.errors import IllegalTransition
 from interlock.iso20022 import answers, envelopes, fields
@@ -126,6 +127,8 @@ class _Told:
 
     def __init__(self, events: Sequence[Event]) -> None:
         self.standing = Standing()
+        #: Payments that have ended by themselves, or are to.
+        self.apart = NONE_APART
         #: The last one that moved it: its reason, code and note are the transaction's.
         self.moved: Event | None = None
         #: It was found technically valid and new, so that it reserved its keys.
@@ -159,9 +162,10 @@ class _Told:
 
     def _follow(self, event: Event, kind: EventKind) -> Effect:
         alone = event.kind is EventKind.ENDED and event.because is not None
-        step = lifecycle.apply(self.standing, kind, alone=alone)
+        step = lifecycle.apply(self.standing, kind, alone=alone, cancelled=self.apart.cancelled)
         if step.standing != event.standing:
             raise IllegalTransition(f"event {event.seq} is not what the lifecycle makes of {kind}")
+        self.apart = self.apart.then(event)
         self.standing = step.standing
         self.statuses.add(step.standing.status)
         return step.effect
@@ -311,7 +315,8 @@ def _unlike_message(transaction: Transaction, told: _Told, inbox: Body | None, m
     message_id = None if original is None else original.message_id
     blank: tuple[str | None, int, bool] = (None, 0, True)
     full = (message_id, len(message.payments), not message.is_answer)
-    allowed = {None: (blank, full), False: (blank,), True: (full,)}[told.placed]
+    held = (message_id, 0, True)  # for a fault of ours, and yet to be found
+    allowed = {None: (blank, held, full), False: (blank, held), True: (full,)}[told.placed]
     present = (transaction.message_id, transaction.payments, transaction.answer_due)
     if present not in allowed:
         names = ("message identification", "number of payments", "whether an answer is due")
@@ -370,10 +375,14 @@ def _unlike_end(
     transaction: Transaction, told: _Told, payments: Sequence[Payment], outbox: Body | None
 ) -> Iterator[str]:
     """Statuses of payments against the transaction's, and against what the answer says of each."""
-    end = told.standing.end if told.standing.is_final else None
+    end = (told.apart.rest or told.standing.end) if told.standing.is_final else None
     allowed = {Status.RJCT, *told.statuses} - {Status.ACSC, Status.CANC} if end is None else {end, Status.RJCT}
     for payment in payments:
-        if payment.status not in allowed:
+        if payment.ordinal in told.apart.facts:
+            own = told.apart.ends[payment.ordinal]
+            if (payment.status, payment.reason, payment.note) != own[1:]:
+                yield f"payment {payment.ordinal} is {payment.status}, and not as it ended by itself: {own.status}"
+        elif payment.status not in allowed:
             yield f"payment {payment.ordinal} is {payment.status} where the transaction is {told.standing.status}"
         elif payment.reason != _reason_due(transaction, payment):
             yield f"payment {payment.ordinal} is {payment.status} with another reason than the transaction"

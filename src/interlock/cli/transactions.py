@@ -16,16 +16,28 @@ from interlock.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from interlock.client import Client, Event, Filter, Redrive, Transaction
+    from interlock.client import Client, Event, Filter, PaymentName, Redrive, Transaction
 
 TransactionId = Annotated[str, typer.Argument(metavar="ID", help="Id of the transaction.", show_default=False)]
 Note = Annotated[str | None, typer.Option(help="Why, in words; without personal data.", show_default=False)]
+Payments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--payment",
+        metavar="WHICH",
+        help="Only this payment: its ordinal, or NAME=VALUE, where NAME is uetr, end_to_end_id, transaction_reference "
+        "or instruction_id; may be repeated. With reject and cancel.",
+        show_default=False,
+    ),
+]
 By = Annotated[str | None, typer.Option(help="The person or application that decides.", show_default=False)]
 #: What `--filter` takes: the names that the client's `find` has, but for its paging.
 FILTERS = (
     "status", "held", "flagged", "uetr", "message_id", "end_to_end_id", "transaction_reference", "reference", "client",
     "since", "until",
 )  # fmt: skip
+#: What `--payment` takes besides an ordinal.
+PAYMENT_NAMES = ("uetr", "end_to_end_id", "transaction_reference", "instruction_id")
 _REDRIVES_AT_ONCE = 100
 Filters = Annotated[
     list[str] | None,
@@ -144,15 +156,19 @@ def _show_one(client: "Client", transaction_id: str, *, as_json: bool) -> None:
         return
     show(transaction, as_json=False)
     if transaction.payments:
-        rows = [
-            (p.ordinal, p.end_to_end_id, p.uetr, p.amount, p.currency, p.status, reason_of(p.reason))
-            for p in transaction.payments
-        ]
-        say("")
-        table(("payment", "end-to-end id", "UETR", "amount", "currency", "status", "reason"), rows, empty="")
+        _show_payments(transaction)
     history = [(f"{e.at:%H:%M:%S.%f}", _what(e), e.status, e.actor, reason_of(e.reason), e.note) for e in events]
     say("")
     table(("time", "event", "status", "by", "reason", "note"), history, empty="")
+
+
+def _show_payments(transaction: "Transaction") -> None:
+    rows = [
+        (p.ordinal, p.end_to_end_id, p.uetr, p.amount, p.currency, p.status, reason_of(p.reason))
+        for p in transaction.payments
+    ]
+    say("")
+    table(("payment", "end-to-end id", "UETR", "amount", "currency", "status", "reason"), rows, empty="")
 
 
 def _what(event: "Event") -> str:
@@ -163,6 +179,7 @@ def decide(  # noqa: PLR0913 - the options of a command
     transaction_id: TransactionId,
     decision: Annotated[Decision, typer.Argument(help="What you decide.", show_default=False)],
     *,
+    payments: Payments = None,
     reason: Annotated[
         str | None, typer.Option(help="ISO reason code; a rejection needs one.", show_default=False)
     ] = None,
@@ -173,13 +190,27 @@ def decide(  # noqa: PLR0913 - the options of a command
     client_secret: ClientSecret = "",
     as_json: AsJson = False,
 ) -> None:
-    """Accept, reject or cancel a transaction.
+    """Accept, reject or cancel a transaction or payments of it.
 
     Accept and reject what waits for your decision; cancel what was not released; retry, an operator's, what was held
-    after a fault.
+    after a fault. Payments that are rejected or cancelled by themselves end at once, the others go on.
     """
+    chosen = None if payments is None else [_payment(text) for text in payments]
     with connected(url, client_id, client_secret) as client:
-        show(client.decide(transaction_id, decision.value, reason=reason, note=note, by=by), as_json=as_json)
+        decided = client.decide(transaction_id, decision.value, payments=chosen, reason=reason, note=note, by=by)
+        show(decided, as_json=as_json)
+        if decided.payments and not as_json:
+            _show_payments(decided)
+
+
+def _payment(text: str) -> "PaymentName":
+    """Which payment was typed. Raises RequestError."""
+    name, sign, value = text.partition("=")
+    if sign and name in PAYMENT_NAMES:
+        return {name: value}
+    if text.isdecimal():
+        return int(text)
+    raise RequestError(f"--payment takes an ordinal, or NAME=VALUE, where NAME is one of {', '.join(PAYMENT_NAMES)}")
 
 
 def redrive(

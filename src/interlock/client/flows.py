@@ -25,6 +25,7 @@ from interlock.client.records import (
     Filter,
     MessageKind,
     Page,
+    PaymentName,
     PaymentPage,
     Problem,
     Redrives,
@@ -235,33 +236,51 @@ class Flows:
         return (yield from self.decide(transaction_id, DecisionKind.ACCEPT, note=note, by=by))
 
     def reject(
-        self, transaction_id: UUID | str, reason: str, *, note: str | None = None, by: str | None = None
+        self,
+        transaction_id: UUID | str,
+        reason: str,
+        *,
+        payments: Iterable[PaymentName] | None = None,
+        note: str | None = None,
+        by: str | None = None,
     ) -> Flow[Transaction]:
-        """Reject what is held for your decision. reason: an ISO code, such as AC04 or FRAD."""
-        return (yield from self.decide(transaction_id, DecisionKind.REJECT, reason=reason, note=note, by=by))
+        """Reject what is held for your decision, or some of its payments: `decide` says how they are named.
+
+        reason: an ISO code, such as AC04 or FRAD.
+        """
+        kind = DecisionKind.REJECT
+        return (yield from self.decide(transaction_id, kind, payments=payments, reason=reason, note=note, by=by))
 
     def cancel(
         self,
         transaction_id: UUID | str,
         *,
+        payments: Iterable[PaymentName] | None = None,
         reason: str | None = None,
         note: str | None = None,
         by: str | None = None,
     ) -> Flow[Transaction]:
-        """Cancel what has not been released. Raises IllegalDecision where it is too late."""
-        return (yield from self.decide(transaction_id, DecisionKind.CANCEL, reason=reason, note=note, by=by))
+        """Cancel what has not been released, or some of its payments. Raises IllegalDecision where it is too late."""
+        kind = DecisionKind.CANCEL
+        return (yield from self.decide(transaction_id, kind, payments=payments, reason=reason, note=note, by=by))
 
     def decide(
         self,
         transaction_id: UUID | str,
         decision: DecisionKind | str,
         *,
+        payments: Iterable[PaymentName] | None = None,
         reason: str | None = None,
         note: str | None = None,
         by: str | None = None,
     ) -> Flow[Transaction]:
-        """Decide; the same decision again gives the same answer. Raises IllegalDecision where another one stands."""
-        content = _body(decision=str(decision), reason=reason, note=note, by=by)
+        """Decide; the same decision again gives the same answer. Raises IllegalDecision where another one stands.
+
+        payments: only these, each by its ordinal or by names that it has, such as `{"end_to_end_id": "E-4711"}`; the
+        transaction that comes back has them as they stand. Unset: all that have no end yet.
+        """
+        named = None if payments is None else list(payments)
+        content = _body(decision=str(decision), payments=named, reason=reason, note=note, by=by)
         request = self._post(_path(transaction_id, "/decisions"), content)
         return (yield from self._read(request, Transaction))
 

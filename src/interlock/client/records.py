@@ -216,6 +216,11 @@ class Redrives:
     next: str | None = None
 
 
+#: How a decision names one payment: its ordinal, or names that it has: `uetr`, `end_to_end_id`,
+#: `transaction_reference`, `instruction_id`.
+PaymentName = int | Mapping[str, str]
+
+
 class Filter(TypedDict, total=False):
     """Which transactions: every field that is given must hold."""
 

@@ -8,43 +8,29 @@ one of them has moved meanwhile, looks up and runs again: a payment that is canc
 so that a request which is taken up again after a crash comes to the same answer.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from msgspec.structs import replace
 
-from interlock.iso20022 import answers, enquiries, recalls
+from interlock.iso20022 import answers, enquiries
 from interlock.iso20022.answers import (
     Answer,
-    Cancellation,
     InvestigationResult,
     Resolution,
-    Resolved,
     Statement,
 )
 from interlock.iso20022.codes import Status
-from interlock.iso20022.original import Level, Original, OriginalPayment, Reference
-from interlock.iso20022.recalls import Recallable
+from interlock.iso20022.original import Level, Original, Reference
 from interlock.iso20022.references import REFERENCES_MAX
-from interlock.iso20022.rules.dates import day_of
-from interlock.lifecycle import EventKind, State, judge
-from interlock.stages.matching import Entry, Facts, Match, Matcher
+from interlock.stages import cancelling, chasing
+from interlock.stages.cancelling import Cancel, Matches
+from interlock.stages.chasing import Chase
+from interlock.stages.matching import Entry, Facts, Matcher, asks, known_as
 from interlock.transaction import Payment, Transaction
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cancel:
-    """A transaction to be cancelled before the request is answered."""
-
-    transaction: UUID
-    #: Version on which that was decided.
-    version: int
-    #: ISO ExternalStatusReason1Code.
-    reason: str
-    note: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +47,14 @@ class Outcome:
     resolution: Resolution | None = None
     #: Why nothing can be said at all: an admi.002 tells it.
     refusal: str | None = None
+    #: Of a status request about requests to cancel; told instead of the statements, where its version has the words.
+    chase: Chase | None = None
     investigation: InvestigationResult | None = None
 
 
 def is_enquiry(original: Original) -> bool:
     """True for a request that `run` can judge."""
     return answers.enquiry_definition(original.definition) is not None
-
-
-def asks(transaction: Transaction) -> bool:
-    """Whether it is such a request: what that is answered is what was found, and no clock makes it a rejection."""
-    return answers.enquiry_definition(transaction.definition or "") is not None
 
 
 # -- judging ----------------------------------------------------------------------------------------------------------
@@ -87,10 +70,11 @@ def run(original: Original, facts: Facts) -> Outcome:
     matches = [(reference, matcher.match(reference)) for reference in original.references]
     match family:
         case "pacs.028":
-            return _status(original, matches)
+            return _status(original, matches, facts)
         case "camt.055" | "camt.056":
             if original.references_cut or facts.reused:
-                return _refused(original.references, "reused" if facts.reused else "too_many")
+                condition = "reused" if facts.reused else "too_many"
+                return Outcome(resolution=cancelling.refused(original.references, condition))
             return _cancellation(matches, facts, matcher) if matches else Outcome()
         case "camt.026" | "camt.027":
             return Outcome(resolution=Resolution(confirmation=_confirmation(family, matches)))
@@ -103,16 +87,14 @@ def run(original: Original, facts: Facts) -> Outcome:
             raise ValueError(f"{family} is no request about other messages")
 
 
-_Matches = Sequence[tuple[Reference, Match]]
-
-
-def _status(original: Original, matches: _Matches) -> Outcome:
+def _status(original: Original, matches: Matches, facts: Facts) -> Outcome:
     if original.references_cut:
         return Outcome(refusal=enquiries.cancellation("too_many", None).text)
-    return Outcome(statements=_statements(matches), report=_report_on(matches))
+    chase = chasing.chase(original, matches, facts) if matches else None
+    return Outcome(statements=_statements(matches), report=_report_on(matches), chase=chase)
 
 
-def _statements(matches: _Matches) -> tuple[Statement, ...]:
+def _statements(matches: Matches) -> tuple[Statement, ...]:
     """The present truth of each payment that was asked for; of a message, as a whole and payment by payment."""
     told: list[Statement] = []
     room = REFERENCES_MAX
@@ -134,7 +116,7 @@ def _statements(matches: _Matches) -> tuple[Statement, ...]:
     return tuple(told)
 
 
-def _report_on(matches: _Matches) -> str | None:
+def _report_on(matches: Matches) -> str | None:
     """The version of pain.014 that tells how a request to pay stands; None where a pacs.002 tells.
 
     A pain.014 has room for one message: whoever asks for requests to pay of several, or for payments besides, is told
@@ -161,8 +143,8 @@ def _statement(reference: Reference, entry: Entry, payment: Payment) -> Statemen
         reference=reference,
         status=status,
         reason=payment.reason if status is Status.RJCT else None,
-        narrative=_why(transaction, payment.status, payment.reason),
-        payment=_known(entry, payment),
+        narrative=payment.note or _why(transaction, payment.status, payment.reason),
+        payment=known_as(entry, payment),
         block=_block(entry, payment),
         message_id=transaction.message_id,
         definition=transaction.definition,
@@ -211,32 +193,6 @@ def _why(transaction: Transaction, status: Status | None, reason: str | None) ->
     return transaction.note if status is not Status.ACSC and reason == transaction.reason else None
 
 
-def _known(entry: Entry, payment: Payment) -> OriginalPayment | None:
-    """The payment as its message has it, where that is to be had; else as the ledger has it."""
-    if entry.original is not None:
-        payments = entry.original.payments
-        return payments[payment.ordinal - 1] if payment.ordinal <= len(payments) else None
-    is_interbank = (entry.transaction.definition or "").startswith("pacs")
-    return OriginalPayment(
-        ordinal=payment.ordinal,
-        group=None,
-        xpath="",
-        line=None,
-        instruction_id=payment.instruction_id,
-        end_to_end_id=payment.end_to_end_id,
-        transaction_id=payment.transaction_id,
-        uetr=payment.uetr,
-        # A customer's amount is no interbank amount: it is not said rather than said as another.
-        amount=format(payment.amount, "f") if payment.amount is not None and is_interbank else None,
-        currency=payment.currency,
-        settlement_date=None,
-        debtor_agent=None,
-        creditor_agent=None,
-        debtor_iban=None,
-        creditor_iban=None,
-    )
-
-
 def _block(entry: Entry, payment: Payment) -> str | None:
     original = entry.original
     if original is None or payment.ordinal > len(original.payments):
@@ -245,120 +201,12 @@ def _block(entry: Entry, payment: Payment) -> str | None:
     return None if group is None else original.groups[group].payment_information_id
 
 
-def _cancellation(matches: _Matches, facts: Facts, matcher: Matcher) -> Outcome:
-    wanted: dict[UUID, set[int]] = {}
-    for _, match in matches:
-        if match.entry is not None:
-            wanted.setdefault(match.entry.transaction.id, set()).update(one.ordinal for one in match.payments)
-    cancels: dict[UUID, Cancel] = {}
-    waits: dict[UUID, None] = {}
-    cases = []
-    for reference, match in matches:
-        entry, condition = match.entry, match.condition
-        if entry is not None:
-            takes_all = matcher.live(entry) <= wanted[entry.transaction.id]
-            condition = _condition(match.payments, entry.transaction, takes_all=takes_all)
-            if condition == "settled":
-                condition = _recall(reference, match, facts, matcher)
-            elif condition == "cancel" and facts.late:
-                condition = "late"
-        if entry is not None and condition == "cancel":
-            transaction = entry.transaction
-            cancels.setdefault(
-                transaction.id,
-                Cancel(
-                    transaction=transaction.id,
-                    version=transaction.version,
-                    reason=enquiries.status_reason(reference.reason),
-                    note="cancelled on request",
-                ),
-            )
-            condition = "cancelled"
-        elif entry is not None and condition == "cancelling" and not facts.late:
-            waits[entry.transaction.id] = None
-        cases.append(_resolved(reference, condition, entry))
-    resolution = Resolution(confirmation=_outcome_of(cases), cases=tuple(cases))
-    return Outcome(cancels=tuple(cancels.values()), waits=tuple(waits), resolution=resolution)
+def _cancellation(matches: Matches, facts: Facts, matcher: Matcher) -> Outcome:
+    plan = cancelling.plan(matches, facts, matcher)
+    return Outcome(cancels=plan.cancels, waits=plan.waits, resolution=cancelling.resolution(plan.cases))
 
 
-def _resolved(reference: Reference, condition: str, entry: Entry | None = None) -> Resolved:
-    definition = reference.definition if entry is None else entry.transaction.definition
-    words = enquiries.cancellation(condition, definition)
-    return Resolved(reference=reference, status=Cancellation(words.status), reason=words.reason, narrative=words.text)
-
-
-def _recall(reference: Reference, match: Match, facts: Facts, matcher: Matcher) -> str:
-    """How what was settled stands to its being asked back."""
-    entry = match.entry
-    assert entry is not None  # what was settled is known
-    if (entry.transaction.definition or "").startswith("pain.013"):
-        return "settled"  # no money has moved
-    if matcher.is_returned(reference, match.payments):
-        return "returned"
-    if not facts.offer_return:
-        return "settled"
-    asked = facts.asked.get(reference.ordinal)
-    if asked is None:
-        return "return"
-    currency = next((payment.currency for payment in match.payments if payment.currency), "")
-    reason = reference.reason or reference.proprietary_reason
-    told = recalls.judge(
-        entry.recalls, reason, settled=_settled_on(entry, match.payments), asked=asked.date(), currency=currency
-    )
-    return _RECALLS[told]
-
-
-_RECALLS: Final = {
-    Recallable.OPEN: "return",
-    Recallable.GROUNDS: "grounds",
-    Recallable.OVER: "expired",
-    Recallable.UNLISTED: "unlisted",
-}
-
-
-def _settled_on(entry: Entry, payments: Iterable[Payment]) -> date:
-    """The settlement date of a payment, as its message has it; for want of one, the day on which it came."""
-    known = (_known(entry, payment) for payment in payments)
-    days = (day_of(one.settlement_date) for one in known if one is not None)
-    return next((day for day in days if day is not None), entry.transaction.created_at.date())
-
-
-def _condition(payments: Iterable[Payment], transaction: Transaction, *, takes_all: bool) -> str:
-    """How an original that is known stands to its cancellation.
-
-    takes_all: the request asks for everything of its message that has no end yet.
-    """
-    standing = transaction.standing
-    if asks(transaction):
-        return "unknown"  # a request is no payment, and is not cancelled
-    stands: set[Status | None] = {payment.status for payment in payments} or {standing.status}
-    if Status.ACSC in stands:
-        return "settled"
-    if stands <= {Status.CANC, Status.RJCT}:
-        return "cancelled" if Status.CANC in stands else "rejected"
-    if judge(standing, EventKind.CANCELLED) is None:
-        # An end is under way, which is not to be told before it is a fact; or the outcome is a downstream's to tell.
-        is_cancelling = standing.state is State.ENDING and standing.end is Status.CANC
-        return "cancelling" if is_cancelling else "handed"
-    return "cancel" if takes_all else "several"
-
-
-def _outcome_of(cases: Iterable[Resolved]) -> str:
-    """The confirmation for the whole: cancelled, in part, pending or rejected."""
-    statuses = {case.status for case in cases}
-    if statuses == {Cancellation.ACCEPTED}:
-        return "CNCL"
-    if Cancellation.ACCEPTED in statuses:
-        return "PECR"
-    return "PDCR" if Cancellation.PENDING in statuses else "RJCR"
-
-
-def _refused(references: Iterable[Reference], condition: str) -> Outcome:
-    cases = tuple(_resolved(reference, condition) for reference in references)
-    return Outcome(resolution=Resolution(confirmation=_outcome_of(cases), cases=cases))
-
-
-def _confirmation(family: str, matches: _Matches) -> str | None:
+def _confirmation(family: str, matches: Matches) -> str | None:
     stands = {payment.status for _, match in matches for payment in match.payments}
     if not stands:
         condition = "unknown"
@@ -373,7 +221,7 @@ def _confirmation(family: str, matches: _Matches) -> str | None:
 _UNSURE: Final = ("uncertain", "fault", "ambiguous", "blocks", "unnamed")
 
 
-def _investigation(original: Original, matches: _Matches) -> InvestigationResult:
+def _investigation(original: Original, matches: Matches) -> InvestigationResult:
     statements = _statements([(reference, match) for reference, match in matches if match.entry is not None])
     asked = original.investigation
     if not original.references:
@@ -408,6 +256,11 @@ def answer(
     if outcome.investigation is not None:
         return answers.build_investigation(
             original, outcome.investigation, answer_id=answer_id, now=now, definition=chosen
+        )
+    chase = outcome.chase
+    if chase is not None and _can_say(chase.resolution, chase.definition):
+        return answers.build_resolution(
+            chase.about, chase.resolution, answer_id=answer_id, now=now, definition=chase.definition
         )
     resolution = outcome.resolution
     if resolution is not None and _can_say(resolution, chosen):

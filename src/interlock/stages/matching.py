@@ -14,7 +14,7 @@ from uuid import UUID
 
 from interlock.iso20022 import answers
 from interlock.iso20022.codes import HeldCause, Status
-from interlock.iso20022.original import Level, Original, Reference, to_decimal
+from interlock.iso20022.original import Level, Original, OriginalPayment, Reference, to_decimal
 from interlock.iso20022.profiles.facts import Recall
 from interlock.iso20022.rules.dates import day_of
 from interlock.transaction import KeyKind, Payment, Transaction
@@ -28,6 +28,8 @@ class Entry:
     #: All of them; of a message of very many that has ended, those that the request names, and one of each status.
     payments: tuple[Payment, ...]
     is_partial: bool = False
+    #: Ordinals of payments whose own end is intended and no fact yet; looked up only where nobody is waited for.
+    intended: frozenset[int] = frozenset()
     #: Within what time it can be asked back, by its profile; none: whenever.
     recalls: tuple[Recall, ...] = ()
     #: Read again from the message received, where it is to be had: without it a PmtInf cannot be told from another, and
@@ -55,6 +57,13 @@ class Facts:
     cut: frozenset[int] = frozenset()
     #: Returns of what is settled among the entries, as far as they are under other names than the reference's.
     returns: Sequence[Entry] = ()
+    #: Of a status request: by id of a request to cancel that it chases, what was looked up for that one.
+    chased: Mapping[UUID, "Facts"] = field(default_factory=dict)
+
+
+def asks(transaction: Transaction) -> bool:
+    """Whether it is a request about others: what that is answered is what was found, and no clock rejects it."""
+    return answers.enquiry_definition(transaction.definition or "") is not None
 
 
 def keys(reference: Reference) -> tuple[tuple[KeyKind, str], ...]:
@@ -62,6 +71,8 @@ def keys(reference: Reference) -> tuple[tuple[KeyKind, str], ...]:
 
     A message or block is found by its MsgId alone. Values are without qualifiers, as for any search by name.
     """
+    if is_chase(reference):  # what it says of payments is said of those of the request
+        return ((KeyKind.MESSAGE, reference.message_id),) if reference.message_id else ()
     own = _of_payment(reference) if reference.level is Level.PAYMENT else {}
     found = {**own, KeyKind.MESSAGE: reference.message_id}
     return _telling(found)
@@ -71,7 +82,7 @@ def keys(reference: Reference) -> tuple[tuple[KeyKind, str], ...]:
 _TELLING: Final = (KeyKind.UETR, KeyKind.TRANSACTION, KeyKind.MESSAGE, KeyKind.END_TO_END)
 
 
-def names(payment: Payment) -> tuple[tuple[KeyKind, str], ...]:
+def keys_of(payment: Payment) -> tuple[tuple[KeyKind, str], ...]:
     """Names under which others that mention a payment may be found, likewise."""
     return _telling(_of_payment(payment))
 
@@ -89,6 +100,11 @@ def _of_payment(one: Reference | Payment) -> dict[KeyKind, str | None]:
 def is_return(transaction: Transaction) -> bool:
     """Whether it brings back what was settled."""
     return (transaction.definition or "").startswith("pacs.004")
+
+
+def is_chase(reference: Reference) -> bool:
+    """Whether it means a request to cancel: also where only the family is named, as some schemes want it."""
+    return (reference.definition or "").startswith(("camt.055", "camt.056"))
 
 
 def _is_given(end_to_end_id: str | None) -> bool:
@@ -193,7 +209,7 @@ class Matcher:
         else:
             known = self._by_name(entry)
             found = {payment.ordinal: payment for name in named_by for payment in known.get(name, ())}
-            named = tuple(payment for payment in found.values() if _is_named_alike(reference, payment))
+            named = tuple(payment for payment in found.values() if is_named_alike(reference, payment))
         if reference.payment_information_id and named:
             if _lacks_blocks(reference, entry):
                 return None
@@ -235,7 +251,7 @@ def _is_undoing(entry: Entry | None) -> bool:
 
 def _sum_of(returns: Sequence[Payment], payment: Payment) -> Decimal:
     """What came back of a payment, by its names and in its currency."""
-    mine = (one for one in returns if one.currency == payment.currency and _is_named_alike(one, payment))
+    mine = (one for one in returns if one.currency == payment.currency and is_named_alike(one, payment))
     return sum((one.amount or Decimal(0) for one in mine), Decimal(0))
 
 
@@ -296,7 +312,7 @@ def ids(one: Reference | Payment) -> tuple[str, ...]:
     return tuple(name for name in _ids(one) if name)
 
 
-def _is_named_alike(one: Reference | Payment, other: Payment) -> bool:
+def is_named_alike(one: Reference | Payment, other: Reference | Payment) -> bool:
     """At least one id is the same, and none that both have differs."""
     said = [(asked, known) for asked, known in zip(_ids(one), _ids(other), strict=True) if asked and known]
     return bool(said) and all(asked == known for asked, known in said)
@@ -329,3 +345,29 @@ def _is_same_amount(reference: Reference, payment: Payment) -> bool:
     if amount is None or payment.amount is None:
         return True
     return amount == payment.amount and (reference.currency in (None, payment.currency))
+
+
+def known_as(entry: Entry, payment: Payment) -> OriginalPayment | None:
+    """The payment as its message has it, where that is to be had; else as the ledger has it."""
+    if entry.original is not None:
+        payments = entry.original.payments
+        return payments[payment.ordinal - 1] if payment.ordinal <= len(payments) else None
+    is_interbank = (entry.transaction.definition or "").startswith("pacs")
+    return OriginalPayment(
+        ordinal=payment.ordinal,
+        group=None,
+        xpath="",
+        line=None,
+        instruction_id=payment.instruction_id,
+        end_to_end_id=payment.end_to_end_id,
+        transaction_id=payment.transaction_id,
+        uetr=payment.uetr,
+        # A customer's amount is no interbank amount: it is not said rather than said as another.
+        amount=format(payment.amount, "f") if payment.amount is not None and is_interbank else None,
+        currency=payment.currency,
+        settlement_date=None,
+        debtor_agent=None,
+        creditor_agent=None,
+        debtor_iban=None,
+        creditor_iban=None,
+    )

@@ -10,8 +10,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from interlock import lifecycle
+from interlock.apart import NONE_APART, Apart
 from interlock.lifecycle import Effect, EventKind
-from interlock.transaction import Event, Transaction
+from interlock.transaction import Event, PaymentEnd, Transaction
 
 INTERLOCK = "interlock"
 
@@ -27,11 +28,12 @@ class Steps:
         alone: bool = True,
         epoch: int | None = None,
         region: int | None = None,
+        apart: Apart = NONE_APART,
     ) -> None:
         """Nothing has happened yet.
 
         epoch: of the region now; None: the transaction's. region: the one that takes the steps; another than the
-        transaction's own writes a row of its own.
+        transaction's own writes a row of its own. apart: payments that have ended by themselves, or are to.
         """
         self._read = transaction.version
         if region is not None and region != transaction.region:
@@ -42,6 +44,7 @@ class Steps:
         self.now = now
         self._alone = alone
         self.transaction = transaction
+        self._apart_before = self.apart = apart
         #: One of the steps has decided an end; it is a fact with them where the transaction is final.
         self.ends = False
 
@@ -54,6 +57,11 @@ class Steps:
     def read(self) -> int:
         """The version that the change was decided on."""
         return self._read
+
+    @property
+    def ended(self) -> tuple[PaymentEnd, ...]:
+        """Payments whose own end has become a fact with these steps."""
+        return self.apart.facts_since(self._apart_before)
 
     def take(
         self,
@@ -71,15 +79,15 @@ class Steps:
         Raises IllegalTransition: callers ask `lifecycle.judge` first where the world may say no.
         """
         before = self.transaction
-        step = lifecycle.apply(before.standing, kind, alone=self._alone)
-        fused = step.effect is Effect.END and step.standing.is_final
+        step = lifecycle.apply(before.standing, kind, alone=self._alone, cancelled=self.apart.cancelled)
+        recorded = self._recorded(kind, step)
         self.ends |= step.effect is Effect.END
         version = before.version + 1
         self._events.append(
             Event(
                 seq=version,
-                kind=EventKind.ENDED if fused else kind,
-                because=kind if fused else None,
+                kind=recorded,
+                because=None if recorded is kind else kind,
                 at=self.now,
                 actor=actor,
                 standing=step.standing,
@@ -90,6 +98,7 @@ class Steps:
                 epoch=before.epoch,
             )
         )
+        self.apart = self.apart.then(self._events[-1])
         if step.effect in (Effect.GO, Effect.END):
             changes.update(reason=reason, code=code, note=note)
         if step.effect in (Effect.FLAG, Effect.INCIDENT):
@@ -97,3 +106,13 @@ class Steps:
         if step.standing.is_final:
             changes.update(deadline=None, sla_left=None)
         self.transaction = replace(before, standing=step.standing, version=version, updated_at=self.now, **changes)
+
+    def _recorded(self, kind: EventKind, step: lifecycle.Step) -> EventKind:
+        """What is recorded: of an intent that is a fact at once, the fact."""
+        match step.effect:
+            case Effect.END if step.standing.is_final:
+                return EventKind.ENDED
+            case Effect.APART if self._alone:
+                return EventKind.PAYMENTS_ENDED
+            case _:
+                return kind

@@ -13,6 +13,7 @@ from uuid import UUID
 from msgspec import Struct
 from msgspec.structs import replace
 
+from interlock import apart
 from interlock.decisions import Decision
 from interlock.iso20022 import reasons
 from interlock.iso20022.answers import Answer
@@ -21,8 +22,8 @@ from interlock.iso20022.findings import Finding
 from interlock.lifecycle import EventKind, Standing, State, judge
 from interlock.regions.rivals import Rival
 from interlock.routes import Route
-from interlock.stages import deliver, process, receive, release
-from interlock.stages.enquire import Outcome, asks
+from interlock.stages import deliver, matching, process, receive, release
+from interlock.stages.enquire import Outcome
 from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Held, Passed, Refusal
 from interlock.stages.steps import Steps
@@ -37,6 +38,7 @@ from interlock.transaction import (
     Key,
     KeyKind,
     Payment,
+    PaymentEnd,
     Transaction,
 )
 
@@ -209,8 +211,11 @@ def unhold(transaction: Transaction, route: Route, now: datetime) -> Deadline:
     return Deadline(clock=Clock.SLA, at=now + left)
 
 
-def decided(steps: Steps, kind: EventKind, decision: Decision, route: Route) -> None:
-    """A consumer or operator has decided; an acceptance releases at once, for nothing else is waited for."""
+def decided(steps: Steps, kind: EventKind, decision: Decision, route: Route, named: Collection[int] = ()) -> None:
+    """A consumer or operator has decided; an acceptance releases at once, for nothing else is waited for.
+
+    named: the payments that the decision names, where it does not end the transaction as a whole.
+    """
     note = decision.note
     match kind:
         case EventKind.ACCEPTED if release.is_late(steps.transaction.deadline, steps.now):
@@ -222,15 +227,30 @@ def decided(steps: Steps, kind: EventKind, decision: Decision, route: Route) -> 
         case EventKind.APPROVED:
             steps.take(kind, actor=decision.actor, note=note, approved_by=decision.actor)
         case _:
-            steps.take(kind, actor=decision.actor, reason=decision.reason, note=note)
+            detail = {apart.NAMED: sorted(named)} if named else None
+            steps.take(kind, actor=decision.actor, reason=decision.reason, note=note, detail=detail)
+
+
+def part(steps: Steps, named: Collection[int], had: Collection[int]) -> Change:
+    """The end of some payments, which was intended, becomes a fact. had: regions that have confirmed the intent."""
+    _end_apart(steps, named, had)
+    return Change(after=steps.transaction, events=steps.events, read=steps.read, ended=steps.ended)
+
+
+def _end_apart(steps: Steps, named: Collection[int], had: Collection[int] = ()) -> None:
+    detail = {apart.NAMED: sorted(named)} | ({CONFIRMED: sorted(had)} if had else {})
+    steps.take(EventKind.PAYMENTS_ENDED, detail=detail)
 
 
 def finish(steps: Steps, inspection: Inspection | None, payments: tuple[Payment, ...]) -> Change:
     """The change of steps that were taken after the message had come: with the answer if they ended it."""
     transaction = steps.transaction
     if not steps.ends:
-        return Change(after=transaction, events=steps.events, read=steps.read)
-    refused = {p.ordinal: (p.reason or "NARR", None) for p in payments if p.status is Status.RJCT}
+        return Change(after=transaction, events=steps.events, read=steps.read, ended=steps.ended)
+    refused: dict[int, tuple[str, str | None]] = {
+        p.ordinal: (p.reason or "NARR", None) for p in payments if p.status is Status.RJCT
+    }
+    refused |= _told_apart(steps)
     answer = release.answer(transaction, inspection, refused, transaction.updated_at)
     transaction, bodies = _answered(steps, transaction, answer)
     is_final = transaction.standing.is_final
@@ -239,9 +259,34 @@ def finish(steps: Steps, inspection: Inspection | None, payments: tuple[Payment,
         events=steps.events,
         read=steps.read,
         bodies=bodies,
-        ends_all=(_status(transaction), transaction.reason) if payments and is_final else None,
+        ended=steps.ended,
+        ends_all=_rest(steps, transaction) if payments and is_final else None,
         deliveries=deliver.run(transaction.answer) if is_final else (),
     )
+
+
+def _told_apart(steps: Steps) -> dict[int, tuple[str, str | None]]:
+    """What the answer says of payments with an end of their own, by ordinal: reason and note."""
+    return {ordinal: (end.reason or "NARR", end.note) for ordinal, end in steps.apart.ends.items()}
+
+
+def refused_apart(steps: Steps) -> dict[int, Refusal]:
+    """Payments with an end of their own, which the stages leave out."""
+    return {
+        ordinal: Refusal(reason=reason, note=note or "ended by a decision on it alone")
+        for ordinal, (reason, note) in _told_apart(steps).items()
+    }
+
+
+def left_out(payments: Collection[Payment]) -> dict[int, Refusal]:
+    """Payments that a new attempt leaves out, for an earlier one has ended them by themselves."""
+    return {
+        payment.ordinal: Refusal(
+            reason=payment.reason or "NARR",
+            note=payment.note or "ended by a decision on it alone, in an earlier attempt",
+        )
+        for payment in payments
+    }
 
 
 def conclude(steps: Steps, answer: str | None, had: Collection[int]) -> Change:
@@ -257,7 +302,8 @@ def conclude(steps: Steps, answer: str | None, had: Collection[int]) -> Change:
         after=after,
         events=steps.events,
         read=steps.read,
-        ends_all=(_status(after), after.reason) if after.payments else None,
+        ended=steps.ended,
+        ends_all=_rest(steps, after) if after.payments else None,
         deliveries=deliver.run(answer),
     )
 
@@ -274,6 +320,9 @@ def taken_over(steps: Steps, event: EventKind, route: Route) -> None:
         steps.take(event, note=note, deadline=deadline)
     else:
         steps.take(event, reason=_RECOVERY_REASON, code=RECOVERED, note=note)
+    if (pending := steps.apart.pending()) and not steps.ends:
+        # The lost region may have told of them as soon as we had the intent.
+        _end_apart(steps, pending)
 
 
 def confirmed(history: Sequence[Event], region: int) -> bool:
@@ -304,7 +353,8 @@ def ended_as_intended(steps: Steps, answer: str | None) -> Change:
         after=transaction,
         events=steps.events,
         read=steps.read,
-        ends_all=(_status(transaction), transaction.reason) if transaction.payments else None,
+        ended=steps.ended,
+        ends_all=_rest(steps, transaction) if transaction.payments else None,
         deliveries=deliver.run(answer),
     )
 
@@ -318,7 +368,7 @@ def _answered(steps: Steps, transaction: Transaction, answer: Answer | None) -> 
         answered = replace(transaction, answer=None if body is None else body.definition, answer_digest=digest)
         return answered, bodies
     deadline = transaction.deadline
-    if transaction.standing.end is not Status.ACSC or asks(transaction) or steps.events[-1].kind in _BY_WORD:
+    if transaction.standing.end is not Status.ACSC or matching.asks(transaction) or steps.events[-1].kind in _BY_WORD:
         # Nothing replaces it any more, so its clock has nothing left to do.
         deadline = Deadline(clock=Clock.PEER, at=transaction.updated_at + _PEER_WITHIN)
     return replace(transaction, answer_digest=digest, deadline=deadline), bodies
@@ -373,7 +423,9 @@ def _change(
     inspection, transaction = arrival.inspection, steps.transaction
     bodies: tuple[Body, ...] = () if before.digest is not None else (inbox(inspection),)
     if steps.ends:
-        narrated = {ordinal: (refusal.reason, refusal.note) for ordinal, refusal in refused.items()}
+        narrated = {ordinal: (refusal.reason, refusal.note) for ordinal, refusal in refused.items()} | _told_apart(
+            steps
+        )
         answer = release.answer(
             transaction, inspection, narrated, transaction.updated_at, untreatable=untreatable, outcome=arrival.outcome
         )
@@ -394,8 +446,12 @@ def _change(
     if not before.payments:
         return replace(change, payments=_payments(transaction, inspection, refused))
     # They were stored when the message was received, and only end now.
-    ended = tuple((ordinal, Status.RJCT, refusal.reason) for ordinal, refusal in refused.items())
-    final = (_status(transaction), transaction.reason) if transaction.standing.is_final else None
+    ended = steps.ended + tuple(
+        PaymentEnd(ordinal, Status.RJCT, refusal.reason, refusal.note)
+        for ordinal, refusal in refused.items()
+        if ordinal not in steps.apart.decided
+    )
+    final = _rest(steps, transaction) if transaction.standing.is_final else None
     return replace(change, ended=ended, ends_all=final)
 
 
@@ -448,6 +504,11 @@ def _payments(transaction: Transaction, inspection: Inspection, refused: Mapping
         )
         for payment in inspection.original.payments
     )
+
+
+def _rest(steps: Steps, transaction: Transaction) -> tuple[Status, str | None]:
+    """How payments end that have no end of their own."""
+    return steps.apart.rest or _status(transaction), transaction.reason
 
 
 def _status(transaction: Transaction) -> Status:

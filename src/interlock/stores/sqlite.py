@@ -606,9 +606,9 @@ class _Batch:
         self._names.extend((after.client, key.kind, key.value, row, row, key.payment) for key in change.names)
         at = micros(after.updated_at)
         self._deliveries.extend((row, delivery.channel, delivery.state, at) for delivery in change.deliveries)
-        for ordinal, status, reason in change.ended:
+        for ordinal, status, reason, note in change.ended:
             self._flush()
-            self._do("end_payment", (status, reason, row, ordinal))
+            self._do("end_payment", (status, reason, note, row, ordinal))
         if change.ends_all is not None:
             self._flush()
             self._do("end_payments", (*change.ends_all, row))

@@ -35,7 +35,7 @@ from interlock.stores import rows as mapping
 from interlock.stores.postgres.arrays import Bigs, Bytes, Column, Floats, Ids, Integers, Smalls, Texts, Truths, columns
 from interlock.stores.postgres.connections import Connection
 from interlock.stores.statements import queries
-from interlock.transaction import BodyKind, Change, Key, KeyKind, Payment
+from interlock.transaction import BodyKind, Change, Key, KeyKind, Payment, PaymentEnd
 
 Cursor = RawCursor[TupleRow]
 #: A key as the table has it: client, kind, value.
@@ -353,12 +353,8 @@ class Batch:
     def _end_payments(self, won: Sequence[Change]) -> None:
         # What is new with the step was written as it ends.
         old = [change for change in won if not change.payments]
-        one = [
-            (change.after.id.bytes, ordinal, status, reason)
-            for change in old
-            for ordinal, status, reason in change.ended
-        ]
-        self._insert("end_payments", (Ids, Integers, Texts, Texts), one, self._seat.region)
+        one = [(change.after.id.bytes, *end) for change in old for end in change.ended]
+        self._insert("end_payments", (Ids, Integers, Texts, Texts, Texts), one, self._seat.region)
         every = [(change.after.id.bytes, *change.ends_all) for change in old if change.ends_all is not None]
         self._insert("end_all_payments", (Ids, Texts, Texts), every, self._seat.region)
 
@@ -404,14 +400,18 @@ def _bodies(change: Change) -> Iterator[tuple[Any, ...]]:
 def _paid(change: Change) -> Iterator[tuple[Any, ...]]:
     """The payments that are new with a step, as they are at its end."""
     id_ = change.after.id.bytes
-    ends = {ordinal: (status, reason) for ordinal, status, reason in change.ended}
+    ends = {end.ordinal: end for end in change.ended}
     for payment in change.payments:
-        end = ends.get(payment.ordinal, change.ends_all)
-        yield mapping.paid(id_, _ended(payment, end) if end else payment)
+        end = ends.get(payment.ordinal)
+        if end is None and change.ends_all is not None:
+            end = PaymentEnd(payment.ordinal, *change.ends_all)
+        yield mapping.paid(id_, payment if end is None else _ended(payment, end))
 
 
-def _ended(payment: Payment, end: tuple[Any, str | None]) -> Payment:
-    return payment if payment.follows or payment.status.is_final else replace(payment, status=end[0], reason=end[1])
+def _ended(payment: Payment, end: PaymentEnd) -> Payment:
+    if payment.follows or payment.status.is_final:
+        return payment
+    return replace(payment, status=end.status, reason=end.reason, note=end.note or payment.note)
 
 
 # -- waves ------------------------------------------------------------------------------------------------------------

@@ -194,6 +194,11 @@ SELECT k.* FROM unnest($1::text[], $2::text[], $3::text[]) AS u (client, kind, v
 SELECT 1 FROM {payments_now}
 WHERE p.tx = h.tx AND p.ordinal = h.payment AND coalesce(p.status, t.status) IN ('RJCT', 'CANC')
 
+-- Of our own: what was cancelled by itself others may have sent again, while the rest of its message goes on.
+-- name: let_go
+SELECT 1 FROM {payments_now}
+WHERE p.tx = k.tx AND p.ordinal = k.payment AND p.region = k.region AND coalesce(p.status, t.status) IN ('RJCT', 'CANC')
+
 -- A payment without a status of its own has its transaction's, as the same region has it.
 -- name: payments_now
 payments p JOIN transactions t ON t.id = p.tx AND t.region = p.region
@@ -219,6 +224,8 @@ FROM keys k JOIN keys h USING (client, kind, value, freed)
 WHERE k.tx = ANY ($1) AND k.region = $2 AND k.freed = '00000000-0000-0000-0000-000000000000'
     AND h.region <> $2 AND h.tx <> k.tx AND h.payment > 0 AND NOT EXISTS (
         {came_to_nothing}
+    ) AND NOT EXISTS (
+        {let_go}
     )
 GROUP BY k.tx, h.tx;
 
@@ -369,9 +376,9 @@ ON CONFLICT (tx, ordinal, region) DO UPDATE SET status = excluded.status, reason
 
 -- One end a payment: what is final stays as it is.
 -- name: end_payments
-UPDATE payments p SET status = u.status, reason = u.reason
-FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[]) AS u (tx, ordinal, status, reason)
-WHERE p.tx = u.tx AND p.tx = ANY ($1) AND p.ordinal = u.ordinal AND p.region = $5
+UPDATE payments p SET status = u.status, reason = u.reason, note = coalesce(u.note, p.note)
+FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[]) AS u (tx, ordinal, status, reason, note)
+WHERE p.tx = u.tx AND p.tx = ANY ($1) AND p.ordinal = u.ordinal AND p.region = $6
     AND (p.status IS NULL OR p.status NOT IN ('ACSC', 'RJCT', 'CANC'));
 
 -- Those that follow their transaction have no status, and need none.

@@ -40,7 +40,7 @@ INSERT INTO payments (
 
 -- One end a payment: what is final stays as it is.
 -- name: end_payment
-UPDATE payments SET status = ?, reason = ?
+UPDATE payments SET status = ?, reason = ?, note = coalesce(?, note)
 WHERE tx = ? AND ordinal = ? AND (status IS NULL OR status NOT IN ('ACSC', 'RJCT', 'CANC'));
 
 -- Those that follow their transaction have no status, and need none.
