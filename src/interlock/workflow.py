@@ -22,15 +22,16 @@ from uuid import UUID
 import structlog
 from msgspec import structs
 
-from interlock import redrive
 from interlock.acks import Word
-from interlock.apart import INTENTS, NONE_APART, Apart, fold, named_alone, shown
+from interlock.apart import INTENTS, NONE_APART, Apart, fold, shown
 from interlock.bulk import BulkSettings, Submitting
 from interlock.bulk import Means as BulkMeans
 from interlock.clock import Now
 from interlock.deciding import FACT_SECONDS, Deciding
 from interlock.deciding import Means as DecidingMeans
 from interlock.decisions import Decision
+from interlock.driving import Driving
+from interlock.driving import Means as DrivingMeans
 from interlock.enquiries import Enquiries
 from interlock.errors import (
     Archived,
@@ -201,6 +202,21 @@ class Workflow:
             now=now,
         )
         self._enquiries = Enquiries(store, journal, means)
+        self.driving = Driving(
+            store,
+            journal,
+            DrivingMeans(
+                own=self._own,
+                facts=self._facts,
+                route=lambda original: settings.routes.choose(original.client, original.definition),
+                admit=self._admit,
+                stopped=self._stop,
+                newborn=lambda of, route: self._newborn(of.client, route, reference=of.reference, of=of),
+                steps=self._steps,
+                whole=self._whole,
+                bear=self._bear,
+            ),
+        )
         self._deciding = Deciding(
             store,
             journal,
@@ -663,47 +679,7 @@ class Workflow:
 
         The newest attempt is the one that is driven again. Raises IllegalDecision where that must not be.
         """
-        original = await self._own(client, transaction_id)
-        while original.redriven_as is not None:
-            original = await self._own(client, original.redriven_as)
-        redrive.refuse_unless_drivable(original)
-        if await self._journal.read(self._store.parts, original.id, BodyKind.INBOX):
-            raise IllegalDecision(f"{original.id} is a message too long to be driven again; send it again")
-        inspection, payments = await self._facts(original)
-        assert inspection is not None  # what is drivable has a message
-        root, apart = await self._family(original)
-        refused = way.left_out(redrive.left_out(payments, apart))
-        route = self._routes.choose(original.client, original.definition)
-        self._admit(original.client, route)
-        newborn = self._newborn(original.client, route, reference=original.reference, of=original)
-        told = self._steps(original)
-        told.take(EventKind.REDRIVEN, actor=actor, note=f"as {newborn.id}", redriven_as=newborn.id)
-        arrival = Arrival(
-            inspection=inspection,
-            route=route,
-            stopped=self._stop(original.client, route),
-            refused=refused,
-            root=root,
-            original=await self._whole(original, Change(after=told.transaction, events=told.events, read=told.read)),
-        )
-        outcome = await self._bear(newborn, arrival)
-        assert isinstance(outcome, Transaction)  # a redrive has no idempotency key to lose
-        return outcome
-
-    async def _root(self, transaction: Transaction) -> UUID:
-        while transaction.redrive_of is not None:
-            transaction = await self._own(None, transaction.redrive_of)
-        return transaction.id
-
-    async def _family(self, transaction: Transaction) -> tuple[UUID, frozenset[int]]:
-        """The first attempt, and which payments a decision has ended by themselves in any attempt so far."""
-        apart: frozenset[int] = frozenset()
-        while True:
-            if transaction.payments > 1:
-                apart |= named_alone(await self._journal.read(self._store.history, transaction.id), transaction)
-            if transaction.redrive_of is None:
-                return transaction.id, apart
-            transaction = await self._own(None, transaction.redrive_of)
+        return await self.driving.again(client, transaction_id, actor)
 
     async def expire(self, transaction: Transaction) -> Transaction:
         """The transaction's clock has run out: apply what that means, if it still does."""
@@ -740,7 +716,7 @@ class Workflow:
             outcome = await self._enquiries.outcome(present, inspection.original, _ENQUIRY_SECONDS)
             if outcome is None:
                 return None
-        root = None if present.redrive_of is None else await self._root(present)
+        root = None if present.redrive_of is None else (await self.driving.root(present)).id
         refused = {
             payment.ordinal: Refusal(reason=payment.reason or "NARR", note="refused when the message was received")
             for payment in payments

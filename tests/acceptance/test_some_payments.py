@@ -127,6 +127,25 @@ def test_the_client_names_payments(server: Server) -> None:
             client.reject(transaction_id, "AC04", payments=(2,))
 
 
+def test_a_redrive_covers_what_ended_with_its_message(alice: Caller) -> None:
+    """A dry run says so too: where each payment was ended by itself there is nothing to drive."""
+    whole, one_by_one = held(alice), held(alice)
+    alice.decide(whole, "reject", payments=[1], reason="FRAD")
+    alice.decide(whole, "cancel")
+    for place in (1, 2, 3):
+        alice.decide(one_by_one, "cancel", payments=[place])
+    for dry_run, outcome in ((True, "drivable"), (False, "redriven")):
+        told = alice.call(
+            "POST", "/v1/redrives", json={"transaction_ids": [whole, one_by_one], "dry_run": dry_run}
+        ).json()["results"]
+        assert [one["outcome"] for one in told] == [outcome, "refused"]
+        assert "by itself" in told[1]["detail"]
+    again = told[0]["redriven_as"]
+    assert ends(alice, again) == ["RJCT FRAD", "PDNG", "PDNG"]
+    assert alice.decide(again, "accept").json()["status"] == "ACSC"
+    assert ends(alice, again) == ["RJCT FRAD", "ACSC", "ACSC"]
+
+
 def test_operators_decide_too(alice: Caller, operator: Caller) -> None:
     """Under their own name, on anybody's."""
     transaction_id = held(alice)

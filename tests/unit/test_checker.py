@@ -985,7 +985,7 @@ def test_what_the_product_itself_has_written_holds(
     words = ["--logs", str(tmp_path), f"--database=a={postgres_url}", f"--sla={SLA.total_seconds()}"]
     assert main(words) == 0
     looked_at, verdict = capsys.readouterr().out.splitlines()
-    assert looked_at.startswith("looked at: 1 databases, 20 transactions, ")
+    assert looked_at.startswith("looked at: 1 databases, 23 transactions, ")
     assert verdict == "regions: 0 lost, 0 doubled, 1 redriven, no takeover, no rejoin"
 
 

@@ -7,7 +7,6 @@ from uuid import UUID
 from fastapi import APIRouter, Body
 from pydantic import FailFast, Field
 
-from interlock import redrive
 from interlock.api.access import Access, actor_of, view_of
 from interlock.api.calls import DECIDERS, By, Input, ReasonCode, caller, cursor, opened_by
 from interlock.api.search import Names, find
@@ -92,7 +91,7 @@ async def _one(
     redriven: Transaction | None = None
     try:
         if dry_run:
-            await _refuse_unless_drivable(workflow, view, transaction_id)
+            await workflow.driving.refuse_unless_drivable(view, transaction_id)
         else:
             redriven = await workflow.redrive(view, transaction_id, actor_of(identity, by))
     except (ConflictError, UnknownTransaction, DependencyError) as exc:
@@ -110,11 +109,3 @@ def _refused(transaction_id: UUID, exc: InterlockError) -> RedriveResultView:
     return RedriveResultView(
         transaction_id=transaction_id, outcome="refused", redriven_as=None, code=exc.code, detail=str(exc)
     )
-
-
-async def _refuse_unless_drivable(workflow: Workflow, view: str | None, transaction_id: UUID) -> None:
-    """As a redrive would: the newest attempt is what counts."""
-    newest = await workflow.get(view, transaction_id)
-    while newest.redriven_as is not None:
-        newest = await workflow.get(view, newest.redriven_as)
-    redrive.refuse_unless_drivable(newest)

@@ -190,7 +190,7 @@ def decide(  # noqa: PLR0913 - the options of a command
     client_secret: ClientSecret = "",
     as_json: AsJson = False,
 ) -> None:
-    """Accept, reject or cancel a transaction or payments of it.
+    """Accept, reject or cancel all or some payments.
 
     Accept and reject what waits for your decision; cancel what was not released; retry, an operator's, what was held
     after a fault. Payments that are rejected or cancelled by themselves end at once, the others go on.
