@@ -22,7 +22,8 @@ from typer.testing import CliRunner
 from interlock.chain import encode, micros
 from interlock.cli.exits import Exit, exit_of
 from interlock.cli.regions import regions
-from interlock.demo.postgres import OWNER, SUPERUSER, Cluster
+from interlock.demo.postgres import OWNER, Cluster
+from interlock.demo.postgres.templates import SUPERUSER
 from interlock.errors import ConfigError, ConflictError, InterlockError, StoreUnavailable
 from interlock.iso20022.codes import Status
 from interlock.lifecycle import EventKind, Standing, State
