@@ -20,10 +20,12 @@ def init(*, config: ConfigFile = None, as_json: AsJson = False) -> None:
     Once in each region, after `interlock db migrate`; and again in each once all were migrated, so that new columns are
     published. It changes only what is not as it should be.
     """
+    from interlock.stores.postgres import joining
+
     with seated(config) as seat:
         seat.witness.install()
         seat.witness.ensure(seat.number)
-        told = seat.replication.install(seat.peers)
+        told = joining.install(seat.replication, seat.peers)
     tell(told, "everything is as it should be", as_json=as_json)
 
 
@@ -33,10 +35,12 @@ def join(name: SomePeer = None, *, wait: Wait = 600, config: ConfigFile = None, 
     In each region, after all of them were set up. On PostgreSQL 15 the database's user must be a superuser; from 16 on
     the role pg_create_subscription is enough, and the other database's URL needs a password.
     """
+    from interlock.stores.postgres import joining
+
     with seated(config) as seat:
         told = []
         for other, peer in seat.some(name).items():
-            new = seat.replication.subscribe(peer)
+            new = joining.subscribe(seat.replication, peer)
             told.append(f"{other} is followed now" if new else f"{other} is followed already")
         for other, peer in seat.some(name).items():
             if seat.replication.is_cut(peer.number):
@@ -55,6 +59,8 @@ def leave(
     Rows that have come stay. From then on this region cannot take the other one over: if that is lost, what is in
     flight there waits for its return. Give the command in the other region too, and take both out of the configuration.
     """
+    from interlock.stores.postgres import joining
+
     with seated(config) as seat:
         peer = seat.peer(name)
         retired = seat.witness.entry(peer.number)[0].retired
@@ -67,7 +73,7 @@ def leave(
         sure(f"If {name} is lost from here on, nobody in this region can take its payments over.", yes=yes)
         if not retired:
             _resign(seat, peer)
-        gone = seat.replication.unsubscribe(peer)
+        gone = joining.unsubscribe(seat.replication, peer)
         if not retired:
             # Its keeper may have taken us in again in between; from now on it cannot.
             _resign(seat, peer)
@@ -103,6 +109,8 @@ def reseed(
     other one over. This region's own rows are not touched. Refused while this region guards the other one or has taken
     it over: then its copy counts.
     """
+    from interlock.stores.postgres import joining
+
     with seated(config) as seat:
         peer = seat.peer(name)
         if dry_run:
@@ -111,7 +119,7 @@ def reseed(
             tell([f"{name} {followed}; all its rows here would be deleted, and copied again"], "", as_json=as_json)
             return
         sure(f"All rows of {name} in this region are deleted before they are copied again.", yes=yes)
-        deleted = seat.replication.reseed(peer)
+        deleted = joining.reseed(seat.replication, peer)
         ready = until(partial(seat.replication.ready, peer.number), wait, f"{name} is being copied", quiet=as_json)
     state = "was copied again, and is followed" if ready else "is still being copied"
     tell([f"{deleted:,} rows were deleted; {name} {state}"], "", as_json=as_json, deleted=deleted, ready=ready)

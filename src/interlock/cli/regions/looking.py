@@ -23,9 +23,11 @@ def status(*, config: ConfigFile = None, as_json: AsJson = False) -> None:
 
     Exit code 1 if there is one: each says what to do.
     """
+    from interlock.stores.postgres.diagnosis import check
+
     with seated(config) as seat:
         post, found = seat.replication.read_post(), seat.replication.status(seat.peers)
-        faults = seat.replication.check(seat.peers)
+        faults = check(seat.replication, seat.peers)
         entries: Mapping[int, tuple[Entry, float]] | None = None
         try:
             entries = seat.witness.entries()
