@@ -25,7 +25,8 @@ from bench.report import Findings, Reach, over, show_rest
 from bench.runs import Run
 from bench.servers import ROOT, Server
 from bench.usage import Watched, cpu_of, memory
-from interlock.demo.postgres import Cluster, newest
+from interlock.demo.postgres import Cluster
+from interlock.demo.postgres.installations import newest
 
 _LOOK_SECONDS = 0.05
 _BLOCK_BYTES = 1_048_576

@@ -24,7 +24,9 @@ from bench.report import MAIN, Stores, told
 from bench.rows import Template, spotless
 from bench.runs import Run
 from bench.servers import Server
-from interlock.demo.postgres import Cluster, ClusterFailed, newest
+from interlock.demo.postgres import Cluster
+from interlock.demo.postgres.installations import newest
+from interlock.demo.postgres.processes import ClusterFailed
 from interlock.stores.postgres import PostgresStore
 
 _LEVELS = (1, 16, 64, 256)

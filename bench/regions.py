@@ -21,7 +21,8 @@ from bench.regional import ALONE, AVAILABLE, CONSISTENT, LEASE, Level, Report, R
 from bench.runs import Run
 from bench.servers import Server
 from bench.sites import HOME, PEER, Idle, Two, at_rest, told_settings
-from interlock.demo.postgres import Cluster, newest
+from interlock.demo.postgres import Cluster
+from interlock.demo.postgres.installations import newest
 
 #: What the servers of the two regions have too, as far as figures may hang on it; the rest is as it comes.
 _SETTINGS = {"shared_buffers": "32MB", "max_connections": "50", "track_wal_io_timing": "on"}

@@ -20,7 +20,7 @@ from bench.report import WIDTH, Findings
 from bench.servers import ROOT
 from chaos.processes import ServerFailed
 from chaos.world import NotSo
-from interlock.demo.postgres import ClusterFailed
+from interlock.demo.postgres.processes import ClusterFailed
 
 
 class _Stoppable:

@@ -15,7 +15,7 @@ from bench.delays import Delays
 from bench.load import Plan
 from bench.usage import Watched, cpu_of, parent_of, process_with
 from chaos.world import World
-from interlock.stores.postgres.replication import slot
+from interlock.stores.postgres.subscriptions import slot
 
 HOME, PEER = "east", "west"
 #: The product's default, by which takeovers are timed.

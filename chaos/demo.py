@@ -27,7 +27,7 @@ from chaos.world import NotSo, World
 from checker.log import ClientLog
 from checker.timeline import Timeline
 from interlock.demo.messages import Author
-from interlock.demo.postgres import ClusterFailed
+from interlock.demo.postgres.processes import ClusterFailed
 
 LOST, TAKER = "east", "west"
 #: Payments that begin each second, in each region.

@@ -29,7 +29,7 @@ from checker.evidence import Evidence, Kind
 from checker.evidence import Fault as Broken
 from checker.log import ClientLog
 from interlock.demo.messages import Author, Message
-from interlock.demo.postgres import ClusterFailed
+from interlock.demo.postgres.processes import ClusterFailed
 from interlock.errors import InterlockError
 
 #: In these moments every guard may take over, so that a takeover must come where a fault asks for one.

@@ -19,7 +19,7 @@ from typing import Any
 
 from chaos.grid import scenarios
 from chaos.results import FOLDER, TAKEOVER_SECONDS, Result, Results
-from interlock.demo.postgres import newest
+from interlock.demo.postgres.installations import newest
 
 PAGE = Path(__file__).parents[1] / "docs" / "chaos.md"
 _BEGIN, _END = "<!-- results -->\n", "<!-- /results -->"

@@ -8,7 +8,7 @@ import psycopg
 from chaos.processes import command
 from chaos.stage import HOME, PEER, Stage
 from chaos.world import World
-from interlock.stores.postgres.replication import slot
+from interlock.stores.postgres.subscriptions import slot
 
 _SECONDS = 20.0
 _TINY, _USUAL = "1MB", "1GB"

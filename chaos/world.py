@@ -31,7 +31,8 @@ from chaos.disks import Disk
 from chaos.links import Links
 from chaos.processes import Server, command
 from interlock.demo.ports import free_port
-from interlock.demo.postgres import OWNER, Cluster, newest
+from interlock.demo.postgres import OWNER, Cluster
+from interlock.demo.postgres.installations import newest
 from interlock.regions.rules import Entry
 from interlock.stores.postgres.witness import WitnessStore
 

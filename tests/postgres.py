@@ -18,7 +18,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from interlock.demo.postgres import WHAT_TO_INSTALL, Cluster, Installation, installations
+from interlock.demo.postgres import Cluster
+from interlock.demo.postgres.installations import WHAT_TO_INSTALL, Installation, installations
 from interlock.errors import InterlockError
 from interlock.stores.postgres import PostgresStore
 

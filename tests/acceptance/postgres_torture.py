@@ -22,7 +22,8 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-from interlock.demo.postgres import Cluster, newest
+from interlock.demo.postgres import Cluster
+from interlock.demo.postgres.installations import newest
 from tests.acceptance.fleet import Fleet, Patient, Told, fleet, token_of
 from tests.acceptance.torture import Audit, Client, Load, Log, Wire, until_all_ended
 

@@ -19,7 +19,8 @@ import psycopg
 import pytest
 
 from interlock import chain
-from interlock.demo.postgres import Cluster, Installation
+from interlock.demo.postgres import Cluster
+from interlock.demo.postgres.installations import Installation
 from interlock.errors import OutcomeUnknown, StoreUnavailable
 from interlock.journal import Journal
 from interlock.ports import Outcome, Won

@@ -27,7 +27,8 @@ from interlock.app import Interlock
 from interlock.auth import Scope
 from interlock.config import Config, RouteConfig
 from interlock.demo.ports import free_port
-from interlock.demo.postgres import Cluster, Installation
+from interlock.demo.postgres import Cluster
+from interlock.demo.postgres.installations import Installation
 from interlock.errors import OutcomeUnknown
 from interlock.ports import Control, ControlScope, DeliveryUpdate
 from interlock.routes import DecisionRule, WhenStopped

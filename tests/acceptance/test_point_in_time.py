@@ -26,7 +26,8 @@ import psycopg
 import pytest
 
 from interlock.demo.ports import free_port
-from interlock.demo.postgres import Cluster, Installation
+from interlock.demo.postgres import Cluster
+from interlock.demo.postgres.installations import Installation
 from tests.acceptance.conftest import LARGE, Caller, Server, end, start
 from tests.messages import Transfer, pacs008
 from tests.postgres import MAJORS, installation

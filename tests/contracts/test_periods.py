@@ -24,7 +24,8 @@ from interlock.archives.format import Source
 from interlock.archives.targets import Sink
 from interlock.archivist import Anchors, Archivist, BrokenHistory, Interrupted, State
 from interlock.chain import Gap
-from interlock.demo.postgres import Cluster, Installation
+from interlock.demo.postgres import Cluster
+from interlock.demo.postgres.installations import Installation
 from interlock.errors import ConfigError, ConflictError, DependencyError, InterlockError, RequestError, StoreUnavailable
 from interlock.iso20022.codes import Status
 from interlock.lifecycle import EventKind

@@ -12,7 +12,8 @@ from typer.testing import CliRunner, Result
 
 from interlock.cli import app
 from interlock.cli.exits import Exit
-from interlock.demo.postgres import SUPERUSER, Cluster
+from interlock.demo.postgres import Cluster
+from interlock.demo.postgres.templates import SUPERUSER
 from interlock.lifecycle import EventKind
 from interlock.stores.postgres import PostgresStore, schema
 from interlock.stores.statements import Migration, migrations

@@ -22,16 +22,18 @@ from typer.testing import CliRunner
 from interlock.chain import encode, micros
 from interlock.cli.exits import Exit, exit_of
 from interlock.cli.regions import regions
-from interlock.demo.postgres import OWNER, SUPERUSER, Cluster
+from interlock.demo.postgres import OWNER, Cluster
+from interlock.demo.postgres.templates import SUPERUSER
 from interlock.errors import ConfigError, ConflictError, InterlockError, StoreUnavailable
 from interlock.iso20022.codes import Status
 from interlock.lifecycle import EventKind, Standing, State
 from interlock.regions import rules
 from interlock.regions.rules import CHANGES, Post
-from interlock.stores.postgres import comparison, schema
+from interlock.stores.postgres import comparison, diagnosis, joining, schema
 from interlock.stores.postgres.connections import for_bulk
+from interlock.stores.postgres.flows import Progress
 from interlock.stores.postgres.publications import NAMES, ROWS, TABLE_NAMES
-from interlock.stores.postgres.replication import Progress, Replication
+from interlock.stores.postgres.replication import Replication
 from interlock.stores.postgres.witness import WitnessStore
 from interlock.transaction import Event
 from tests.postgres import QUICK, installation
@@ -172,9 +174,9 @@ class World:
     def join(self) -> "World":
         """Each follows the other."""
         for region, other in ((self.a, self.b), (self.b, self.a)):
-            region.replication.install({"other": other.peer})
-        self.a.replication.subscribe(self.b.peer)
-        self.b.replication.subscribe(self.a.peer)
+            joining.install(region.replication, {"other": other.peer})
+        joining.subscribe(self.a.replication, self.b.peer)
+        joining.subscribe(self.b.replication, self.a.peer)
         self.settle()
         return self
 
@@ -256,7 +258,8 @@ class Pool:
                 region.query(f"TRUNCATE {', '.join(TABLE_NAMES)}, archives, seen CASCADE")
                 region.query("UPDATE region SET epoch = 1, guards = '{}', fenced = false")
             return all(
-                not region.replication.check({"other": other.peer}) and region.shape() == region.shape("fresh")
+                not diagnosis.check(region.replication, {"other": other.peer})
+                and region.shape() == region.shape("fresh")
                 for region, other in ((world.a, world.b), (world.b, world.a))
             )
         except InterlockError:
@@ -303,15 +306,15 @@ def test_rows_of_both_regions_reach_the_other_and_nothing_comes_back(world: Worl
 def test_setting_up_is_done_once_and_mends_what_was_changed(world: World) -> None:
     """What differs is put right, and nothing else is touched."""
     peers = {"b": world.b.peer}
-    assert world.a.replication.install(peers) == []
-    assert not world.a.replication.subscribe(world.b.peer)
-    assert world.a.replication.check(peers) == []
+    assert joining.install(world.a.replication, peers) == []
+    assert not joining.subscribe(world.a.replication, world.b.peer)
+    assert diagnosis.check(world.a.replication, peers) == []
 
     world.a.query(f"ALTER PUBLICATION {ROWS} SET (publish = 'insert, update, delete, truncate')")
     world.a.query(f"ALTER PUBLICATION {NAMES} DROP TABLE clients")
     world.a.query("ALTER TABLE payments DISABLE TRIGGER interlock_guard_update")
     world.a.query("ALTER SUBSCRIPTION interlock_from_2 SET (synchronous_commit = off, disable_on_error = true)")
-    told = "\n".join(world.a.replication.check(peers))
+    told = "\n".join(diagnosis.check(world.a.replication, peers))
     for trap in (
         f"{ROWS} publishes TRUNCATE",
         "publishes insert, update, delete, not insert, update",
@@ -322,21 +325,21 @@ def test_setting_up_is_done_once_and_mends_what_was_changed(world: World) -> Non
     ):
         assert trap in told
 
-    assert len(world.a.replication.install(peers)) == 3
-    world.a.replication.subscribe(world.b.peer)
+    assert len(joining.install(world.a.replication, peers)) == 3
+    joining.subscribe(world.a.replication, world.b.peer)
     eventually(lambda: world.a.replication.ready(2))
-    assert world.a.replication.check(peers) == []
+    assert diagnosis.check(world.a.replication, peers) == []
 
 
 def test_rows_columns_and_filters_that_are_not_ours_are_found(world: World) -> None:
     """A list of columns or a filter that somebody has changed would let rows through that must not be."""
     world.a.query(f"ALTER PUBLICATION {NAMES} SET TABLE keys, clients WHERE (region = 2)")
-    told = "\n".join(world.a.replication.check({"b": world.b.peer}))
+    told = "\n".join(diagnosis.check(world.a.replication, {"b": world.b.peer}))
     assert "keys is published with other rows" in told
     assert "keys is published without a list of columns" in told
     assert "clients is published with other rows" in told
-    world.a.replication.install({"b": world.b.peer})
-    assert world.a.replication.check({"b": world.b.peer}) == []
+    joining.install(world.a.replication, {"b": world.b.peer})
+    assert diagnosis.check(world.a.replication, {"b": world.b.peer}) == []
 
 
 def test_no_region_writes_what_is_another_s(world: World) -> None:
@@ -407,28 +410,29 @@ def test_a_new_column_is_published_once_every_region_has_it(world: World) -> Non
     peers = {"b": world.b.peer}
     world.a.query("ALTER TABLE clients ADD COLUMN motto text")
     assert (
-        "clients.motto is not published yet: migrate the other regions first" in world.a.replication.install(peers)[0]
+        "clients.motto is not published yet: migrate the other regions first"
+        in joining.install(world.a.replication, peers)[0]
     )
     world.a.query("INSERT INTO clients VALUES ('x', 1, 'X', '', '', 1, NULL, 1, 'first')")
     world.settle()
     assert world.b.query("SELECT id FROM clients") == [("x",)]
-    assert any("clients.motto is not published" in told for told in world.a.replication.check(peers))
+    assert any("clients.motto is not published" in told for told in diagnosis.check(world.a.replication, peers))
 
     # One that cannot be asked may lack it.
     away = Peer(3, "postgresql://postgres@127.0.0.1:1/none")
-    assert "a peer cannot be asked" in world.a.replication.install({"c": away})[0]
+    assert "a peer cannot be asked" in joining.install(world.a.replication, {"c": away})[0]
     world.b.query("ALTER TABLE clients ADD COLUMN motto text")
-    world.a.replication.install(peers)
+    joining.install(world.a.replication, peers)
     world.a.query("UPDATE clients SET motto = 'second'")
     world.settle()
     assert world.b.query("SELECT motto FROM clients") == [("second",)]
-    assert world.a.replication.check(peers) == []
+    assert diagnosis.check(world.a.replication, peers) == []
 
 
 def test_regions_with_different_schemas_are_told_which_comes_next(world: World) -> None:
     """The one that is behind is migrated first."""
     world.b.query("INSERT INTO schema_migrations (number, name, digest, oldest) VALUES (99, 'later', 'x', 0)")
-    told = world.a.replication.check({"b": world.b.peer})
+    told = diagnosis.check(world.a.replication, {"b": world.b.peer})
     assert len(told) == 1
     assert "b has schema 99" in told[0]
     assert "migrate this region next" in told[0]
@@ -438,26 +442,26 @@ def test_nothing_is_subscribed_to_that_would_stop_at_once(apart: World) -> None:
     """Each reason is told, and what to do."""
     a, b = apart.a.replication, apart.b.replication
     with pytest.raises(ConfigError, match="region 2 was not set up: run `interlock regions init` there"):
-        a.subscribe(apart.b.peer)
-    a.install({"b": apart.b.peer})
-    b.install({"a": apart.a.peer})
+        joining.subscribe(a, apart.b.peer)
+    joining.install(a, {"b": apart.b.peer})
+    joining.install(b, {"a": apart.a.peer})
     with pytest.raises(ConfigError, match="that database is of region 2"):
-        a.subscribe(Peer(3, apart.b.url))
+        joining.subscribe(a, Peer(3, apart.b.url))
     with pytest.raises(StoreUnavailable, match="the database of region 2"):
-        a.subscribe(Peer(2, "postgresql://postgres@127.0.0.1:1/none"))
+        joining.subscribe(a, Peer(2, "postgresql://postgres@127.0.0.1:1/none"))
     apart.b.query("ALTER TABLE clients ADD COLUMN motto text")
-    b.install({})
+    joining.install(b, {})
     with pytest.raises(ConfigError, match=r"publishes what this schema does not have: clients\.motto; migrate here"):
-        a.subscribe(apart.b.peer)
+        joining.subscribe(a, apart.b.peer)
     apart.b.query("ALTER TABLE clients DROP COLUMN motto CASCADE")
-    b.install({})
+    joining.install(b, {})
     # What is there before would collide with the copy.
     apart.a.query("INSERT INTO clients VALUES ('y', 1, 'Y', '', '', 1, NULL, 1)")
     apart.a.query(
         "SET session_replication_role = replica; INSERT INTO clients VALUES ('x', 2, 'X', '', '', 1, NULL, 1)"
     )
     with pytest.raises(ConflictError, match="rows of region 2 here already"):
-        a.subscribe(apart.b.peer)
+        joining.subscribe(a, apart.b.peer)
 
 
 def test_what_was_there_before_comes_with_the_first_copy(apart: World) -> None:
@@ -524,13 +528,13 @@ def test_a_dead_peer_is_left_and_its_slot_too_once_it_is_back(world: World) -> N
     """A subscription that waits for its publisher could not be dropped."""
     slots = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'interlock_1_to_2'"
     world.a.cluster.stop("immediate")
-    assert not world.b.replication.unsubscribe(world.a.peer)
+    assert not joining.unsubscribe(world.b.replication, world.a.peer)
     assert world.b.query("SELECT 1 FROM pg_subscription WHERE subname = 'interlock_from_1'") == []
     world.a.cluster.start()
     assert world.a.value(slots) == 1
-    assert world.b.replication.unsubscribe(world.a.peer)
+    assert joining.unsubscribe(world.b.replication, world.a.peer)
     assert world.a.value(slots) == 0
-    assert world.b.replication.unsubscribe(world.a.peer)
+    assert joining.unsubscribe(world.b.replication, world.a.peer)
 
 
 def test_a_peer_that_stands_still_is_not_waited_for(world: World) -> None:
@@ -584,8 +588,8 @@ def test_what_stands_still_is_told_at_both_ends(world: World) -> None:
         holder.execute("LOCK TABLE transactions IN EXCLUSIVE MODE")
         world.a.transaction(1)
         world.b.cluster.until("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted")
-        at_a = world.a.replication.check({"b": world.b.peer})
-        at_b = [told for told in world.b.replication.check({"a": world.a.peer}) if "stands still" in told]
+        at_a = diagnosis.check(world.a.replication, {"b": world.b.peer})
+        at_b = [told for told in diagnosis.check(world.b.replication, {"a": world.a.peer}) if "stands still" in told]
         holder.rollback()
     assert [told for told in at_a if "b stands still" in told]
     assert at_b == ["what comes from a stands still, though there is more: does somebody here lock a table?"]
@@ -598,7 +602,7 @@ def test_a_worker_that_fails_again_and_again_is_told(world: World) -> None:
     )
     world.a.query("INSERT INTO clients VALUES ('x', 1, 'X', '', '', 1, NULL, 1)")
     world.b.until("SELECT apply_error_count > 0 FROM pg_stat_subscription_stats WHERE subname = 'interlock_from_1'")
-    told = world.b.replication.check({"a": world.a.peer})
+    told = diagnosis.check(world.b.replication, {"a": world.a.peer})
     assert any("what comes from a fails again and again" in line or "nobody applies" in line for line in told)
     world.b.query("DELETE FROM clients")
     eventually(lambda: world.b.count("clients") == 1)
@@ -620,18 +624,18 @@ def test_settings_of_the_server_that_will_hurt_are_told(world: World) -> None:
     """Before the disk is full, or a commit hangs."""
     world.a.cluster.configure(max_slot_wal_keep_size="-1", synchronous_standby_names="interlock_2")
     try:
-        told = "\n".join(world.a.replication.check({"b": world.b.peer}))
+        told = "\n".join(diagnosis.check(world.a.replication, {"b": world.b.peer}))
     finally:
         world.a.cluster.configure(max_slot_wal_keep_size="64MB", synchronous_standby_names="")
     assert "max_slot_wal_keep_size is not set" in told
     assert "synchronous_standby_names is 'interlock_2'" in told
     world.a.query("ALTER TABLE payments DETACH PARTITION payments_default")
     world.a.query("ALTER TABLE keys REPLICA IDENTITY FULL")
-    told = "\n".join(world.a.replication.check({"b": world.b.peer}))
+    told = "\n".join(diagnosis.check(world.a.replication, {"b": world.b.peer}))
     assert "payments has no DEFAULT partition" in told
     assert "keys has another replica identity" in told
     many = {str(number): Peer(number, world.b.url) for number in range(3, 40)}
-    told = "\n".join(world.a.replication.check({"b": world.b.peer, **many}))
+    told = "\n".join(diagnosis.check(world.a.replication, {"b": world.b.peer, **many}))
     for name in ("max_replication_slots", "max_wal_senders", "max_logical_replication_workers", "max_worker_processes"):
         assert f"{name} is " in told
 
@@ -653,11 +657,11 @@ def test_a_lost_slot_is_told_and_the_copy_is_made_anew(world: World) -> None:
         world.a.query("SELECT pg_logical_emit_message(false, 'x', 'x'), pg_switch_wal()")
     world.a.query("CHECKPOINT")
     world.a.until("SELECT wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = 'interlock_1_to_2'")
-    assert any("the slot of b is lost" in told for told in world.a.replication.check({"b": world.b.peer}))
+    assert any("the slot of b is lost" in told for told in diagnosis.check(world.a.replication, {"b": world.b.peer}))
     with pytest.raises(ConflictError, match="`interlock regions reseed`"):
-        world.b.replication.subscribe(world.a.peer)
+        joining.subscribe(world.b.replication, world.a.peer)
 
-    assert world.b.replication.reseed(world.a.peer) == 30
+    assert joining.reseed(world.b.replication, world.a.peer) == 30
     world.settle()
     assert world.b.query("SELECT region, count(*) FROM transactions GROUP BY 1 ORDER BY 1") == [(1, 11), (2, 10)]
     assert compared(world) == []
@@ -669,15 +673,15 @@ def test_a_copy_that_counts_is_not_made_anew(world: World) -> None:
     a, b = world.a.replication, world.b.replication
     assert a.change_post(Post(), Post(2, frozenset({2})))
     with pytest.raises(ConflictError, match="this region guards region 1"):
-        b.reseed(world.a.peer)
+        joining.reseed(b, world.a.peer)
     assert a.change_post(Post(2, frozenset({2})), Post(CHANGES))
     b.begin_takeover(1, 1, AT)
     with pytest.raises(ConflictError, match="goes by these rows"):
-        b.reseed(world.a.peer)
+        joining.reseed(b, world.a.peer)
     b.begin_takeover(1, 2, AT)
-    b.unsubscribe(world.a.peer)
+    joining.unsubscribe(b, world.a.peer)
     with pytest.raises(ConflictError, match="was taken over and does not go by that yet"):
-        b.subscribe(world.a.peer)
+        joining.subscribe(b, world.a.peer)
 
 
 # -- the post and takeovers -------------------------------------------------------------------------------------------
@@ -750,7 +754,7 @@ def test_what_a_home_has_in_flight_is_found_and_what_is_a_taker_s_is_left(world:
     assert world.a.query(f"SELECT due_at, claim FROM transactions WHERE id = '{flying[0]}' AND region = 1") == [
         (None, 0)
     ]
-    assert world.a.replication.check({"b": world.b.peer}) == []
+    assert diagnosis.check(world.a.replication, {"b": world.b.peer}) == []
 
 
 # -- ends that contradict each other ----------------------------------------------------------------------------------
@@ -857,7 +861,9 @@ def test_what_is_recorded_is_told_by_status(world: World) -> None:
     world.a.query("UPDATE transactions SET flagged = true")
     world.settle()
     assert (world.a.replication.ended_twice(), world.b.replication.ended_twice()) == (1, 0)
-    assert world.a.replication.check({"b": world.b.peer}) == [f"INCIDENT: transaction {id_} has ended twice: so it is"]
+    assert diagnosis.check(world.a.replication, {"b": world.b.peer}) == [
+        f"INCIDENT: transaction {id_} has ended twice: so it is"
+    ]
 
 
 # -- comparing --------------------------------------------------------------------------------------------------------
@@ -959,23 +965,23 @@ def test_from_16_on_an_ordinary_role_can_be_allowed_to_subscribe(apart: World) -
     if apart.a.cluster.installation.major < 16:
         pytest.skip("such a role is new in 16")
     for region, other in ((apart.a, apart.b), (apart.b, apart.a)):
-        region.replication.install({"other": other.peer})
+        joining.install(region.replication, {"other": other.peer})
     with closing(Replication(apart.a.cluster.url(apart.a.database), 1)) as owner:
         with pytest.raises(ConfigError, match='GRANT pg_create_subscription TO "interlock"'):
-            owner.subscribe(apart.b.peer)
+            joining.subscribe(owner, apart.b.peer)
         apart.a.query("GRANT pg_create_subscription TO interlock")
         apart.b.query("ALTER ROLE interlock REPLICATION")
         try:
             with pytest.raises(ConfigError, match="needs a password"):
-                owner.subscribe(Peer(2, apart.b.cluster.url(apart.b.database)))
+                joining.subscribe(owner, Peer(2, apart.b.cluster.url(apart.b.database)))
             assert apart.b.query("SELECT slot_name FROM pg_replication_slots") == []
             apart.b.transaction(1)
-            owner.subscribe(apart.b.peer)
+            joining.subscribe(owner, apart.b.peer)
             eventually(lambda: owner.ready(2) and apart.a.count() == 1)
             owner.cut(2)
             assert owner.is_cut(2)
             owner.open(2)
-            assert owner.unsubscribe(apart.b.peer)
+            assert joining.unsubscribe(owner, apart.b.peer)
         finally:
             apart.a.query("REVOKE pg_create_subscription FROM interlock")
             apart.b.query("ALTER ROLE interlock NOREPLICATION")
@@ -986,22 +992,22 @@ def test_on_15_a_superuser_subscribes() -> None:
     for pair in clusters(15):
         for world in worlds(pair):
             with closing(Replication(world.a.cluster.url(world.a.database), 1)) as owner:
-                world.b.replication.install({})
-                owner.install({})
+                joining.install(world.b.replication, {})
+                joining.install(owner, {})
                 with pytest.raises(ConfigError, match="Subscriptions are for superusers alone on PostgreSQL 15"):
-                    owner.subscribe(world.b.peer)
+                    joining.subscribe(owner, world.b.peer)
             world.a.transaction(1)
             world.join()
             world.a.transaction(2)
             world.b.transaction(1)
             world.settle()
             assert world.a.count() == world.b.count() == 3
-            assert world.a.replication.check({"b": world.b.peer}) == []
+            assert diagnosis.check(world.a.replication, {"b": world.b.peer}) == []
             assert compared(world) == []
             world.b.replication.cut(1)
             assert world.b.replication.is_cut(1)
             world.b.replication.open(1)
-            assert world.b.replication.unsubscribe(world.a.peer)
+            assert joining.unsubscribe(world.b.replication, world.a.peer)
 
 
 # -- the commands -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from contextlib import closing
 import psycopg
 import pytest
 
-from interlock.demo.postgres import Cluster, Installation
+from interlock.demo.postgres import Cluster
+from interlock.demo.postgres.installations import Installation
 from interlock.errors import ConfigError, StoreUnavailable
 from interlock.regions import rules
 from interlock.regions.rules import Entry

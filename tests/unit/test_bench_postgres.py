@@ -17,7 +17,8 @@ from bench.lookups import Looked, Lookup
 from bench.pgbench import Ceiling
 from bench.report import Stores
 from bench.rows import CLIENT, TABLES, Template, spotless
-from interlock.demo.postgres import Cluster, Installation
+from interlock.demo.postgres import Cluster
+from interlock.demo.postgres.installations import Installation
 from interlock.iso20022.codes import Status
 from interlock.ports import Query
 from interlock.stores.postgres import PostgresStore

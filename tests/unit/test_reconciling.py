@@ -22,7 +22,9 @@ from typer.testing import CliRunner, Result
 
 from interlock.cli import app, reconciling
 from interlock.cli.exits import Exit
-from interlock.cli.reconciling import Account, Books, Difference, Sum, differences, money
+from interlock.cli.reconciling import Difference, cases, differences, periods
+from interlock.cli.reconciling.answers import answer_of
+from interlock.cli.reconciling.books import Account, Books, Sum, money
 from interlock.decisions import DecisionKind
 from interlock.errors import Archived
 from interlock.iso20022.answers import SHAPES, PaymentVerdict, Verdict, build
@@ -484,7 +486,7 @@ async def test_a_day_is_one_of_utc_and_half_open(tmp_path: Path) -> None:
 @pytest.mark.anyio
 async def test_pages_are_walked_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More transactions than a page holds are all compared, each once."""
-    monkeypatch.setattr(reconciling, "_PAGE", 3)
+    monkeypatch.setattr(periods, "_PAGE", 3)
     books = Books()
     async with a_world(tmp_path, AUTO) as world:
         for _ in range(10):
@@ -605,7 +607,7 @@ def test_every_edition_of_an_answer_is_read(definition: str) -> None:
     """Of each version of each answer its statuses, references and amounts are read, by the standard's tags alone."""
     original = THREE if definition.startswith("pacs") else BLOCKS
     made = build(original, MIXED, answer_id="a" * 32, now=datetime(2026, 11, 22, tzinfo=UTC), definition=definition)
-    answer = reconciling._answer_of(made.body, new_parser())
+    answer = answer_of(made.body, new_parser())
     assert answer is not None
     assert (answer.family, answer.reports, answer.id, answer.status) == (definition[:8], 1, "a" * 32, "PART")
     assert (answer.original_id, answer.original_definition) == (original.message_id, original.definition)
@@ -652,8 +654,8 @@ def test_sums_are_exact() -> None:
 
 def test_names_that_senders_invent_do_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages are read in a thread that is renewed, for it keeps every name that it has met."""
-    monkeypatch.setattr(reconciling, "_THREAD_BYTES", 100)
-    with closing(reconciling._Reader()) as reader:
+    monkeypatch.setattr(cases, "_THREAD_BYTES", 100)
+    with closing(cases.Reader()) as reader:
         threads = set()
         for number in range(10):
             message, answer = reader.read(f"<name{number}/>".encode(), b"<Document/>")
@@ -667,9 +669,9 @@ def test_names_that_senders_invent_do_not_stay(monkeypatch: pytest.MonkeyPatch) 
 def test_foreign_answers_are_read_without_harm() -> None:
     """Whatever stands where an answer should be: it is read as none, or as what it is."""
     parser = new_parser()
-    assert reconciling._answer_of(b"", parser) is None
-    assert reconciling._answer_of(b"<a>", parser) is None
-    assert reconciling._answer_of(b"<Document/>", parser) is None
-    other = reconciling._answer_of(etree.tostring(etree.fromstring(pacs008())), parser)
+    assert answer_of(b"", parser) is None
+    assert answer_of(b"<a>", parser) is None
+    assert answer_of(b"<Document/>", parser) is None
+    other = answer_of(etree.tostring(etree.fromstring(pacs008())), parser)
     assert other is not None
     assert other.family == "pacs.008"

@@ -8,16 +8,15 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
-from typing import NamedTuple
 from uuid import UUID
 
 from interlock import lifecycle
 from interlock.apart import NONE_APART
 from interlock.cli.dossiers import UNREADABLE, Dossier, Name
+from interlock.cli.rereading import WIDEST, Message, is_limit, read_again
 from interlock.errors import IllegalTransition
-from interlock.iso20022 import answers, envelopes, fields
+from interlock.iso20022 import envelopes
 from interlock.iso20022.codes import Status
-from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.original import Original, OriginalPayment
 from interlock.lifecycle import Effect, EventKind, Standing
 from interlock.ports import Store
@@ -61,7 +60,7 @@ def _unlike(store: Store, dossier: Dossier, names: list[tuple[str, Name]]) -> It
     # Where an intended end was replaced there are the answers of both; the transaction says which one counts.
     written = [body for body in bodies if body.kind is BodyKind.OUTBOX]
     outbox = next((body for body in written if body.digest == transaction.answer_digest), next(iter(written), None))
-    message = _Message()
+    message = Message()
     if inbox is not None and not told.limited:
         message = _read(inbox.content, known=told.entered)
     if transaction.digest != (None if inbox is None else sha256(inbox.content).digest()):
@@ -153,7 +152,7 @@ class _Told:
                 self.placed = self.placed or kind in _PLACING or (None if retried and kind in _MAY_PLACE else False)
             self.flagged |= effect in (Effect.FLAG, Effect.INCIDENT)
             self.faulted |= kind is EventKind.STAGE_FAULT
-            self.limited |= kind is EventKind.REFUSED and _is_limit(event)
+            self.limited |= kind is EventKind.REFUSED and is_limit(event)
             retried |= kind is EventKind.RETRIED
             if kind is EventKind.APPROVED:
                 self.approved_by = event.actor
@@ -175,57 +174,20 @@ _ENTERING = (EventKind.RECEIVED, EventKind.PASSED, EventKind.HELD_FOR_DECISION)
 _PLACING = (*_ENTERING, EventKind.REFUSED)
 #: After a retry the stages may find that it is too late, or the clock may have come first: the events are the same.
 _MAY_PLACE = (EventKind.DEADLINE,)
-_LIMITS = {"xml.size", "xml.nodes", "xml.depth"}
-
-
-def _is_limit(event: Event) -> bool:
-    findings = event.detail.get("findings")
-    return isinstance(findings, list) and any(
-        isinstance(finding, dict) and finding.get("rule") in _LIMITS for finding in findings
-    )
 
 
 # -- what a message tells ---------------------------------------------------------------------------------------------
 
 
-class _Message(NamedTuple):
-    """A message received, read again; nothing where it cannot be read."""
-
-    definition: str | None = None
-    original: Original | None = None
-
-    @property
-    def payments(self) -> tuple[OriginalPayment, ...]:
-        return () if self.original is None else self.original.payments
-
-    @property
-    def is_answer(self) -> bool:
-        return self.definition is not None and answers.is_answer(self.definition)
-
-
-#: Wider than any that a server can have: what it refused by its own is known from its events.
-_WIDEST = Limits(bytes_max=1 << 40, depth_max=256, nodes_max=1 << 40)
-
-
-def _read(content: bytes, *, known: bool) -> _Message:
+def _read(content: bytes, *, known: bool) -> Message:
     """known: it was technically valid. The names in any other stay in memory as long as the thread that met them."""
     if known:
-        return _parsed(content)
-    read: list[_Message] = []
-    thread = threading.Thread(target=lambda: read.append(_parsed(content, alone=True)))
+        return read_again(content)
+    read: list[Message] = []
+    thread = threading.Thread(target=lambda: read.append(read_again(content, envelopes.new_parser())))
     thread.start()
     thread.join()
     return read[0]
-
-
-def _parsed(content: bytes, *, alone: bool = False) -> _Message:
-    try:
-        envelope = envelopes.read(content, _WIDEST, parser=envelopes.new_parser() if alone else None)
-        if envelope.document is None or envelope.definition is None:
-            return _Message(envelope.definition)
-        return _Message(envelope.definition, fields.extract(envelope))
-    except Exception:  # noqa: BLE001 - as the server: what we fail to look at is told as such
-        return _Message()
 
 
 # -- its state, against its events ------------------------------------------------------------------------------------
@@ -302,7 +264,7 @@ def _is_relative(store: Store, id_: UUID, fits: Callable[[Transaction], bool]) -
     return store.archived(id_) is not None if found is None else fits(found)
 
 
-def _unlike_message(transaction: Transaction, told: _Told, inbox: Body | None, message: _Message) -> Iterator[str]:
+def _unlike_message(transaction: Transaction, told: _Told, inbox: Body | None, message: Message) -> Iterator[str]:
     if inbox is not None and inbox.digest != transaction.digest:
         yield "its message is stored under another digest than its own"
     # Where a stage has failed, the definition may not have been read.
@@ -324,7 +286,7 @@ def _unlike_message(transaction: Transaction, told: _Told, inbox: Body | None, m
         yield f"not as its message says: {', '.join(differing)}"
 
 
-def _unlike_answer(transaction: Transaction, told: _Told, outbox: Body | None, message: _Message) -> Iterator[str]:
+def _unlike_answer(transaction: Transaction, told: _Told, outbox: Body | None, message: Message) -> Iterator[str]:
     if transaction.answer != (None if outbox is None else outbox.definition):
         yield "the definition of its answer is not that of the answer stored"
     if outbox is None:
@@ -342,7 +304,7 @@ def _unlike_answer(transaction: Transaction, told: _Told, outbox: Body | None, m
 
 def _definition(content: bytes) -> str | None:
     try:
-        return envelopes.read(content, _WIDEST).definition
+        return envelopes.read(content, WIDEST).definition
     except Exception:  # noqa: BLE001 - whatever it is, it is no answer of ours
         return None
 

@@ -17,7 +17,8 @@ from interlock.cli.upkeep import present
 from interlock.errors import RequestError
 
 if TYPE_CHECKING:
-    from interlock.cli.reconciling import Account, Books, Difference, Sum, Tally
+    from interlock.cli.reconciling import Difference
+    from interlock.cli.reconciling.books import Account, Books, Sum, Tally
     from interlock.ports import Store
 
 #: Differences that the JSON object lists; the rest are counted.
@@ -102,7 +103,8 @@ def _moment(option: str, text: str, example: str) -> datetime:
 
 def _walked(store: "Store", since: datetime, until: datetime, *, as_json: bool) -> "tuple[Books, Sequence[Difference]]":
     """The books, and the differences for machines; people are told of each as it is found."""
-    from interlock.cli.reconciling import Books, differences
+    from interlock.cli.reconciling import differences
+    from interlock.cli.reconciling.books import Books
 
     books = Books()
     listed: list[Difference] = []
@@ -169,7 +171,7 @@ def _messages(client: str, tally: "Tally") -> tuple[str, ...]:
 
 
 def _amounts(currency: str | None, account: "Account") -> tuple[str, ...]:
-    from interlock.cli.reconciling import money
+    from interlock.cli.reconciling.books import money
 
     parts: list[Sum] = [getattr(account, name) for name, heading in _PARTS if heading]
     return (
@@ -259,7 +261,7 @@ def _client(client: str, tally: "Tally") -> dict[str, Any]:
 
 def _account(currency: str | None, account: "Account") -> dict[str, Any]:
     """Amounts are texts: JSON's numbers would not be exact."""
-    from interlock.cli.reconciling import money
+    from interlock.cli.reconciling.books import money
 
     shown: dict[str, Any] = {
         "currency": currency,

@@ -72,7 +72,9 @@ def database(store: str, *, keep: bool) -> Iterator[Database | None]:
     if store == "sqlite":
         yield None
         return
-    from interlock.demo.postgres import Cluster, ClusterFailed, newest
+    from interlock.demo.postgres import Cluster
+    from interlock.demo.postgres.installations import newest
+    from interlock.demo.postgres.processes import ClusterFailed
 
     try:
         with Cluster(newest(), keep=keep) as cluster:

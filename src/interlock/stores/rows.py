@@ -28,6 +28,7 @@ from interlock.ports import (
     Store,
     Won,
 )
+from interlock.regions.rules import Post
 from interlock.transaction import Body, BodyKind, Clock, Deadline, Key, KeyKind, Payment, Staged, Transaction
 
 Row = tuple[Any, ...]
@@ -152,6 +153,11 @@ def signing_key(id_: str, pem: bytes, created: int, retired: int | None) -> Sign
 def control(scope: str, name: str, stopped: int, actor: str, note: str | None, at: int) -> Control:
     """A row of the query `controls`."""
     return Control(scope=ControlScope(scope), name=name, stopped=bool(stopped), actor=actor, note=note, at=moment(at))
+
+
+def post(epoch: int, guards: Collection[int], fenced: bool) -> Post:  # noqa: FBT001 - columns of a row
+    """A region's post, from its row."""
+    return Post(epoch, frozenset(guards), fenced)
 
 
 def opened(rows: Iterable[Row]) -> dict[tuple[Status, HeldCause | None], Open]:

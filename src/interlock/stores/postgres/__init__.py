@@ -129,7 +129,7 @@ class PostgresStore:
         if found[0][0] != self.region:
             raise ConfigError(f"region_number: the database is of region {found[0][0]}, not {self.region}")
         self._partitions = schema.partitions(connection)
-        post = _post(fetch(connection, self._sql["post"]))
+        post = mapping.post(*fetch(connection, self._sql["post"])[0])
         if self._regional:
             self.post = post
         elif post != Post():
@@ -590,11 +590,6 @@ class PostgresStore:
         for line in [*self._readers, self._writer]:
             line.drop()
         self._readers.clear()
-
-
-def _post(rows: Sequence[Row]) -> Post:
-    ((epoch, guards, fenced),) = rows
-    return Post(epoch, frozenset(guards), fenced)
 
 
 def _journal_name(region: int, writer: int, journal: int) -> str:

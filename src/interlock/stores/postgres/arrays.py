@@ -118,3 +118,20 @@ def register(adapters: AdaptersMap) -> None:
     """Teach a connection our columns."""
     for kind in (Texts, Bytes, Ids, Integers, Smalls, Bigs, Floats, Truths):
         adapters.register_dumper(kind, type(f"{kind.__name__}Dumper", (_ColumnDumper,), {"oid": kind.array}))
+
+
+#: The columns that rows of each table are written with, in their order.
+BORN = (
+    Ids, Texts, Integers, Integers, Integers, Texts, Texts, Texts, Texts, Bigs, Bigs, Texts, Bigs, Floats, Texts, Texts,
+    Texts, Texts, Texts, Texts, Texts, Integers, Bytes, Texts, Bytes, Truths, Integers, Ids, Ids, Texts, Truths,
+    Truths,
+)  # fmt: skip
+GROWN = (
+    Integers, Integers, Texts, Texts, Texts, Texts, Bigs, Texts, Bigs, Floats, Texts, Texts, Texts, Texts, Texts,
+    Integers, Bytes, Texts, Bytes, Truths, Ids, Texts, Truths, Truths, Ids,
+)  # fmt: skip
+EVENTS = (Ids, Integers, Integers, Bytes, Bytes, Bytes)
+BODIES = (Ids, Smalls, Integers, Integers, Texts, Bytes, Bytes)
+PAYMENTS = (Ids, Integers, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts)
+KEYS = (Texts, Texts, Texts, Ids, Integers)
+DELIVERIES = (Ids, Texts, Texts, Bigs)

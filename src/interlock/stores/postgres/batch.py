@@ -4,19 +4,16 @@ The first trip takes the journal's lock and tries what can lose: versions, new i
 then it is known what each write came to, and nobody else can change it any more. The second writes the winners, seals
 the journal and commits. Each statement takes all its rows as arrays.
 
-The statements of a trip serve changes that have nothing in common. Where two have (a transaction, a key), the later one
-begins another *wave*: two trips of its own within the same database transaction.
+The statements of a trip serve one *wave* of writes (`waves`); each further one takes two trips of its own within the
+same database transaction.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
 from msgspec.structs import replace
-from psycopg import RawCursor
-from psycopg.rows import TupleRow
 
 from interlock.chain import encode, link, micros
 from interlock.errors import ConflictError, LeaseLost
@@ -32,29 +29,25 @@ from interlock.ports import (
 )
 from interlock.regions.rules import Post
 from interlock.stores import rows as mapping
-from interlock.stores.postgres.arrays import Bigs, Bytes, Column, Floats, Ids, Integers, Smalls, Texts, Truths, columns
+from interlock.stores.postgres.arrays import (
+    BODIES,
+    BORN,
+    DELIVERIES,
+    EVENTS,
+    GROWN,
+    KEYS,
+    PAYMENTS,
+    Bytes,
+    Column,
+    Ids,
+    Integers,
+    Texts,
+    columns,
+)
 from interlock.stores.postgres.connections import Connection
+from interlock.stores.postgres.waves import Cursor, Holder, Name, Tried, Wave, waves_of
 from interlock.stores.statements import queries
-from interlock.transaction import BodyKind, Change, Key, KeyKind, Payment, PaymentEnd
-
-Cursor = RawCursor[TupleRow]
-#: A key as the table has it: client, kind, value.
-Name = tuple[str, str, str]
-
-_BORN = (
-    Ids, Texts, Integers, Integers, Integers, Texts, Texts, Texts, Texts, Bigs, Bigs, Texts, Bigs, Floats, Texts, Texts,
-    Texts, Texts, Texts, Texts, Texts, Integers, Bytes, Texts, Bytes, Truths, Integers, Ids, Ids, Texts, Truths,
-    Truths,
-)  # fmt: skip
-_GROWN = (
-    Integers, Integers, Texts, Texts, Texts, Texts, Bigs, Texts, Bigs, Floats, Texts, Texts, Texts, Texts, Texts,
-    Integers, Bytes, Texts, Bytes, Truths, Ids, Texts, Truths, Truths, Ids,
-)  # fmt: skip
-_EVENTS = (Ids, Integers, Integers, Bytes, Bytes, Bytes)
-_BODIES = (Ids, Smalls, Integers, Integers, Texts, Bytes, Bytes)
-_PAYMENTS = (Ids, Integers, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts)
-_KEYS = (Texts, Texts, Texts, Ids, Integers)
-_DELIVERIES = (Ids, Texts, Texts, Bigs)
+from interlock.transaction import BodyKind, Change, Payment, PaymentEnd
 
 
 class Raced(ConflictError):
@@ -101,8 +94,8 @@ class Batch:
         Raises LeaseLost, Raced, psycopg's errors; the caller rolls back.
         """
         outcomes: dict[int, Outcome] = {}
-        waves = list(_waves(writes))
-        first = waves[0] if waves else _Wave()
+        waves = list(waves_of(writes))
+        first = waves[0] if waves else Wave()
         with self._connection.pipeline() as pipeline:
             self._run("BEGIN")
             seat = self._seat
@@ -116,7 +109,7 @@ class Batch:
                 raise LeaseLost("this process's lease has run out, or another has its journal")
             self._chain_seq, self._chain_hash, epoch, guards, fenced = rows[0]
             if seat.regional:
-                self.post = Post(epoch, frozenset(guards), fenced)
+                self.post = mapping.post(epoch, guards, fenced)
         outcomes.update(self._judge(first, tried))
         for before, wave in pairwise(waves):
             with self._connection.pipeline() as pipeline:
@@ -154,8 +147,8 @@ class Batch:
 
     # -- the first trip: what can lose --
 
-    def _try(self, wave: "_Wave") -> "_Tried":
-        tried = _Tried()
+    def _try(self, wave: Wave) -> Tried:
+        tried = Tried()
         if wave.staged:
             # Before anything else is asked: from here on nobody takes its keys any more.
             tried.stagings = self._do("own_staging", Ids(wave.staged), self._seat.token)
@@ -168,12 +161,12 @@ class Batch:
             claims = Texts(clients), Texts(keys), Bytes(digests), self._seat.region, Ids(ids)
             tried.idempotency = self._do("insert_idempotency", *claims)
         if wave.keys:
-            tried.keys = self._do("reserve", *columns(_KEYS, wave.keys.values()), self._seat.region)
+            tried.keys = self._do("reserve", *columns(KEYS, wave.keys.values()), self._seat.region)
         if self._seat.regional:
             self._try_abroad(wave, tried)
         return tried
 
-    def _try_abroad(self, wave: "_Wave", tried: "_Tried") -> None:
+    def _try_abroad(self, wave: Wave, tried: Tried) -> None:
         """Which of these keys other regions have, as far as that has come here."""
         if wave.idempotency:
             asked = columns((Texts, Texts), [claim[:2] for claim in wave.idempotency])
@@ -182,7 +175,7 @@ class Batch:
             names = columns((Texts, Texts, Texts), list(wave.keys))
             tried.held_abroad = self._do("held_abroad", *names, self._seat.region)
 
-    def _judge(self, wave: "_Wave", tried: "_Tried") -> dict[int, Outcome]:
+    def _judge(self, wave: Wave, tried: Tried) -> dict[int, Outcome]:
         """What the changes of a wave came to, as far as they did not win; what losers did is undone."""
         abroad = tried.abroad(wave)
         if tried.all_won(wave) and not abroad and self._is_of(wave):
@@ -204,7 +197,7 @@ class Batch:
         change: Change,
         versions: dict[bytes, int],
         used: dict[tuple[str, str], IdempotencyTaken],
-        holders: "dict[Name, _Holder]",
+        holders: dict[Name, Holder],
     ) -> Outcome | None:
         after, id_ = change.after, change.after.id.bytes
         if not self._stands(change):
@@ -235,7 +228,7 @@ class Batch:
             raise Raced("an idempotency key was given back just now")
         return {(client, key): IdempotencyTaken(UUID(bytes=tx), digest) for client, key, tx, digest in rows}
 
-    def _holders(self, names: Sequence[Name]) -> "dict[Name, _Holder]":
+    def _holders(self, names: Sequence[Name]) -> dict[Name, Holder]:
         """Who holds the keys that we did not get, and whether they may be taken over."""
         if not names:
             return {}
@@ -252,11 +245,11 @@ class Batch:
             if len(held) != len(strong):
                 raise Raced("a key of what never counted was given back just now")
         return {
-            (client, kind, value): _Holder(tx, payment, free=(tx, payment) in failed, weak=tx in weak)
+            (client, kind, value): Holder(tx, payment, free=(tx, payment) in failed, weak=tx in weak)
             for client, kind, value, tx, payment in rows
         }
 
-    def _is_of(self, wave: "_Wave") -> bool:
+    def _is_of(self, wave: Wave) -> bool:
         """Whether all was decided under the epoch that stands."""
         return self.post is None or all(self._stands(change) for _, change in wave.changes)
 
@@ -268,8 +261,8 @@ class Batch:
         losers: Sequence[Change],
         got: set[Name],
         claimed: set[bytes],
-        wave: "_Wave",
-        holders: "dict[Name, _Holder]",
+        wave: Wave,
+        holders: dict[Name, Holder],
     ) -> None:
         """Take back what losers did, and take over for winners the keys that are free."""
         gone = {change.after.id.bytes for change in losers}
@@ -281,7 +274,7 @@ class Batch:
             self._do("delete_idempotency", *columns((Texts, Texts), claims), self._seat.region)
         self._take_over(wave, gone, holders)
 
-    def _take_over(self, wave: "_Wave", gone: set[bytes], holders: "dict[Name, _Holder]") -> None:
+    def _take_over(self, wave: Wave, gone: set[bytes], holders: dict[Name, Holder]) -> None:
         """Take for winners the keys of payments that came to nothing."""
         weak = {holder.tx for holder in holders.values() if holder.weak}
         wanted = [
@@ -299,32 +292,32 @@ class Batch:
 
     # -- the second trip: what has won --
 
-    def _write(self, wave: "_Wave", lost: dict[int, Outcome]) -> None:
+    def _write(self, wave: Wave, lost: dict[int, Outcome]) -> None:
         seat = self._seat
         won = [change for number, change in wave.changes if number not in lost]
         won += [change.original for change in won if change.original is not None]
         # Only here: what was inserted and deleted again would stay in a copy that learns of inserts alone.
         born = [mapping.born(change.after) for change in won if not change.read]
-        self._insert("insert_transactions", _BORN, born, seat.token)
+        self._insert("insert_transactions", BORN, born, seat.token)
         staged = [change.after.id.bytes for change in won if change.staged]
         if staged:
             self._do("end_staging", Ids(staged))
         grown = [(*mapping.grown(change.after), change.after.id.bytes) for change in won if change.read]
         if grown:
-            self._do("update_transactions", *columns(_GROWN, grown), seat.token, seat.region)
+            self._do("update_transactions", *columns(GROWN, grown), seat.token, seat.region)
         events = [row for change in won for row in self._linked(change)]
         if events:
             base = self._chain_seq - len(events)
-            self._do("insert_events", *columns(_EVENTS, events), seat.writer, seat.journal, base)
+            self._do("insert_events", *columns(EVENTS, events), seat.writer, seat.journal, base)
             self._latest = max(self._latest or 0, *(micros(e.at) for change in won for e in change.events))
-        self._insert("insert_bodies", _BODIES, [row for change in won for row in _bodies(change)], seat.writer)
-        self._insert("insert_payments", _PAYMENTS, [row for change in won for row in _paid(change)], seat.region)
+        self._insert("insert_bodies", BODIES, [row for change in won for row in _bodies(change)], seat.writer)
+        self._insert("insert_payments", PAYMENTS, [row for change in won for row in _paid(change)], seat.region)
         names = [
             (change.after.client, key.kind, key.value, change.after.id.bytes, key.payment)
             for change in won
             for key in change.names
         ]
-        self._insert("name_keys", _KEYS, names, seat.region)
+        self._insert("name_keys", KEYS, names, seat.region)
         taken = [(change.after.id.bytes, change.inherited_from) for change in won if change.inherited_from is not None]
         self._insert("inherit_keys", (Ids, Integers), taken, seat.region)
         deliveries = [
@@ -332,7 +325,7 @@ class Batch:
             for change in won
             for delivery in change.deliveries
         ]
-        self._insert("insert_deliveries", _DELIVERIES, deliveries, seat.region)
+        self._insert("insert_deliveries", DELIVERIES, deliveries, seat.region)
         self._end_payments(won)
         self._write_others(wave.others)
 
@@ -374,7 +367,7 @@ class Batch:
                     self._do("put_control", scope, write.name, write.stopped, write.actor, write.note, at)
                 case DeliveryUpdate():
                     updates.append((write.transaction.bytes, write.channel, write.state, micros(write.at)))
-        self._insert("update_deliveries", _DELIVERIES, sorted(updates), self._seat.region)
+        self._insert("update_deliveries", DELIVERIES, sorted(updates), self._seat.region)
 
 
 def administer(connection: Connection, region: int, writes: Sequence[Write]) -> None:
@@ -412,185 +405,3 @@ def _ended(payment: Payment, end: PaymentEnd) -> Payment:
     if payment.follows or payment.status.is_final:
         return payment
     return replace(payment, status=end.status, reason=end.reason, note=end.note or payment.note)
-
-
-# -- waves ------------------------------------------------------------------------------------------------------------
-
-
-class _Holder:
-    __slots__ = ("free", "payment", "tx", "weak")
-
-    def __init__(self, tx: bytes, payment: int, *, free: bool, weak: bool = False) -> None:
-        """free: its payment came to nothing. weak: it does not count yet."""
-        self.tx = tx
-        self.payment = payment
-        self.free = free
-        self.weak = weak
-
-
-class _Abroad:
-    """What other regions have of the keys that a wave wants."""
-
-    def __init__(self) -> None:
-        self.holders: dict[Name, _Holder] = {}
-        self.used: dict[tuple[str, str], IdempotencyTaken] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self.holders or self.used)
-
-
-class _Tried:
-    """The results of a wave's first trip."""
-
-    def __init__(self) -> None:
-        self.versions: Cursor | None = None
-        self.idempotency: Cursor | None = None
-        self.keys: Cursor | None = None
-        self.used_abroad: Cursor | None = None
-        self.held_abroad: Cursor | None = None
-        self.stagings: Cursor | None = None
-        self.losses: Cursor | None = None
-
-    def unstaged(self, change: Change) -> Outcome | None:
-        """What keeps a message of many payments from counting: it is not there, or others have taken keys of it."""
-        if not change.staged:
-            return None
-        id_ = change.after.id.bytes
-        if id_ not in self.ready:
-            return mapping.STALE
-        # Whose they are now its stager looks up, for that may come to nothing.
-        taken = [
-            (Key(kind=KeyKind(kind), value=value, payment=payment), change.after.id)
-            for tx, kind, value, payment in self.taken
-            if tx == id_
-        ]
-        return KeysTaken(tuple(taken)) if taken else None
-
-    @cached_property
-    def ready(self) -> set[bytes]:
-        """What was put down and is ours to make count."""
-        return {tx for (tx,) in self.stagings.fetchall()} if self.stagings else set()
-
-    @cached_property
-    def taken(self) -> list[TupleRow]:
-        """What others have taken of it."""
-        return self.losses.fetchall() if self.losses else []
-
-    def abroad(self, wave: "_Wave") -> _Abroad:
-        """What other regions have of the keys that the wave wants."""
-        found = _Abroad()
-        if self.held_abroad is not None:
-            for client, kind, value, tx, payment in self.held_abroad.fetchall():
-                if tx != wave.keys[client, kind, value][3]:
-                    found.holders[client, kind, value] = _Holder(tx, payment, free=False)
-        if self.used_abroad is not None:
-            for client, key, tx, digest in self.used_abroad.fetchall():
-                found.used[client, key] = IdempotencyTaken(UUID(bytes=tx), digest)
-        return found
-
-    def all_won(self, wave: "_Wave") -> bool:
-        """Whether nobody lost: as good as always."""
-        return (
-            (self.idempotency is None or self.idempotency.rowcount == len(wave.idempotency))
-            and (self.keys is None or self.keys.rowcount == len(wave.keys))
-            and self.present == wave.read
-            and len(self.ready) == len(wave.staged)
-            and not self.taken
-        )
-
-    @cached_property
-    def present(self) -> dict[bytes, int]:
-        """The versions that the transactions have, by id."""
-        return {} if self.versions is None else dict(self.versions.fetchall())
-
-
-class _Wave:
-    """Writes that have nothing in common."""
-
-    def __init__(self) -> None:
-        #: With their numbers in the batch.
-        self.changes: list[tuple[int, Change]] = []
-        self.others: list[Write] = []
-        #: Ids of what was put down before, to count from now on.
-        self.staged: list[bytes] = []
-        #: Ids of which there must be no row.
-        self.born: set[bytes] = set()
-        #: Versions that were read, by id.
-        self.read: dict[bytes, int] = {}
-        #: Client, key, digest, id.
-        self.idempotency: list[tuple[str, str, bytes, bytes]] = []
-        #: Rows of keys to be reserved.
-        self.keys: dict[Name, tuple[str, str, str, bytes, int]] = {}
-        self._touched: set[object] = set()
-
-    def add(self, number: int, write: Write) -> bool:
-        """Take a write along; False where it has something in common with one before it."""
-        if not isinstance(write, Change):
-            if self._meets(_touched_by_other(write)):
-                return False
-            self.others.append(write)
-            return True
-        # One that makes what was put down count is alone: another might take a key of it, which shows only afterwards.
-        if self.staged or (write.staged and self.changes):
-            return False
-        reserved = _reserved(write)
-        if self._meets(_touched_by(write, reserved)):
-            return False
-        self.changes.append((number, write))
-        self._note(write, reserved)
-        return True
-
-    def _note(self, write: Change, reserved: dict[Name, Key]) -> None:
-        """What it reads, makes and wants."""
-        if write.staged:
-            self.staged.append(write.after.id.bytes)
-        for change in (write, write.original):
-            if change is not None and change.read:
-                self.read[change.after.id.bytes] = change.read
-            elif change is not None:
-                self.born.add(change.after.id.bytes)
-        if write.idempotency is not None:
-            claim = write.idempotency
-            self.idempotency.append((write.after.client, claim.key, claim.digest, write.after.id.bytes))
-        for name, key in reserved.items():
-            self.keys[name] = (*name, write.after.id.bytes, key.payment)
-
-    def _meets(self, touched: set[object]) -> bool:
-        if not self._touched.isdisjoint(touched):
-            return True
-        self._touched |= touched
-        return False
-
-
-def _reserved(change: Change) -> dict[Name, Key]:
-    """What a change reserves, each name once."""
-    client = change.after.client
-    found: dict[Name, Key] = {}
-    for key in change.reserves:
-        found.setdefault((client, key.kind, key.value), key)
-    return found
-
-
-def _touched_by(change: Change, reserved: dict[Name, Key]) -> set[object]:
-    touched: set[object] = {change.after.id.bytes, *reserved}
-    if change.original is not None:
-        touched.add(change.original.after.id.bytes)
-    if change.idempotency is not None:
-        touched.add((change.after.client, change.idempotency.key))
-    return touched
-
-
-def _touched_by_other(write: Write) -> set[object]:
-    # A delivery may be told in the wave that makes it, for it is written last; two of one would meet.
-    return {(write.transaction, write.channel)} if isinstance(write, DeliveryUpdate) else set()
-
-
-def _waves(writes: Sequence[Write]) -> Iterator[_Wave]:
-    wave = _Wave()
-    for number, write in enumerate(writes):
-        if not wave.add(number, write):
-            yield wave
-            wave = _Wave()
-            wave.add(number, write)
-    if writes:
-        yield wave

@@ -24,8 +24,9 @@ from interlock.errors import ConfigError, StoreUnavailable
 from interlock.stores.postgres import publications
 from interlock.stores.postgres.connections import Connection, fetch, for_bulk, said, translated
 from interlock.stores.postgres.publications import TABLES, Published
-from interlock.stores.postgres.replication import PeerSettings, slot
 from interlock.stores.postgres.schema import PARTITIONED
+from interlock.stores.postgres.sites import PeerSettings
+from interlock.stores.postgres.subscriptions import slot
 from interlock.stores.statements import queries
 
 #: Tables whose rows are of a transaction, with the column that says of which: its id begins with its time.

@@ -11,7 +11,8 @@ from interlock.regions.flows import Inbound, Outbound, PeerStatus
 from interlock.stores.postgres import doubles, publications, schema
 from interlock.stores.postgres.connections import fetch
 from interlock.stores.postgres.publications import OPERATIONS, TABLES, Part, Publication, Published
-from interlock.stores.postgres.replication import Peers, PeerSettings, Replication
+from interlock.stores.postgres.replication import Replication
+from interlock.stores.postgres.sites import Peers, PeerSettings
 from interlock.stores.statements import queries
 
 #: What of the server is looked at.
@@ -32,8 +33,12 @@ _LOOK_SECONDS, _POLL_SECONDS = 1.0, 0.1
 _INIT = "run `interlock regions init`"
 
 
-def faults(replication: Replication, peers: Peers) -> Iterator[str]:
-    """Each fault of a region and its peers, a sentence each."""
+def check(replication: Replication, peers: Peers) -> list[str]:
+    """Every trap that a region or its peers stand in, a sentence each."""
+    return list(_faults(replication, peers))
+
+
+def _faults(replication: Replication, peers: Peers) -> Iterator[str]:
     parts = [_of_server(replication, peers), _of_publications(replication), _of_tables(replication)]
     for name, peer in peers.items():
         parts += [_of_subscription(replication, name, peer), _of_schema(replication, name, peer)]
@@ -48,7 +53,7 @@ def faults(replication: Replication, peers: Peers) -> Iterator[str]:
 
 def _of_server(replication: Replication, peers: Peers) -> Iterator[str]:
     statements = queries("postgres", "replication.sql")
-    with replication.use() as connection:
+    with replication.site.use() as connection:
         found: Mapping[str, str] = dict(fetch(connection, statements["settings"], (list(_SETTINGS),)))
         ((used,),) = fetch(connection, statements["slots_used"])
     _, flushed = replication.flushed()
@@ -83,7 +88,7 @@ def _of_server(replication: Replication, peers: Peers) -> Iterator[str]:
 
 
 def _of_publications(replication: Replication) -> Iterator[str]:
-    with replication.use() as connection:
+    with replication.site.use() as connection:
         present, own = publications.publications(connection), publications.columns(connection)
     for name in OPERATIONS:
         if name not in present:
@@ -93,7 +98,7 @@ def _of_publications(replication: Replication) -> Iterator[str]:
         for table in TABLES:
             if table.publication == name:
                 part = present[name].parts.get(table.name)
-                yield from _of_part(table, part, own[table.name], replication.region)
+                yield from _of_part(table, part, own[table.name], replication.site.region)
 
 
 def _of_publication(name: str, found: Publication) -> Iterator[str]:
@@ -121,7 +126,7 @@ def _of_part(table: Published, part: Part | None, own: Sequence[str], region: in
 
 def _of_tables(replication: Replication) -> Iterator[str]:
     statements = queries("postgres", "replication.sql")
-    with replication.use() as connection:
+    with replication.site.use() as connection:
         for name in publications.unguarded(connection):
             yield f"{name} does not refuse other regions' rows: run `interlock regions init`"
         for (name,) in fetch(connection, statements["without_default"], (list(schema.PARTITIONED),)):
@@ -144,10 +149,10 @@ def _of_subscription(replication: Replication, name: str, peer: PeerSettings) ->
 
 
 def _of_schema(replication: Replication, name: str, peer: PeerSettings) -> Iterator[str]:
-    with replication.use() as connection:
+    with replication.site.use() as connection:
         own, number = publications.columns(connection), schema.number(connection)
     try:
-        with replication.abroad(peer) as there:
+        with replication.site.abroad(peer) as there:
             theirs, their_number = publications.publications(there), schema.number(there)
     except InterlockError as exc:
         yield f"{name} cannot be asked: {exc}"
@@ -226,8 +231,8 @@ def _of_outbound(name: str, outbound: Outbound) -> Iterator[str]:
 
 def _incidents(replication: Replication) -> Iterator[str]:
     """What is recorded: whatever comes is looked at as it comes."""
-    with replication.use() as connection:
-        number, newest = doubles.recorded(connection, replication.region, _INCIDENTS)
+    with replication.site.use() as connection:
+        number, newest = doubles.recorded(connection, replication.site.region, _INCIDENTS)
     for id_, note in newest:
         yield f"INCIDENT: transaction {id_} has ended twice: {note}"
     if number > len(newest):

@@ -16,9 +16,10 @@ from psycopg.rows import TupleRow
 
 from interlock.errors import Contended, LeaseLost
 from interlock.stores import rows as mapping
-from interlock.stores.postgres.arrays import Ids, Integers, Texts, columns
-from interlock.stores.postgres.batch import _KEYS, _PAYMENTS, Name, Seat
+from interlock.stores.postgres.arrays import KEYS, PAYMENTS, Ids, Integers, Texts, columns
+from interlock.stores.postgres.batch import Seat
 from interlock.stores.postgres.connections import Connection, fetch, for_bulk, translated
+from interlock.stores.postgres.waves import Name
 from interlock.stores.statements import queries
 from interlock.transaction import BodyKind, Key, KeyKind, Staged
 
@@ -82,7 +83,7 @@ class PostgresStager:
         taken = self._reserve(wanted, rob=False)
         payments, earlier = mapping.marked(staged, taken, reason, note)
         if payments:
-            self._run("insert_payments", *columns(_PAYMENTS, [mapping.paid(tx, p) for p in payments]), region)
+            self._run("insert_payments", *columns(PAYMENTS, [mapping.paid(tx, p) for p in payments]), region)
         if earlier:
             self._refuse(earlier)
         names: list[tuple[str, str, str, bytes, int]] = [
@@ -90,7 +91,7 @@ class PostgresStager:
         ]
         names += [(*name, tx, key.payment) for name, key in wanted.items() if key.payment in taken]
         if names:
-            self._run("name_keys", *columns(_KEYS, names), region)
+            self._run("name_keys", *columns(KEYS, names), region)
         return taken
 
     def _reserve(self, wanted: dict[Name, Key], *, rob: bool) -> set[int]:
@@ -102,7 +103,7 @@ class PostgresStager:
             return set()
         tx, region = self._tx.bytes, self._seat.region
         rows = [(*name, tx, key.payment) for name, key in wanted.items()]
-        got = set(self._do("reserve", *columns(_KEYS, rows), region))
+        got = set(self._do("reserve", *columns(KEYS, rows), region))
         holders = self._holders([name for name in wanted if name not in got])
         ids = Ids(sorted({holder for _, _, _, holder, _ in holders}))
         # In this order: what counts since it was looked whether it does may have come to nothing with that.
@@ -170,7 +171,7 @@ class PostgresStager:
         if lost:
             self._refuse([(ordinal, reason, note) for ordinal in sorted(lost)])
             names = [(*name, self._tx.bytes, key.payment) for name, key in wanted.items() if key.payment in lost]
-            self._run("name_keys", *columns(_KEYS, names), self._seat.region)
+            self._run("name_keys", *columns(KEYS, names), self._seat.region)
         return lost
 
     def follow(self) -> None:
