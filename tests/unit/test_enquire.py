@@ -337,6 +337,13 @@ def test_one_of_several_payments() -> None:
     assert texts(answered(alive, outcome), "Conf") == ["PECR"]
 
 
+def test_a_message_whose_payments_are_not_known_is_cancelled_as_a_whole() -> None:
+    """A fault came before they were noted down."""
+    faulty = dataclasses.replace(entry(SINGLE, *FAULT), payments=())
+    outcome = run(asked("camt.056.001.08", whole=True, reason="FRAD"), known(faulty))
+    assert [(cancel.payments, cancel.reason) for cancel in outcome.cancels] == [(None, "FRAD")]
+
+
 def test_each_payment_is_cancelled_for_its_own_reason() -> None:
     """As many cancellations as reasons; one that is named twice has the first."""
     one, two, three = (ids_of(THREE, place) for place in range(3))
