@@ -165,7 +165,7 @@ def inspect(  # noqa: PLR0913 - one call, each of its facts by name
         technical=technical,
         business=business,
         judged=judged,
-        is_answer=definition is not None and answers.is_answer(definition),
+        is_answer=envelope.is_report or (definition is not None and answers.is_answer(definition)),
         is_usable=original is not None and answers.has_usable_original(original),
         answer=None if definition is None else answer_for(definition, chosen, today),
         enquiry=None if definition is None else enquiry_for(definition, chosen, today),

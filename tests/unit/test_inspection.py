@@ -10,10 +10,12 @@ import pytest
 from interlock.errors import ConfigError
 from interlock.inspection import Inspector, ProfileOf, inspect
 from interlock.iso20022.envelopes import Limits
+from interlock.iso20022.findings import Severity
 from interlock.iso20022.profiles import Profiles
 from interlock.iso20022.profiles.examples import folder_of
 from interlock.iso20022.schemas import Catalogue
 from interlock.stages.facts import Inspection
+from tests.enquiries import request
 from tests.messages import Transfer, pacs008
 
 TODAY: Final = date(2026, 11, 23)
@@ -139,3 +141,23 @@ def test_a_restricted_schema_of_the_profile_judges_too(tmp_path: Path) -> None:
         inspect(content, catalogue, limits=LIMITS, today=TODAY, profile=name).valid for name in ("sepa-sct", "generic")
     ]
     assert valid == [False, True]
+
+
+def test_what_is_quoted_refuses_nothing() -> None:
+    """A recall because of a wrong account quotes it; the same account in the message itself is a fault."""
+    quoted = "<OrgnlTxRef><CdtrAcct><Id><IBAN>DE00370400440532013000</IBAN></Id></CdtrAcct></OrgnlTxRef></TxInf>"
+    found = look(request("camt.056.001.08", reason="AC03").replace(b"</TxInf>", quoted.encode()))
+    assert [(one.rule, one.severity) for one in found.findings] == [("iban.form", Severity.WARNING)]
+    found = look(pacs008(Transfer(creditor_iban="DE00370400440532013000")))
+    assert Severity.ERROR in {one.severity for one in found.findings}
+
+
+def test_a_report_about_a_message_is_neither_carried_out_nor_answered() -> None:
+    """A copy of a payment in a network's report."""
+    payment = pacs008().partition(b"?>")[2].decode()
+    wrapper = (
+        '<DataPDU xmlns="urn:swift:saa:xsd:saa.2.0"><Header><TransmissionReport/></Header><Body>{}</Body></DataPDU>'
+    )
+    found = look(wrapper.format(payment).encode())
+    assert found.is_answer
+    assert [one.rule for one in found.technical] == ["envelope.report"]

@@ -42,6 +42,8 @@ class Envelope:
     wrapper_namespace: str | None = None
     #: What an answer in the same kind of envelope needs to know; None for a Document and nothing else.
     transport: Transport | None = None
+    #: A copy of what was sent before, in a report about it: there is nothing to be done, and nothing to be answered.
+    is_report: bool = False
 
     @property
     def kind(self) -> EnvelopeKind:
@@ -252,6 +254,10 @@ def _syntax_finding(exc: etree.XMLSyntaxError) -> Finding:
     text = f"The XML is not well-formed ({name}) at line {line}, column {column}."
     if name == "document end":
         text += " There must be one outermost element: wrap AppHdr and Document into one."
+    elif name == "reserved xml name":
+        text += " Nothing may stand before <?xml ...?>, and only one message in a body: send one at a time."
+    elif name == "document empty":
+        text += " The body does not begin with an element: send the XML alone."
     return _finding("xml.malformed", text, line=line or None)
 
 
@@ -328,6 +334,8 @@ def _open(root: etree._Element, *, lenient: bool) -> Envelope:
         if transport is None:
             if len(parts) <= _PARTS_LOOKED_AROUND:
                 _judge_strangers(root, parts, findings)
+            if (report := wrappers.report(root)) is not None:
+                findings.append(report_finding(report, path_of(root), line_of(root)))
             parts_shown = (header.element if header else None, document.element if document else None)
             transport = wrappers.transport(root, *parts_shown)
     return Envelope(
@@ -339,6 +347,7 @@ def _open(root: etree._Element, *, lenient: bool) -> Envelope:
         header_definition=header.definition if header else None,
         definition=document.definition if document else None,
         findings=tuple(findings),
+        is_report=any(finding.rule == _REPORT for finding in findings),
     )
 
 
@@ -382,7 +391,7 @@ def _unused_namespace(part: _Part) -> tuple[str, str] | None:
 
 def _namespace_finding(part: _Part, unused: tuple[str, str] | None, severity: Severity) -> Finding:
     name = "AppHdr" if part.is_header else "Document"
-    wanted = "head.001.001.02" if part.is_header else "pacs.008.001.08"
+    wanted = "head.001.001.02" if part.is_header else _meant(part) or "pacs.008.001.08"
     is_bare = "}" not in part.element.tag
     text = f"{name} is in {'no namespace' if is_bare else 'a namespace that is not its own in ISO 20022'}. "
     if unused:
@@ -401,6 +410,17 @@ def _namespace_finding(part: _Part, unused: tuple[str, str] | None, severity: Se
 def _printable(prefix: str) -> str:
     """A prefix as it may be shown: a sender could write anything there."""
     return prefix if len(prefix) <= 20 and prefix.isascii() else "declared"
+
+
+def _meant(part: _Part) -> str | None:
+    """The definition that the header names, which is that of the document; a name of ISO's repeats nothing personal."""
+    for element in part.element.getroottree().getroot().iter("{*}MsgDefIdr"):
+        name = (element.text or "").strip()
+        return name if _DEFINITION.match(name) else None
+    return None
+
+
+_DEFINITION: Final = re.compile(r"[a-z]{4}\.\d{3}\.\d{3}\.\d{2}\Z")
 
 
 def _moved(part: _Part, namespace: tuple[str, str]) -> _Part:
@@ -472,6 +492,18 @@ def _judge_strangers(root: etree._Element, parts: list[_Part], findings: list[Fi
     if count > _STRANGERS_MAX:
         text = f"There are {count - _STRANGERS_MAX} further unknown elements beside AppHdr and Document."
         findings.append(_finding("envelope.unknown", text, xpath=path_of(root), severity=Severity.WARNING))
+
+
+_REPORT: Final = "envelope.report"
+
+
+def report_finding(name: str, xpath: str = "/", line: int | None = None) -> Finding:
+    """A wrapper with a report in place of a message."""
+    text = (
+        f"This is a {_printable(name)}: what it holds is a copy of a message that was sent before. Nothing is done "
+        "about it; send messages alone, and keep reports for whoever sent the message."
+    )
+    return _finding(_REPORT, text, xpath=xpath, line=line)
 
 
 def _siblings_finding() -> Finding:

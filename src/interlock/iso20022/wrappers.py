@@ -4,7 +4,7 @@ Owns: kinds of envelopes, and what may stand in them beside header and document.
 """
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from importlib import resources
 from types import MappingProxyType
@@ -26,6 +26,8 @@ class Wrapper(NamedTuple):
     header: str | None
     document: str | None
     body: str | None
+    #: Of one that brings reports too: in which element of it stands what only a message has.
+    message: tuple[str, ...]
     details: tuple[str, ...]
     messages: tuple[str, ...]
     answers: Mapping[str, str]
@@ -44,6 +46,7 @@ def _wrapper(kind: EnvelopeKind, table: Mapping[str, Any]) -> Wrapper:
         header=table.get("header"),
         document=table.get("document"),
         body=table.get("body"),
+        message=tuple(table.get("message", ())),
         details=tuple(table.get("details", ())),
         messages=tuple(table.get("messages", ())),
         answers=MappingProxyType(table.get("answers", {})),
@@ -112,6 +115,29 @@ def _is_well_formed(tag: str) -> bool:
     except etree.XMLSyntaxError:
         return False
     return True
+
+
+def report(root: etree._Element) -> str | None:
+    """What a wrapper brings in place of a message: the name of a report about one that was sent before."""
+    for header in root.iterchildren("*"):
+        message = message_in(root.tag, header.tag)
+        if message is not None:
+            return report_among([child.tag for child in header.iterchildren("*")], message)
+    return None
+
+
+def message_in(root: str, tag: str) -> str | None:
+    """The full tag of what only a message has in an element of a wrapper; None for elements that do not tell."""
+    namespace, _, name = root.rpartition("}")
+    wrapper = _roots().get((name, namespace[1:] or None))
+    if wrapper is None or not wrapper.message or tag != f"{namespace}}}{wrapper.message[0]}":
+        return None
+    return f"{namespace}}}{wrapper.message[1]}"
+
+
+def report_among(tags: Sequence[str], message: str) -> str | None:
+    """The name of what stands there in place of a message."""
+    return tags[0].rpartition("}")[2] if tags and message not in tags else None
 
 
 def _shared(one: list[etree._Element], other: list[etree._Element]) -> list[etree._Element]:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from interlock.iso20022.bulk.recognising import recognise
 from interlock.iso20022.envelopes import Envelope, Limits, is_json, pinpoint, read
 from interlock.iso20022.fields import extract
 from interlock.iso20022.findings import Finding, Severity
@@ -575,3 +576,49 @@ def test_real_messages_are_recognised() -> None:
         if not good:
             wrong.append((row["file"], seen, rules(envelope)))
     assert not wrong
+
+
+@pytest.mark.parametrize("report", ["TransmissionReport", "DeliveryNotification"])
+def test_a_report_is_no_message(tmp_path: Path, report: str) -> None:
+    """What a network tells of a message holds a copy of it, which must not be carried out again."""
+    reported = f'<DataPDU xmlns="{SAA}"><Header><{report}/></Header><Body>{PARTS}</Body></DataPDU>'.encode()
+    envelope = read(reported)
+    assert envelope.is_report
+    assert [(one.rule, one.severity) for one in envelope.findings] == [("envelope.report", Severity.ERROR)]
+    assert report in envelope.findings[0].text
+    path = tmp_path / "report.xml"
+    path.write_bytes(reported)
+    with path.open("rb") as file:
+        refused = recognise(file, 100_000).refused
+    assert refused is not None
+    assert (refused.rule, refused.text) == ("envelope.report", envelope.findings[0].text)
+    message = reported.replace(report.encode(), b"Message")
+    assert not read(message).is_report
+    path.write_bytes(message)
+    with path.open("rb") as file:
+        assert recognise(file, 100_000).refused is None
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b' <?xml version="1.0"?><a/>', "Nothing may stand before"),
+        (b'<?xml version="1.0"?><a/><?xml version="1.0"?><a/>', "one message in a body"),
+        (b"Sent by a bank", "does not begin with an element"),
+    ],
+)
+def test_what_is_not_well_formed_is_told_with_what_to_do(body: bytes, says: str) -> None:
+    """Where libxml2's own name of the fault says too little."""
+    (finding,) = read(body).findings
+    assert finding.rule == "xml.malformed"
+    assert says in finding.text
+
+
+def test_the_header_says_which_namespace_is_meant() -> None:
+    """Of a document in no namespace of ISO's."""
+    header = (
+        '<AppHdr xmlns="urn:iso:std:iso:20022:tech:xsd:head.001.001.02"><MsgDefIdr>camt.018.001.03</MsgDefIdr></AppHdr>'
+    )
+    told = read(f'<a>{header}<Document xmlns="urn:other"><b/></Document></a>'.encode()).findings[0]
+    assert told.rule == "envelope.namespace"
+    assert told.text.endswith("for instance urn:iso:std:iso:20022:tech:xsd:camt.018.001.03.")

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, cast
 
 from lxml import etree
 
+from interlock.iso20022 import wrappers
 from interlock.iso20022.envelopes import (
     _BEFORE,
     _PLAIN,
@@ -23,6 +24,7 @@ from interlock.iso20022.envelopes import (
     _kind,
     is_json,
     is_utf32,
+    report_finding,
 )
 from interlock.iso20022.findings import Finding
 
@@ -62,6 +64,11 @@ class _Target:
         self._inside = 0
         self._is_first = True
         self.is_open = False
+        #: Full tags from the root down to where it is, outside header and document.
+        self._above: list[str] = []
+        #: What only a message has in the wrapper's header, and what stands there.
+        self._message: str | None = None
+        self._beside: list[str] = []
 
     def doctype(self, _name: str, _public: str | None, _system: str | None) -> None:
         self.has_doctype = True
@@ -78,21 +85,39 @@ class _Target:
         self.is_open |= self._is_first and kind is not None
         self._is_first = False
         if kind is None:
+            self._note(tag)
             return
         is_header, definition = kind
+        report = None if self._message is None else wrappers.report_among(self._beside, self._message)
+        if report is not None:
+            self.found = Recognised(refused=report_finding(report))
+            raise _Stop
         if not is_header and definition is not None:
             number = self._seen[tag]
             self.found = Recognised(definition=definition, document=tag, number=number, is_open=self.is_open)
             raise _Stop
         self._inside = 1
 
+    def _note(self, tag: str) -> None:
+        """An element of a wrapper."""
+        if len(self._above) == 1:
+            self._message = wrappers.message_in(self._above[0], tag) or self._message
+        elif len(self._above) == _IN_HEADER and wrappers.message_in(*self._above) is not None:
+            self._beside = [*self._beside[:1], tag] if tag != self._message else [tag]
+        self._above.append(tag)
+
     def end(self, _tag: str) -> None:
-        self._inside -= self._inside > 0
+        if self._inside:
+            self._inside -= 1
+        elif self._above:
+            self._above.pop()
 
     def close(self) -> None:
         """Nothing was built."""
 
 
+#: Elements above one that stands in the header of a wrapper.
+_IN_HEADER: Final = 2
 _STEP_BYTES: Final = 4096
 
 

@@ -62,7 +62,8 @@ def check(
     if document is not None:
         faults = list(_faults(document, selection, today))
         if faults:
-            findings.extend(_in_elements(faults, Places(original, document), findings))
+            quotes = original.definition.startswith(_STATEMENTS)
+            findings.extend(_in_elements(faults, Places(original, document), findings, quotes=quotes))
     if header is not None and original.header is not None:
         findings.extend(_in_header(header, original.header.xpath, selection, today))
     return tuple(findings)
@@ -226,15 +227,25 @@ def _shape_faults(element: etree._Element, watch: _Watch) -> tuple[tuple[str, Ru
     return known
 
 
-def _in_elements(faults: list[_Fault], places: Places, earlier: list[Finding]) -> Iterator[Finding]:
-    """Findings for elements, but for what a more particular rule has found before."""
+#: What others have booked is told as it is.
+_STATEMENTS: Final = ("camt.052", "camt.053", "camt.054")
+#: Holds what was in a message before; often it is wrong, and that is why it is quoted.
+_QUOTED: Final = "/OrgnlTxRef/"
+
+
+def _in_elements(faults: list[_Fault], places: Places, earlier: list[Finding], *, quotes: bool) -> Iterator[Finding]:
+    """Findings for elements, but for what a more particular rule has found before.
+
+    quotes: the whole message tells of others. What is only quoted refuses nothing.
+    """
     found = {(RULES[finding.rule].instead_of, finding.xpath) for finding in earlier}
     for element, path, rule in faults:
         xpath = places.path_of(element)
         parent = xpath.rpartition("/")[0]
         if found.isdisjoint({(rule.id, xpath), (rule.id, parent), (rule.id, parent.rpartition("/")[0])}):
+            weighed = replace(rule, severity=Severity.WARNING) if quotes or _QUOTED in xpath else rule
             for place in places.at(element, path):
-                yield _finding(rule, place)
+                yield _finding(weighed, place)
 
 
 def _in_header(header: etree._Element, xpath: str, selection: _Selection, today: date) -> Iterator[Finding]:

@@ -105,7 +105,17 @@ def _broken_blocks(
                 yield Place(f"{group.xpath}/{element}", group.line, payment.ordinal)
 
 
+def _nothing_to_pay(original: Original, _today: date) -> Iterable[Place]:
+    return () if original.payments else (Place(original.xpath, original.line),)
+
+
+def _nothing_to_cancel(original: Original, _today: date) -> Iterable[Place]:
+    return () if original.references else (Place(original.xpath, original.line),)
+
+
 MESSAGE_CHECKS: Final[dict[str, MessageCheck]] = {
+    "count.none": _nothing_to_pay,
+    "count.nothing_asked": _nothing_to_cancel,
     "count.message": _group_count,
     "count.block": _block_count,
     "sum.message": _group_sum,
