@@ -67,8 +67,8 @@ class RouteConfig(_Frozen):
     )
     sla_seconds: Seconds = Field(
         30,
-        description="Time from the id to the end, in seconds; stops while a consumer decides. Unset, the profile's, "
-        "where `profile` names one that has it.",
+        description="Time from the id to the end, in seconds; stops while a consumer decides. A request about other "
+        "messages has 60 at least. Unset, the profile's, where `profile` names one that has it.",
     )
     decision: DecisionRule = Field(
         DecisionRule.AUTO, description="Who decides: `auto` (Interlock, by its rules) or `consumer`."
