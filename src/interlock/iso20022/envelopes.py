@@ -520,11 +520,11 @@ def line_of(element: etree._Element) -> int | None:
 
 
 def path_of(element: etree._Element) -> str:
-    """Path from the root of the bytes received, in local names, as findings give it."""
-    names = [local_name(element)]
+    """Path from the root of the bytes received, in local names, as findings give it; a name longer than ISO's is cut."""
+    names = [local_name(element)[:_TAG_MAX]]
     above = element.getparent()
     while above is not None and above.tag != _SIBLINGS:
-        names.append(local_name(above))
+        names.append(local_name(above)[:_TAG_MAX])
         above = above.getparent()
     names.append("")
     names.reverse()

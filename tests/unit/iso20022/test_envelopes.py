@@ -622,3 +622,10 @@ def test_the_header_says_which_namespace_is_meant() -> None:
     told = read(f'<a>{header}<Document xmlns="urn:other"><b/></Document></a>'.encode()).findings[0]
     assert told.rule == "envelope.namespace"
     assert told.text.endswith("for instance urn:iso:std:iso:20022:tech:xsd:camt.018.001.03.")
+
+
+def test_paths_are_no_longer_than_names_are() -> None:
+    """A sender may call an element what it likes; it is not told again at any length."""
+    stranger = "s" * 20_000
+    (finding,) = read(f"<a>{SMALL}<{stranger}/></a>".encode()).findings
+    assert (finding.rule, finding.xpath) == ("envelope.unknown", f"/a/{stranger[:100]}")
