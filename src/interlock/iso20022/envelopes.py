@@ -520,7 +520,7 @@ def line_of(element: etree._Element) -> int | None:
 
 
 def path_of(element: etree._Element) -> str:
-    """Path from the root of the bytes received, in local names, as findings give it; a name longer than ISO's is cut."""
+    """Path from the root of the bytes received, in local names, as findings give it; very long names are cut."""
     names = [local_name(element)[:_TAG_MAX]]
     above = element.getparent()
     while above is not None and above.tag != _SIBLINGS:
