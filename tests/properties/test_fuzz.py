@@ -114,3 +114,9 @@ def test_what_is_kept_is_all_that_is_needed(tokens: list[bytes], data: st.DataOb
     place = data.draw(st.integers(0, len(tokens)))
     content = b"".join([*tokens[:place], b"<x>culprit</x>", *tokens[place:]])
     assert minimised(content, lambda smaller: b"culprit" in smaller, seconds=60) == b"culprit"
+
+
+def test_a_length_of_many_digits_is_more_than_anybody_takes() -> None:
+    """It is refused like other lengths that are too large, and not by an error of ours."""
+    call = b"POST /v1/messages\ncontent-length: " + b"9" * 5000 + b"\nauthorization: Bearer {token}\n\n<a/>"
+    calls.check(call, Random(1))

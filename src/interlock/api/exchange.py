@@ -32,6 +32,7 @@ _CLOSE = (b"connection", b"close")
 
 #: A body that nobody has read and that is larger than this ends the connection, so that it need not be read.
 _UNREAD_BYTES = 16_384
+_DIGITS_MAX = 19
 #: How long and how much a refused client may still send before the connection is closed: most clients look for the
 #: answer only when they have sent everything, and a reset would take it away from them.
 _LINGER_SECONDS = 1.0
@@ -134,8 +135,16 @@ class Request:
         await send({"type": "http.response.body", "body": response.body})
 
     def _is_large(self) -> bool:
+        return self.announced is None or self.announced > _UNREAD_BYTES
+
+    @property
+    def announced(self) -> int | None:
+        """The length that its header says; None where it says none."""
         length = self.headers.get(b"content-length", b"")
-        return not (length.isdigit() and int(length) <= _UNREAD_BYTES)
+        if not length.isdigit():
+            return None
+        # What has more digits is more than anybody takes, and int would rather not.
+        return int(length) if len(length) <= _DIGITS_MAX else 10**_DIGITS_MAX
 
 
 def _start(response: Response, headers: Iterable[tuple[bytes, bytes]]) -> Message:
@@ -193,10 +202,10 @@ class Intake:
         if request.headers.get(b"content-encoding", b"identity") != b"identity":
             raise NotXml("the body is compressed; send it as it is, without Content-Encoding")
         request.half_read = True
-        length = request.headers.get(b"content-length", b"")
-        if length.isdigit():
-            self._refuse_large(int(length))
-            self._refuse_crowd(int(length))
+        announced = request.announced
+        if announced is not None:
+            self._refuse_large(announced)
+            self._refuse_crowd(announced)
         try:
             async with asyncio.timeout(self._seconds_max):
                 return await self._gather(request)
@@ -210,16 +219,16 @@ class Intake:
         Only those that have come take one of the places of `bulk_files_max`, so that one that comes slowly holds nobody
         up but its own client, of which no more than that many may be coming.
         """
-        length = request.headers.get(b"content-length", b"")
-        if not self._bulk_bytes_max or (length.isdigit() and int(length) <= self._bytes_max):
+        said = request.announced
+        if not self._bulk_bytes_max or (said is not None and said <= self._bytes_max):
             yield await self.read(request)
             return
         if request.headers.get(b"content-encoding", b"identity") != b"identity":
             raise NotXml("the body is compressed; send it as it is, without Content-Encoding")
-        if length.isdigit() and int(length) > self._bulk_bytes_max:
+        if said is not None and said > self._bulk_bytes_max:
             raise BodyTooLarge(f"the body is over the limit of {self._bulk_bytes_max} bytes; nothing was stored")
         request.half_read = True
-        announced = int(length) if length.isdigit() else 0
+        announced = said or 0
         async with contextlib.AsyncExitStack() as stack:
             with self._arrival(client) as arrives:
                 body = await self._fill(
