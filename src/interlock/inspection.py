@@ -145,7 +145,7 @@ def inspect(  # noqa: PLR0913 - one call, each of its facts by name
     lenient: namespaces that were declared and then not used are mended, and told as warnings.
     """
     envelope = envelopes.read(content, limits, lenient=lenient, parser=parser)
-    original = None if envelope.document is None or envelope.definition is None else fields.extract(envelope)
+    original = fields.extract_any(envelope)
     chosen = _choose(profiles or Profiles.load(), envelope, original, profile)
     technical, judged = _technical(envelope, catalogue, None if chosen is None else chosen.name, lenient=lenient)
     if schema_only and envelope.header is not None:  # a header by itself has a schema, though it is no message
@@ -180,7 +180,7 @@ def _choose(
     profiles: Profiles, envelope: Envelope, original: Original | None, named: str | ProfileOf | None
 ) -> Profile | None:
     """The profile that judges; None where there is no message to be judged."""
-    if original is None:
+    if original is None or not original.definition:
         return None
     return profiles.choose(original, named=named(envelope.definition) if callable(named) else named)
 

@@ -1,7 +1,7 @@
 """Inspection joins schemas, rules and profiles: which profile judges, and what that changes."""
 
 import asyncio
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
 
@@ -9,8 +9,11 @@ import pytest
 
 from interlock.errors import ConfigError
 from interlock.inspection import Inspector, ProfileOf, inspect
+from interlock.iso20022 import envelopes
+from interlock.iso20022.answers import build_admi002
 from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.findings import Severity
+from interlock.iso20022.original import EnvelopeKind
 from interlock.iso20022.profiles import Profiles
 from interlock.iso20022.profiles.examples import folder_of
 from interlock.iso20022.schemas import Catalogue
@@ -19,6 +22,7 @@ from tests.enquiries import request
 from tests.messages import Transfer, pacs008
 
 TODAY: Final = date(2026, 11, 23)
+NOW: Final = datetime(2026, 11, 23, 10, tzinfo=UTC)
 CATALOGUE: Final = Catalogue()
 LIMITS: Final = Limits()
 OURS: Final = Profiles.load()
@@ -102,6 +106,39 @@ def test_doubles_are_known_by_the_profiles_keys() -> None:
     assert look(pacs008()).duplicate_keys is None
     found = look(pacs008(), "cbprplus")
     assert (found.duplicate_keys, found.duplicate_reason) == (("message", "header", "uetr"), "AM05")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "has_header"),
+    [
+        ("<RequestPayload>{header}<Document/></RequestPayload>", EnvelopeKind.REQUEST_PAYLOAD, True),
+        ("<RequestPayload><AppHdr/><Document/></RequestPayload>", EnvelopeKind.REQUEST_PAYLOAD, False),
+        ("<a><b>{header}</b><c><Document/></c><c><Document/></c></a>", EnvelopeKind.OTHER, True),
+        ("{header}<Document/>", EnvelopeKind.SIBLINGS, True),
+        ("<a>{header}</a>", EnvelopeKind.OTHER, True),
+        (
+            '<B xmlns="urn:b"><BizMsgEnvlp xmlns="urn:n"><Hdr>{header}</Hdr><Document/></BizMsgEnvlp></B>',
+            EnvelopeKind.OTHER,
+            True,
+        ),
+    ],
+)
+def test_what_holds_no_message_is_refused_in_its_own_envelope(
+    body: str, kind: EnvelopeKind, *, has_header: bool
+) -> None:
+    """Whoever sent it reads answers in that envelope; and it has no profile, since nothing is to be judged."""
+    header = (
+        '<AppHdr xmlns="urn:iso:std:iso:20022:tech:xsd:head.001.001.02"><Fr><FIId><FinInstnId>'
+        "<BICFI>TESTDEFFXXX</BICFI></FinInstnId></FIId></Fr><To><FIId><FinInstnId><BICFI>TESTFRPPXXX</BICFI>"
+        "</FinInstnId></FIId></To><BizMsgIdr>B1</BizMsgIdr><MsgDefIdr>pacs.008.001.08</MsgDefIdr>"
+        "<CreDt>2026-11-22T10:00:00Z</CreDt></AppHdr>"
+    )
+    found = look(body.format(header=header).encode())
+    assert (found.definition, found.profile, found.valid, found.is_usable) == (None, None, False, False)
+    answer = build_admi002(reason="FF01", narrative="", reference="R", now=NOW, answer_id="A1", original=found.original)
+    told = envelopes.read(answer.body)
+    assert (told.definition, told.kind) == ("admi.002.001.01", kind)
+    assert (told.header is not None) is has_header
 
 
 def test_lenient_reading_mends_namespaces() -> None:

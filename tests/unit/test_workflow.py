@@ -137,6 +137,21 @@ async def test_a_bad_message_is_stored_rejected_and_answered(
         assert reason.encode() in (world.answer(done) or b"")
 
 
+async def test_a_message_without_a_document_is_refused_by_its_own_name(place: Place) -> None:
+    """What can be read of it is there: it is refused in the wrapper it came in, and found by its header's name."""
+    content = (
+        b'<RequestPayload><AppHdr xmlns="urn:iso:std:iso:20022:tech:xsd:head.001.001.02"><BizMsgIdr>B-7</BizMsgIdr>'
+        b"</AppHdr><Document/></RequestPayload>"
+    )
+    async with a_world(place) as world:
+        done = await world.workflow.submit(ALICE, content)
+        assert world.verify(done.id) == done
+        answer = world.answer(done) or b""
+        assert (done.definition, done.payments, done.answer) == (None, 0, "admi.002.001.01")
+        assert b"<RequestPayload><AppHdr " in answer
+        assert b"<Ref>B-7</Ref>" in answer
+
+
 async def test_an_answer_is_never_answered(place: Place) -> None:
     """A submitted pacs.002 ends, and says that no answer is due."""
     async with a_world(place) as world:

@@ -314,33 +314,22 @@ def _open(root: etree._Element, *, lenient: bool) -> Envelope:
     headers = _of_kind(parts, findings, is_header=True, lenient=lenient)
     documents = _of_kind(parts, findings, is_header=False, lenient=lenient)
     _judge_number(headers, documents, findings)
+    if all(part.is_header for part in parts):
+        findings.append(_missing_finding(root, headers))
     header = headers[0] if headers else None
     # Of two documents neither is *the* message: an answer to one would speak for the other.
     document = documents[0] if len(documents) == 1 else None
-    shown = [part for part in (header, document) if part is not None]
-    for part in shown:
-        _judge_content(part, findings, lenient=lenient)
-    is_wrapped = bool(shown) and all(part.element is not root for part in shown)
-    name, namespace = None, None
-    transport: Transport | None = None
-    if root.tag == _SIBLINGS:
-        findings.append(_siblings_finding())
-        transport = Transport(kind=EnvelopeKind.SIBLINGS)
-    elif is_wrapped:
-        namespace, _, name = root.tag.rpartition("}")
-        # The usual wrapper holds both and nothing else.
-        if len(root) == len(parts) and all(part.element.getparent() is root for part in parts):
-            transport = wrappers.flat(root.tag) if len(root.tag) <= _TAG_MAX else None
-        if transport is None:
-            if len(parts) <= _PARTS_LOOKED_AROUND:
-                _judge_strangers(root, parts, findings)
-            if (report := wrappers.report(root)) is not None:
-                findings.append(report_finding(report, path_of(root), line_of(root)))
-            parts_shown = (header.element if header else None, document.element if document else None)
-            transport = wrappers.transport(root, *parts_shown)
+    for part in (header, document):
+        if part is not None:
+            _judge_content(part, findings, lenient=lenient)
+    # Parts that are not what they should be still show what they came in, and so what their refusal is to come in.
+    shown = _first(parts, header, is_header=True), _first(parts, document, is_header=False)
+    transport = _around(root, parts, shown, findings) if parts and root not in shown else None
+    is_wrapped = transport is not None and transport.kind is not EnvelopeKind.SIBLINGS
+    namespace, _, name = root.tag.rpartition("}") if is_wrapped else ("", "", None)
     return Envelope(
         wrapper=name,
-        wrapper_namespace=namespace[1:] or None if namespace else None,
+        wrapper_namespace=namespace[1:] or None,
         transport=transport,
         header=header.element if header else None,
         document=document.element if document else None,
@@ -365,6 +354,35 @@ def _parts(root: etree._Element) -> list[_Part]:
     return parts
 
 
+def _around(
+    root: etree._Element,
+    parts: list[_Part],
+    shown: tuple[etree._Element | None, etree._Element | None],
+    findings: list[Finding],
+) -> Transport:
+    """What header and document came in, as an answer repeats it; what is wrong with it is told."""
+    if root.tag == _SIBLINGS:
+        findings.append(_siblings_finding())
+        return Transport(kind=EnvelopeKind.SIBLINGS)
+    # The usual wrapper holds both and nothing else.
+    if len(root) == len(parts) and all(part.element.getparent() is root for part in parts):
+        usual = wrappers.flat(root.tag) if len(root.tag) <= _TAG_MAX else None
+        if usual is not None:
+            return usual
+    if len(parts) <= _PARTS_LOOKED_AROUND:
+        _judge_strangers(root, parts, findings)
+    if (report := wrappers.report(root)) is not None:
+        findings.append(report_finding(report, path_of(root), line_of(root)))
+    return wrappers.transport(root, *shown)
+
+
+def _first(parts: list[_Part], chosen: _Part | None, *, is_header: bool) -> etree._Element | None:
+    """The header or the document: the one that counts, or else the first one named so."""
+    if chosen is not None:
+        return chosen.element
+    return next((part.element for part in parts if part.is_header is is_header), None)
+
+
 def _of_kind(parts: list[_Part], findings: list[Finding], *, is_header: bool, lenient: bool) -> list[_Part]:
     """The headers, or the documents, in an ISO 20022 namespace; strangers only matter where there is no other."""
     named = [part for part in parts if part.is_header is is_header]
@@ -381,9 +399,10 @@ def _of_kind(parts: list[_Part], findings: list[Finding], *, is_header: bool, le
 
 
 def _unused_namespace(part: _Part) -> tuple[str, str] | None:
-    """Prefix and definition of a fitting ISO 20022 namespace that is declared here but that the element is not in."""
+    """Prefix and definition of a fitting ISO 20022 namespace that is declared here but that no element is in."""
+    around = {element.tag.rpartition("}")[0][1:] for element in part.element.iterancestors()}
     for prefix, namespace in part.element.nsmap.items():
-        match = _NAMESPACE.match(namespace)
+        match = None if namespace in around else _NAMESPACE.match(namespace)
         if match and prefix is not None and match[1].startswith("head.001.") is part.is_header:
             return prefix, match[1]
     return None
@@ -443,11 +462,24 @@ def _judge_number(headers: list[_Part], documents: list[_Part], findings: list[F
             extra = many[1].element
             text = f"There is more than one {name}: send one message at a time."
             findings.append(_finding(rule, text, xpath=path_of(extra), line=line_of(extra)))
-    if not documents and not any(finding.rule == "envelope.namespace" for finding in findings):
-        text = (
-            "There is no ISO 20022 message in the XML: an element Document in the namespace of its version is wanted."
-        )
-        findings.append(_finding("envelope.no_document", text))
+
+
+def _missing_finding(root: etree._Element, headers: list[_Part]) -> Finding:
+    """There is no Document, and what there is in its place."""
+    rule = "envelope.no_document"
+    for element in root.iter():
+        match = _NAMESPACE.match(element.tag.rpartition("}")[0].removeprefix("{"))
+        if match and not match[1].startswith("head.001."):
+            text = (
+                f"An element of {match[1]} does not stand in a Document: put what the message holds into one element "
+                "Document in the same namespace, spelt so."
+            )
+            return _finding(rule, text, xpath=path_of(element), line=line_of(element))
+    if headers:
+        text = "There is an AppHdr, but no Document: the message itself is missing."
+        return _finding(rule, text, xpath=path_of(headers[0].element), line=line_of(headers[0].element))
+    text = "There is no ISO 20022 message in the XML: an element Document in the namespace of its version is wanted."
+    return _finding(rule, text)
 
 
 def _judge_content(part: _Part, findings: list[Finding], *, lenient: bool) -> None:

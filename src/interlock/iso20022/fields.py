@@ -116,6 +116,13 @@ def extract(envelope: Envelope) -> Original:
     return _about_others(original, body, fields, reader) if references.has_references(envelope.definition) else original
 
 
+def extract_any(envelope: Envelope) -> Original | None:
+    """Likewise; without a message what is around one, so that its refusal can come in the same; None without either."""
+    if envelope.definition is None and envelope.header is None and envelope.transport is None:
+        return None
+    return extract(envelope)
+
+
 def _about_others(original: Original, body: etree._Element, fields: Fields, reader: _Reader) -> Original:
     """A request about other messages, with what it refers to."""
     referred, is_cut = references.read(body, original.definition, fields, original.xpath)

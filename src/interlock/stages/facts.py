@@ -15,7 +15,7 @@ class Inspection(Struct, frozen=True, kw_only=True):
     digest: bytes
     definition: str | None
     header_definition: str | None
-    #: None where there is no document in the bytes.
+    #: Without a definition where there is no message, but a header or an envelope; None where there is neither.
     original: Original | None
     #: Of reading and of the schemas; an error here refuses the message as a whole.
     technical: tuple[Finding, ...]

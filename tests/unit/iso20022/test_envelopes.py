@@ -275,6 +275,31 @@ def test_unused_prefix_is_named() -> None:
     assert (about_document.xpath, about_document.line) == ("/RequestPayload/Document", 3)
 
 
+def test_a_namespace_that_is_used_is_not_the_one_meant() -> None:
+    """That of the envelope itself is no message's, whatever its prefix, and a lenient reader moves nothing into it."""
+    body = f'<e:BizMsgEnvlp xmlns:e="{NS}nvlp.001.001.01"><e:Doc><Document/></e:Doc></e:BizMsgEnvlp>'.encode()
+    for envelope in (read(body), read(body, lenient=True)):
+        assert (rules(envelope), envelope.document) == (["envelope.namespace"], None)
+        assert "nvlp" not in envelope.findings[0].text
+
+
+@pytest.mark.parametrize(
+    ("body", "xpath", "says"),
+    [
+        (HEADER, "/AppHdr", "the message itself is missing"),
+        (f"<a>{HEADER}</a>", "/a/AppHdr", "the message itself is missing"),
+        (f"<a>{SMALL}</a>".replace("Document", "document"), "/a/document", "pacs.008.001.08 does not stand in a Doc"),
+        (f'<FIToFICstmrCdtTrf xmlns="{NS}pacs.008.001.08"/>', "/FIToFICstmrCdtTrf", "pacs.008.001.08 does not stand"),
+        ("<invoice/>", "/", "an element Document in the namespace of its version is wanted"),
+    ],
+)
+def test_what_stands_in_place_of_a_document_is_told(body: str, xpath: str, says: str) -> None:
+    """A header alone, a message that is not in a Document, and what is no message at all are different mistakes."""
+    (finding,) = read(body.encode()).findings
+    assert (finding.rule, finding.xpath) == ("envelope.no_document", xpath)
+    assert says in finding.text
+
+
 def test_lenient_reads_what_the_sender_meant() -> None:
     """A lenient reader moves the elements into the declared namespace, keeps the lines, and warns."""
     envelope = read(UNUSED.encode(), lenient=True)

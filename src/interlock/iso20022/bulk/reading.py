@@ -46,7 +46,8 @@ class Verdict:
 
     definition: str | None
     header_definition: str | None
-    #: The message without its groups and payments; None where there is no document.
+    #: The message without its groups and payments; without a definition where there is none, but a header or an
+    #: envelope; None where there is neither.
     original: Original | None
     #: Of reading and of the schemas, of all parts; an error here refuses the message as a whole.
     technical: tuple[Finding, ...]
@@ -257,7 +258,7 @@ class Reading:
             )
             return
         technical, judged = self._technical_of(envelope)
-        original = None if self._rest is None else self._rest[1]
+        original = fields.extract_any(envelope) if self._rest is None else self._rest[1]
         self._verdict = Verdict(
             definition=envelope.definition,
             header_definition=envelope.header_definition,
