@@ -20,6 +20,7 @@ import pytest
 from interlock import chain, lifecycle
 from interlock.apart import NONE_APART
 from interlock.app import id_maker
+from interlock.bulk import BulkSettings
 from interlock.decisions import Decision, DecisionKind
 from interlock.iso20022.codes import Status
 from interlock.iso20022.envelopes import Limits
@@ -36,6 +37,7 @@ from interlock.workflow import Settings, Workflow
 from tests.postgres import Databases, Servers, empty, installation
 
 ALICE, BOB = "c_alice", "c_bob"
+BULK = BulkSettings(bytes_max=1_000_000, payments_max=1_000, depth_max=64, cache=None, schemas=None, profiles=None)
 SLA, DECIDE = timedelta(seconds=30), timedelta(hours=1)
 
 AUTO = Route(name="default", sla=SLA)
@@ -206,7 +208,9 @@ class World:
         self.place = SqlitePlace(place) if isinstance(place, Path) else place
         self.hand = Hand()
         *listed, default = routes or (AUTO,)
-        self.settings = Settings(routes=Routes(listed, default), limits=Limits(), region=0, in_flight_max=in_flight_max)
+        self.settings = Settings(
+            routes=Routes(listed, default), limits=Limits(), region=0, in_flight_max=in_flight_max, bulk=BULK
+        )
         #: Deadlines that commits have announced to the timer.
         self.heard: list[Deadline] = []
         self._processes: list[Process] = []

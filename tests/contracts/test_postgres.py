@@ -8,6 +8,7 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -20,7 +21,8 @@ from interlock.ports import KeysTaken, Outcome, Query, Store
 from interlock.stores import postgres
 from interlock.stores.postgres import PostgresStore, schema
 from interlock.stores.postgres.batch import Batch
-from interlock.stores.postgres.connections import Connection, fetch
+from interlock.stores.postgres.connections import Connection, Gate, Line, fetch
+from interlock.stores.postgres.staging import PostgresStager
 from interlock.stores.statements import migrations, queries
 from interlock.transaction import Key, PaymentEnd, Transaction
 from tests.contracts.store import (
@@ -504,3 +506,58 @@ def test_another_server_is_another_writer(postgres_url: str) -> None:
     assert verified(after) == 6
     store.close()
     after.close()
+
+
+# -- connections ------------------------------------------------------------------------------------------------------
+
+
+def connected(url: str) -> int:
+    """How many connections of ours there are; one that is closed is gone a moment later."""
+    for _ in range(100):
+        with psycopg.connect(url, autocommit=True) as db:
+            rows = db.execute(
+                "SELECT count(*) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND application_name = 'interlock'"
+            ).fetchall()
+        number = int(rows[0][0])
+        if not number:
+            break
+        time.sleep(0.05)
+    return number
+
+
+def test_whoever_comes_after_the_end_is_refused_and_connects_to_nothing(postgres_url: str) -> None:
+    """A thread that was about to read, or that has not read here before."""
+    store = opened(postgres_url)
+    with ThreadPoolExecutor(1) as known, ThreadPoolExecutor(1) as new:
+        assert known.submit(store.get, UUID(int=1)).result() is None
+        store.close()
+        for thread in (known, new):
+            with pytest.raises(StoreUnavailable, match="closed"):
+                thread.submit(store.get, UUID(int=1)).result()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        store.register(AT)
+    assert connected(postgres_url) == 0
+
+
+def test_what_is_closed_while_it_connects_stays_closed(postgres_url: str) -> None:
+    """The connection that comes too late is given up."""
+    line = Line(postgres_url, Gate(), writes=False)
+    line.on_connect = lambda _: line.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        line.get()
+    assert connected(postgres_url) == 0
+
+
+def test_a_stager_that_cannot_begin_leaves_no_connection(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = opened(postgres_url)
+    token = Writer(store).token
+
+    def fails(_stager: PostgresStager) -> None:
+        raise StoreUnavailable("the database cannot be used now")
+
+    monkeypatch.setattr(PostgresStager, "begin", fails)
+    with pytest.raises(StoreUnavailable, match="now"):
+        store.stager(token, UUID(int=1), ALICE)
+    store.close()
+    assert connected(postgres_url) == 0

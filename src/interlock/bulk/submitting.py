@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from interlock.bulk.frames import Job, Read
 from interlock.bulk.taking import BulkSettings, ReadingFailed, Taking
 from interlock.clock import Now
-from interlock.errors import BodyTooLarge, LeaseLost, StoreUnavailable
+from interlock.errors import BodyTooLarge, InterlockError, LeaseLost, StoreUnavailable
 from interlock.journal import Journal
 from interlock.ports import IdempotencyTaken, KeysTaken, Outcome, Refenced, Stale, Store, Won
 from interlock.routes import Route, Routes
@@ -88,7 +88,13 @@ class Submitting:
 
     async def _take(self, newborn: Transaction, job: Job, claim: Idempotency | None) -> Transaction | IdempotencyTaken:
         """Put it down and make it count; what does not count in the end is given up."""
-        taking = await asyncio.to_thread(self._begin, newborn, job)
+        beginning = asyncio.ensure_future(asyncio.to_thread(self._begin, newborn, job))
+        try:
+            taking = await asyncio.shield(beginning)
+        except asyncio.CancelledError:  # the thread goes on, and what it has begun nobody else would give up
+            with contextlib.suppress(InterlockError):
+                await asyncio.to_thread((await beginning).close)
+            raise
         self._in_hand.add(taking)
         try:
             read = await asyncio.to_thread(taking.read)

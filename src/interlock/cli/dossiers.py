@@ -334,16 +334,19 @@ class _Postgres(Reader):
         from interlock.stores.postgres import arrays, connections
 
         self._arrays, self._translated, self._fetch = arrays, connections.translated, connections.fetch
-        self._connection = connections.for_bulk(store.url)
-        self._connection.isolation_level, self._connection.read_only = IsolationLevel.REPEATABLE_READ, True
         # Pages are ranges of keys, in their order. A planner that thinks little of its tables, for nobody has analysed
         # them yet, would read all that is left and sort it, for each page anew.
-        for way in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin"):
-            self._connection.execute(f"SET enable_{way} = off".encode())
-        self._connection.execute("SET plan_cache_mode = force_custom_plan")
+        ways = ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin")
+        off = {f"enable_{way}": "off" for way in ways}
+        self._connection = connections.for_bulk(store.url, plan_cache_mode="force_custom_plan", **off)
+        self._connection.isolation_level, self._connection.read_only = IsolationLevel.REPEATABLE_READ, True
         # What one region has taken over from another is there twice: the taker's rows count. Where nobody ever has,
         # there is nothing to be left out, and no time to be lost with looking for it.
-        taken_over = self._fetch(self._connection, "SELECT 1 FROM takeovers LIMIT 1")
+        try:
+            taken_over = self._fetch(self._connection, "SELECT 1 FROM takeovers LIMIT 1")
+        except BaseException:
+            self._connection.close()
+            raise
         left_out = _LEFT_OUT if taken_over else dict.fromkeys(_LEFT_OUT, "")
         self._statements = {name: _filled(statement, left_out) for name, statement in self._SQL.items()}
 

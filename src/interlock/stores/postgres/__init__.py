@@ -97,6 +97,7 @@ class PostgresStore:
         self._gate = Gate()
         self._local = threading.local()
         self._readers: list[Line] = []
+        self._is_closed = False
         self._writer = Line(url, self._gate, writes=True)
         self._writer.on_connect = self._settle_in
         #: What the server has warned of while it committed.
@@ -268,7 +269,11 @@ class PostgresStore:
         if seat is None or seat.token != token:
             raise LeaseLost("another process writes under this token")
         stager = PostgresStager(self.url, seat, transaction, client)
-        stager.begin()
+        try:
+            stager.begin()
+        except BaseException:
+            stager.close()
+            raise
         return stager
 
     def sweep(self, token: int) -> int:
@@ -360,6 +365,8 @@ class PostgresStore:
         if line is None:
             line = self._local.line = Line(self.url, self._gate, writes=False)
             self._readers.append(line)
+            if self._is_closed:  # a thread that comes late; it is refused like the others
+                line.close()
         return line
 
     def _ask(self, sql: str, bindings: Sequence[Any]) -> list[Row]:
@@ -587,9 +594,9 @@ class PostgresStore:
             line.cut()
 
     def close(self) -> None:
+        self._is_closed = True
         for line in [*self._readers, self._writer]:
-            line.drop()
-        self._readers.clear()
+            line.close()
 
 
 def _journal_name(region: int, writer: int, journal: int) -> str:

@@ -153,10 +153,13 @@ def connect(url: str, settings: dict[str, str]) -> Connection:
     return connection
 
 
-def for_bulk(url: str) -> Connection:
-    """A connection for reports, archives and changes of the schema, without time limits. Raises StoreUnavailable."""
+def for_bulk(url: str, **settings: str) -> Connection:
+    """A connection for reports, archives and changes of the schema, without time limits. Raises StoreUnavailable.
+
+    settings: of the server, beside the usual.
+    """
     try:
-        return connect(url, _BULK)
+        return connect(url, _BULK | settings)
     except psycopg.Error as exc:
         raise StoreUnavailable(f"the database cannot be reached: {said(exc)}") from exc
 
@@ -170,6 +173,7 @@ class Line:
         self._writes = writes
         self._settings = {**_COMMON, **(_WRITING if writes else _READING)}
         self._connection: Connection | None = None
+        self._is_closed = False
         #: Called with each new connection before anything else is; what it raises counts as a failed attempt.
         self.on_connect: Callable[[Connection], None] = lambda _: None
 
@@ -188,7 +192,13 @@ class Line:
                     connection.close()
                     raise
                 self._connection = connection
-        return self._connection
+        connection = self._connection
+        if (
+            self._is_closed
+        ):  # looked at last: whoever closes it meanwhile finds the connection, or we find that it is closed
+            self.drop()
+            raise StoreUnavailable("the store is closed")
+        return connection
 
     @property
     def lost(self) -> bool:
@@ -202,8 +212,13 @@ class Line:
             with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
                 line.shutdown(socket.SHUT_RDWR)
 
+    def close(self) -> None:
+        """Give it up for good, also where another thread is about to connect."""
+        self._is_closed = True
+        self.drop()
+
     def drop(self) -> None:
-        """Give it up."""
+        """Give the connection up; the next use makes another."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(psycopg.Error):

@@ -45,8 +45,7 @@ class PostgresStager:
         self._client = client
         self._sql = queries("postgres")
         with translated():
-            self._connection: Connection = for_bulk(url)
-            self._connection.execute("SET synchronous_commit = off")
+            self._connection: Connection = for_bulk(url, synchronous_commit="off")
 
     def begin(self) -> None:
         """Note that it is being put down."""

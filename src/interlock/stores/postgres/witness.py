@@ -75,7 +75,7 @@ class BoundedLine:
 
     def close(self) -> None:
         """Give it up."""
-        self._line.drop()
+        self._line.close()
 
 
 class WitnessStore:
