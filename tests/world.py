@@ -203,13 +203,20 @@ class Process:
 class World:
     """One process over a place; `restart` makes the next one, with or without a proper end of this one."""
 
-    def __init__(self, place: Place | Path, *routes: Route, in_flight_max: int = 10_000) -> None:
+    def __init__(
+        self, place: Place | Path, *routes: Route, in_flight_max: int = 10_000, lenient: frozenset[str] = frozenset()
+    ) -> None:
         """place: a folder for SQLite, or what the fixture of that name gives. routes: the last one is the default."""
         self.place = SqlitePlace(place) if isinstance(place, Path) else place
         self.hand = Hand()
         *listed, default = routes or (AUTO,)
         self.settings = Settings(
-            routes=Routes(listed, default), limits=Limits(), region=0, in_flight_max=in_flight_max, bulk=BULK
+            routes=Routes(listed, default),
+            limits=Limits(),
+            region=0,
+            in_flight_max=in_flight_max,
+            bulk=BULK,
+            lenient=lenient,
         )
         #: Deadlines that commits have announced to the timer.
         self.heard: list[Deadline] = []
@@ -350,9 +357,11 @@ class World:
 
 
 @asynccontextmanager
-async def a_world(place: Place | Path, *routes: Route, in_flight_max: int = 10_000) -> AsyncIterator[World]:
+async def a_world(
+    place: Place | Path, *routes: Route, in_flight_max: int = 10_000, lenient: frozenset[str] = frozenset()
+) -> AsyncIterator[World]:
     """A world that is closed at the end."""
-    world = World(place, *routes, in_flight_max=in_flight_max)
+    world = World(place, *routes, in_flight_max=in_flight_max, lenient=lenient)
     try:
         yield world
     finally:

@@ -13,7 +13,7 @@ from uuid import UUID
 from interlock import lifecycle
 from interlock.apart import NONE_APART
 from interlock.cli.dossiers import UNREADABLE, Dossier, Name
-from interlock.cli.rereading import WIDEST, Message, is_limit, read_again
+from interlock.cli.rereading import WIDEST, Message, is_lenient, is_limit, read_again
 from interlock.errors import IllegalTransition
 from interlock.iso20022 import envelopes
 from interlock.iso20022.codes import Status
@@ -62,7 +62,7 @@ def _unlike(store: Store, dossier: Dossier, names: list[tuple[str, Name]]) -> It
     outbox = next((body for body in written if body.digest == transaction.answer_digest), next(iter(written), None))
     message = Message()
     if inbox is not None and not told.limited:
-        message = _read(inbox.content, known=told.entered)
+        message = _read(inbox.content, known=told.entered, lenient=told.lenient)
     if transaction.digest != (None if inbox is None else sha256(inbox.content).digest()):
         yield "its message is not the one that it was received with"
         return  # all that follows would be said of another message
@@ -138,6 +138,8 @@ class _Told:
         self.faulted = False
         #: Its message was beyond the limits of what is read at all.
         self.limited = False
+        #: It was read as it was meant.
+        self.lenient = False
         self.flagged = False
         self.approved_by: str | None = None
         self.redriven: str | None = None
@@ -153,6 +155,7 @@ class _Told:
             self.flagged |= effect in (Effect.FLAG, Effect.INCIDENT)
             self.faulted |= kind is EventKind.STAGE_FAULT
             self.limited |= kind is EventKind.REFUSED and is_limit(event)
+            self.lenient |= is_lenient(event)
             retried |= kind is EventKind.RETRIED
             if kind is EventKind.APPROVED:
                 self.approved_by = event.actor
@@ -179,12 +182,12 @@ _MAY_PLACE = (EventKind.DEADLINE,)
 # -- what a message tells ---------------------------------------------------------------------------------------------
 
 
-def _read(content: bytes, *, known: bool) -> Message:
+def _read(content: bytes, *, known: bool, lenient: bool) -> Message:
     """known: it was technically valid. The names in any other stay in memory as long as the thread that met them."""
     if known:
-        return read_again(content)
+        return read_again(content, lenient=lenient)
     read: list[Message] = []
-    thread = threading.Thread(target=lambda: read.append(read_again(content, envelopes.new_parser())))
+    thread = threading.Thread(target=lambda: read.append(read_again(content, envelopes.new_parser(), lenient=lenient)))
     thread.start()
     thread.join()
     return read[0]

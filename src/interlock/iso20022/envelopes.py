@@ -103,18 +103,29 @@ def read(
     if refused is not None:
         return _nothing(refused)
     try:
-        root = etree.fromstring(body, parser or _PARSER)
+        root = parse(body, parser or _PARSER)
     except etree.XMLSyntaxError as exc:
-        siblings = _siblings(body, exc, parser or _PARSER)
-        if siblings is None:
-            return _nothing(_syntax_finding(exc))
-        root = siblings
+        return _nothing(_syntax_finding(exc))
     except (ValueError, LookupError):  # an encoding that lxml refuses before it parses
         return _nothing(_encoding_finding())
     refused = _refuse_parsed(root, body, limits)
     if refused is not None:
         return _nothing(refused)
     return _open(root, lenient=lenient)
+
+
+def parse(body: bytes, parser: etree.XMLParser) -> etree._Element:
+    """The outermost element; around AppHdr and Document that stand side by side it is one of ours.
+
+    Raises etree.XMLSyntaxError; ValueError or LookupError for an encoding that lxml refuses before it parses.
+    """
+    try:
+        return etree.fromstring(body, parser)
+    except etree.XMLSyntaxError as exc:
+        siblings = _siblings(body, exc, parser)
+        if siblings is None:
+            raise
+        return siblings
 
 
 _LIMITS: Final = Limits()

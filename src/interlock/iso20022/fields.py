@@ -117,10 +117,13 @@ def extract(envelope: Envelope) -> Original:
 
 
 def extract_any(envelope: Envelope) -> Original | None:
-    """Likewise; without a message what is around one, so that its refusal can come in the same; None without either."""
+    """Likewise; without a message what is around one, so that its refusal can come in the same; None without either.
+
+    Of a report nothing else is read either: the payments in it are those of another message.
+    """
     if envelope.definition is None and envelope.header is None and envelope.transport is None:
         return None
-    return extract(envelope)
+    return _blank(envelope, _header(envelope)) if envelope.is_report else extract(envelope)
 
 
 def _about_others(original: Original, body: etree._Element, fields: Fields, reader: _Reader) -> Original:

@@ -5,6 +5,7 @@ faults gets the same reason everywhere.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from interlock.iso20022 import answers
@@ -30,18 +31,18 @@ def run(inspection: Inspection, taken: Mapping[Key, UUID]) -> Passed | Refusal:
     """Judge a message by what it is (`inspection`) and by which of its keys are another transaction's (`taken`)."""
     if (format_fault := _first_error(inspection.technical)) is not None:
         return _refusal(format_fault, inspection.technical)
+    warnings = tuple(finding for finding in inspection.technical if finding.severity is Severity.WARNING)
     if not _is_served(inspection):
-        return _not_served(inspection)
+        return _not_served(inspection, warnings)
     kinds = {key.kind for key in taken}
     if KeyKind.MESSAGE in kinds:
-        return _MESSAGE_DUPLICATE
+        return replace(_MESSAGE_DUPLICATE, findings=warnings)
     if KeyKind.HEADER in kinds:
-        return _HEADER_DUPLICATE
+        return replace(_HEADER_DUPLICATE, findings=warnings)
     reason, note = inspection.duplicate_reason or DUPLICATE_REASON, PAYMENT_DUPLICATE
     refused = {key.payment: Refusal(reason=reason, note=note) for key in taken if key.payment}
     if refused and inspection.original is not None and len(refused) == len(inspection.original.payments):
-        return Refusal(reason=reason, note=note)
-    warnings = tuple(finding for finding in inspection.technical if finding.severity is Severity.WARNING)
+        return Refusal(reason=reason, note=note, findings=warnings)
     return Passed(refused=refused, warnings=warnings)
 
 
@@ -62,7 +63,7 @@ def _refusal(finding: Finding, findings: tuple[Finding, ...]) -> Refusal:
     return Refusal(reason=finding.reason, note=f"{finding.rule}{where}{line}: {finding.text}", findings=findings)
 
 
-def _not_served(inspection: Inspection) -> Refusal:
+def _not_served(inspection: Inspection, warnings: tuple[Finding, ...]) -> Refusal:
     finding = Finding(
         severity=Severity.ERROR,
         rule="definition.not_served",
@@ -71,7 +72,7 @@ def _not_served(inspection: Inspection) -> Refusal:
         line=None,
         text=answers.not_served(inspection.definition or "the message"),
     )
-    return Refusal(reason=finding.reason, note=finding.text, findings=(finding,))
+    return Refusal(reason=finding.reason, note=finding.text, findings=(finding, *warnings))
 
 
 # -- under which names a message and its payments are known -----------------------------------------------------------

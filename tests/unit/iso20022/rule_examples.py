@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from interlock.iso20022.envelopes import read
 from interlock.iso20022.fields import extract
 from interlock.iso20022.original import Agent, Original
+from tests.enquiries import Ids, request
 
 SAMPLES: Final = Path(__file__).parents[2] / "samples"
 FILES: Final = ("pacs.008.001.08.xml", "pacs.008.001.08_bah.xml", "pacs.009.001.08_bah.xml", "pain.001.001.09.xml")
@@ -62,6 +63,13 @@ def header(**changes: Any) -> Message:
 
 def block(**changes: Any) -> Message:
     return Message(replace(BLOCKS, groups=(replace(BLOCKS.groups[0], **changes), *BLOCKS.groups[1:])))
+
+
+def recall(control: str, one: Ids | None = None, *, whole: bool = False) -> Message:
+    """A camt.056 about two payments, or two messages as a whole, of 250.00 each, with this in its CtrlData."""
+    text = request("camt.056.001.08", one or Ids(), Ids(), whole=whole).decode()
+    assert "<Undrlyg>" in text
+    return parsed(text.replace("<Undrlyg>", f"<CtrlData>{control}</CtrlData><Undrlyg>", 1).encode())
 
 
 def settled_on(day: str, created: str = "2026-11-22T10:00:00Z", **changes: Any) -> Message:
@@ -184,6 +192,8 @@ BAD: Final[list[tuple[str, Message, list[int | None]]]] = [
     ("header.copy_related", edited(("<CreDt>", "<CpyDplct>CODU</CpyDplct><CreDt>")), [None]),
     ("count.none", message(definition="pacs.007.001.13", payments=()), [None]),
     ("count.nothing_asked", message(definition="camt.056.001.08", payments=()), [None]),
+    ("count.request", recall("<NbOfTxs>3</NbOfTxs>"), [None]),
+    ("sum.request", recall("<NbOfTxs>2</NbOfTxs><CtrlSum>500.01</CtrlSum>"), [None]),
     ("count.message", message(number_of_transactions="2"), [None]),
     ("count.message", message(number_of_transactions="٣"), [None]),
     ("count.block", block(number_of_transactions="3"), [1, 2]),
@@ -373,6 +383,11 @@ GOOD: Final[list[tuple[str, Message]]] = [
     ("header.copy_related", edited(("<CreDt>", "<CpyDplct>CODU</CpyDplct><Rltd/><CreDt>"))),
     ("count.none", message(definition="camt.056.001.08", payments=())),
     ("count.nothing_asked", message(definition="pacs.028.001.03", payments=())),
+    ("count.request", recall("<NbOfTxs>2</NbOfTxs>")),
+    ("count.request", recall("<NbOfTxs>3</NbOfTxs>", whole=True)),
+    ("sum.request", recall("<NbOfTxs>2</NbOfTxs><CtrlSum>500</CtrlSum>")),
+    ("sum.request", recall("<NbOfTxs>2</NbOfTxs><CtrlSum>1</CtrlSum>", Ids(amount=None))),
+    ("sum.request", recall("<NbOfTxs>2</NbOfTxs><CtrlSum>1</CtrlSum>", whole=True)),
     ("count.message", message(number_of_transactions="0003")),
     ("count.message", message(payments=())),
     ("count.block", block(number_of_transactions=None)),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from lxml import etree
 
+from interlock.iso20022 import envelopes
 from interlock.iso20022.original import to_decimal
 
 _REPORTS = ("pacs.002", "pain.002", "pain.014")
@@ -49,10 +50,10 @@ class Answer(NamedTuple):
         return self.family == "admi.002"
 
 
-def answer_of(content: bytes, parser: etree.XMLParser | None) -> Answer | None:
+def answer_of(content: bytes, parser: etree.XMLParser) -> Answer | None:
     """None where there is no answer in these bytes."""
     try:
-        root = etree.fromstring(content, parser)
+        root = envelopes.parse(content, parser)
         documents = [element for element in root.iter() if _name(element) == "Document"]
         bodies = [body for document in documents for body in document]
         if not bodies:

@@ -13,7 +13,7 @@ import zstandard
 from lxml import etree
 
 from interlock.cli.reconciling.answers import Answer, answer_of
-from interlock.cli.rereading import Message, is_limit, read_again
+from interlock.cli.rereading import Message, is_lenient, is_limit, read_again
 from interlock.iso20022 import envelopes
 from interlock.iso20022.codes import Status
 from interlock.iso20022.original import OriginalPayment
@@ -98,29 +98,32 @@ class Reader:
     """
 
     def __init__(self) -> None:
-        self._thread: ThreadPoolExecutor | None = None
-        self._parser: etree.XMLParser | None = None
+        #: The thread, with the parser that was made in it.
+        self._reading: tuple[ThreadPoolExecutor, etree.XMLParser] | None = None
         self._left = 0
 
-    def read(self, inbox: bytes | None, outbox: bytes | None) -> tuple[Message, Answer | None]:
-        """What a message and its answer say."""
-        if self._thread is None or self._left <= 0:
+    def read(self, inbox: bytes | None, outbox: bytes | None, *, lenient: bool) -> tuple[Message, Answer | None]:
+        """What a message and its answer say; lenient: the server has read the message so."""
+        if self._reading is None or self._left <= 0:
             self.close()
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="reading")
-            self._parser = self._thread.submit(envelopes.new_parser).result()
+            new = ThreadPoolExecutor(1, thread_name_prefix="reading")
+            self._reading = new, new.submit(envelopes.new_parser).result()
             self._left = _THREAD_BYTES
+        thread, parser = self._reading
         self._left -= len(inbox or b"") + len(outbox or b"")
-        return self._thread.submit(_said, inbox, outbox, self._parser).result()
+        return thread.submit(_said, inbox, outbox, parser, lenient=lenient).result()
 
     def close(self) -> None:
         """End the thread; the names that it has met go with it."""
-        self._parser = None
-        if self._thread is not None:
-            self._thread.shutdown()
+        if self._reading is not None:
+            self._reading[0].shutdown()
+            self._reading = None
 
 
-def _said(inbox: bytes | None, outbox: bytes | None, parser: etree.XMLParser | None) -> tuple[Message, Answer | None]:
-    message = Message() if inbox is None else read_again(inbox, parser)
+def _said(
+    inbox: bytes | None, outbox: bytes | None, parser: etree.XMLParser, *, lenient: bool
+) -> tuple[Message, Answer | None]:
+    message = Message() if inbox is None else read_again(inbox, parser, lenient=lenient)
     return message, None if outbox is None else answer_of(outbox, parser)
 
 
@@ -155,7 +158,8 @@ def _read(store: Store, transaction: Transaction, reader: Reader) -> Case:
     (inbox, parts), (outbox, _) = (_content(store, transaction.id, kind, unread) for kind in BodyKind)
     # What was beyond the limits then was not read, and must not be read now.
     limited = any(is_limit(event) for event in events or ())
-    message, answer = reader.read(None if limited else inbox, outbox)
+    lenient = any(is_lenient(event) for event in events or ())
+    message, answer = reader.read(None if limited else inbox, outbox, lenient=lenient)
     return Case(transaction, events, payments, inbox, outbox, message, answer, unread, is_long=parts > 0)
 
 

@@ -66,7 +66,7 @@ def _unlike_message(case: Case) -> Iterator[str]:
         return
     if sha256(inbox).digest() != transaction.digest:
         yield "its message is not the one that was received"
-    if case.message.original is None and transaction.standing.status in (Status.ACSC, Status.ACSP):
+    if case.message.definition is None and transaction.standing.status in (Status.ACSC, Status.ACSP):
         yield f"it is {transaction.standing.status}, and its message cannot be read"
 
 

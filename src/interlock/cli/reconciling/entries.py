@@ -31,8 +31,8 @@ def _enter_message(case: Case, tally: Tally, books: Books) -> None:
     again = case.transaction.redrive_of is not None
     tally.messages += not again
     tally.messages_again += again
-    tally.unreadable += case.message.original is None
-    tally.without_payments += case.message.original is not None and not case.message.payments
+    tally.unreadable += case.message.definition is None
+    tally.without_payments += case.message.definition is not None and not case.message.payments
     accounts: list[Account] = []
     for payment in case.message.payments:
         account = books.account(case.transaction.client, payment.currency)

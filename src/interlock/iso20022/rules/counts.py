@@ -6,7 +6,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Final
 
-from interlock.iso20022.original import Original, OriginalPayment, to_decimal
+from interlock.iso20022.original import Level, Original, OriginalPayment, to_decimal
 from interlock.iso20022.rules.amounts import amount_element, number_of
 from interlock.iso20022.rules.rule import MessageCheck, Place, in_group_header
 
@@ -113,11 +113,35 @@ def _nothing_to_cancel(original: Original, _today: date) -> Iterable[Place]:
     return () if original.references else (Place(original.xpath, original.line),)
 
 
+def _request_count(original: Original, _today: date) -> Iterable[Place]:
+    said = original.number_of_transactions
+    if said is None or not _names_payments(original) or _is_count(said, len(original.references)):
+        return ()
+    return (Place(f"{original.xpath}/CtrlData/NbOfTxs", original.line),)
+
+
+def _request_sum(original: Original, _today: date) -> Iterable[Place]:
+    amounts = [number_of(reference.amount) for reference in original.references]
+    if original.control_sum is None or not _names_payments(original) or None in amounts:
+        return ()
+    if to_decimal(original.control_sum) == sum(filter(None, amounts), Decimal(0)):
+        return ()
+    return (Place(f"{original.xpath}/CtrlData/CtrlSum", original.line),)
+
+
+def _names_payments(original: Original) -> bool:
+    """Whether a request names each payment by itself: how many there are in a whole message it cannot be held to."""
+    named = original.references
+    return bool(named) and not original.references_cut and all(one.level is Level.PAYMENT for one in named)
+
+
 MESSAGE_CHECKS: Final[dict[str, MessageCheck]] = {
     "count.none": _nothing_to_pay,
     "count.nothing_asked": _nothing_to_cancel,
+    "count.request": _request_count,
     "count.message": _group_count,
     "count.block": _block_count,
+    "sum.request": _request_sum,
     "sum.message": _group_sum,
     "sum.block": _block_sum,
     "sum.settlement": _settlement_total,
