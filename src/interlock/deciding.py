@@ -25,7 +25,7 @@ from interlock.transaction import Change, Key, Payment, Transaction
 
 #: How long a caller's decision on some payments waits for the peers' word.
 FACT_SECONDS = 5.0
-#: A message with more payments that has ended is not gone through for the few that a decision names.
+#: A message with more payments that has ended undecided is not gone through for the few that a decision names.
 _LONG = 10_000
 
 _Apply = Callable[[Transaction, dict[Key, UUID]], Awaitable[Change | None]]
@@ -85,11 +85,11 @@ class Deciding:
 
         async def apply(present: Transaction, _: dict[Key, UUID]) -> Change | None:
             nonlocal verdict
-            if present.standing.is_final and present.payments > _LONG:
+            history = await self._journal.read(self._store.history, present.id)
+            if present.standing.is_final and present.payments > _LONG and not decisions.were_made(history):
                 raise IllegalDecision(
                     f"{decision.kind} is not possible: {present.id} is {present.standing.status}, and that is final"
                 )
-            history = await self._journal.read(self._store.history, present.id)
             payments = await self._journal.read(self._store.payments, present.id)
             verdict = decisions.on_some(present, decision, payments, history)
             if verdict.event is None:

@@ -71,7 +71,7 @@ _CANCEL_REASON = reasons.reason_for("cancelled_by_consumer")
 
 def checked(decision: Decision) -> Decision:
     """The decision with its reason filled in; raises RequestError where the reason is missing or none of ISO's."""
-    reason, note = decision.reason, (decision.note or "").strip() or None
+    reason, note = decision.reason, _said(decision.note)
     if decision.payments is not None and decision.kind not in _EVENT_OF_SOME:
         raise RequestError(_ALL_OR_NONE[decision.kind])
     match decision.kind:
@@ -89,6 +89,12 @@ def checked(decision: Decision) -> Decision:
     if reason == "NARR" and note is None:
         raise RequestError("reason NARR says that a note explains it; give a note")
     return replace(decision, reason=reason, note=note)
+
+
+def _said(note: str | None) -> str | None:
+    """The note; None where there is nothing to be read in it."""
+    note = (note or "").strip()
+    return note if any(sign.isprintable() and not sign.isspace() for sign in note) else None
 
 
 _ALL_OR_NONE = {
@@ -143,6 +149,12 @@ def on_some(
     if _has_been(history, _EVENT[decision.kind], decision.reason):
         return Verdict(None, named)
     raise IllegalDecision(_too_late(transaction, decision))
+
+
+def were_made(history: Sequence[Event]) -> bool:
+    """Whether anybody has decided to end a transaction, or some of its payments."""
+    ending = {EventKind.REJECTED, EventKind.CANCELLED, *_EVENT_OF_SOME.values()}
+    return any(event.kind in ending or event.because in ending for event in history)
 
 
 def _has_been(history: Sequence[Event], kind: EventKind, reason: str | None) -> bool:

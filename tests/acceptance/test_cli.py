@@ -463,7 +463,7 @@ def test_some_payments_are_decided(shell: Shell, author: Author) -> None:
         shown = caller.run("decide", sent, "cancel", "--payment", f"end_to_end_id={name}").stdout.decode()
         assert name in shown
         assert caller.one("status", sent)["status"] == "CANC"
-        for wrong in ("name=x", "one", "9"):
+        for wrong in ("name=x", "one", "9", "\u0662", "9" * 5000, "end_to_end_id=\udc80"):
             assert caller.run("decide", sent, "cancel", "--payment", wrong).returncode == Exit.INVALID
 
 

@@ -150,6 +150,22 @@ async def test_the_same_again_is_no_mistake_and_another_is_a_conflict(place: Pla
         assert world.verify(held.id) == done
 
 
+async def test_in_a_long_message_too_what_was_decided_may_be_decided_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing was ever decided on, it is too late without a look at each of its payments."""
+    monkeypatch.setattr("interlock.deciding._LONG", 2)
+    async with a_world(place, CONSUMER) as world:
+        held, settled = await submitted(world), await submitted(world)
+        await world.decide(held, CANCEL, 2)
+        await world.decide(held, ACCEPT)
+        await world.decide(settled, ACCEPT)
+        assert (await world.decide(held, CANCEL, 2)).standing.status is ACSC
+        for transaction, ordinal in ((held, 1), (settled, 2)):
+            with pytest.raises(IllegalDecision, match="ACSC"):
+                await world.decide(transaction, CANCEL, ordinal)
+
+
 async def test_what_ended_with_the_whole_may_be_named_again(place: Place) -> None:
     """It is as it was asked for."""
     async with a_world(place, CONSUMER) as world:

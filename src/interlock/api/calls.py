@@ -9,7 +9,18 @@ from uuid import UUID
 
 from fastapi import Depends
 from fastapi.requests import Request as FastRequest
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from interlock.api.access import Access
 from interlock.auth import Identity, Scope
@@ -117,3 +128,12 @@ class Input(BaseModel):
     """Something that a caller sends; a field that we do not know is a mistake, not to be ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Without defaults of null: what is unset was left out, which for some fields is the only way."""
+        told = handler(schema)
+        for field in handler.resolve_ref_schema(told).get("properties", {}).values():
+            if field.get("default", field) is None:
+                del field["default"]
+        return told

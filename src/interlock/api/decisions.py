@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body
 from fastapi.responses import Response
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from interlock.api.access import Access, actor_of, view_of
 from interlock.api.calls import DECIDERS, By, Input, Name, Note, ReasonCode, caller, opened_by
@@ -42,14 +42,22 @@ class PaymentNames(Input):
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
-    uetr: Name | None = None
-    end_to_end_id: Annotated[Name | None, Field(description="EndToEndId.")] = None
-    transaction_reference: Annotated[Name | None, Field(description="TxId.")] = None
-    instruction_id: Annotated[Name | None, Field(description="InstrId.")] = None
+    # Whoever sends null has not said what is meant, so it can be left out only.
+    uetr: Name = None  # type: ignore[assignment]
+    end_to_end_id: Annotated[Name, Field(description="EndToEndId.")] = None  # type: ignore[assignment]
+    transaction_reference: Annotated[Name, Field(description="TxId.")] = None  # type: ignore[assignment]
+    instruction_id: Annotated[Name, Field(description="InstrId.")] = None  # type: ignore[assignment]
 
 
+def _tag(value: object) -> str:
+    return "names" if isinstance(value, dict | PaymentNames) else "ordinal"
+
+
+_Ordinal = Annotated[int, Field(ge=1, le=_ORDINAL_MAX), BeforeValidator(_is_whole), Tag("ordinal")]
+_Which = Annotated[_Ordinal | Annotated[PaymentNames, Tag("names")], Discriminator(_tag)]
+#: Null is a mistake here: taken for "left out", it would end everything.
 Chosen = Annotated[
-    list[Annotated[int, BeforeValidator(_is_whole), Field(ge=1, le=_ORDINAL_MAX)] | PaymentNames] | None,
+    list[_Which],
     Field(
         min_length=1,
         max_length=SELECTED_MAX,
@@ -81,7 +89,7 @@ class Reject(Input):
     model_config = _NARRATIVE
 
     decision: Literal["reject"]
-    payments: Chosen = None
+    payments: Chosen = None  # type: ignore[assignment]
     reason: ReasonCode
     note: Note | None = None
     by: By | None = None
@@ -93,7 +101,7 @@ class Cancel(Input):
     model_config = _NARRATIVE
 
     decision: Literal["cancel"]
-    payments: Chosen = None
+    payments: Chosen = None  # type: ignore[assignment]
     reason: ReasonCode | None = None
     note: Note | None = None
     by: By | None = None

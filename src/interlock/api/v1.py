@@ -25,6 +25,8 @@ from interlock.errors import InterlockError
 REQUEST = "interlock.request"
 #: Mistakes in a request that are told, and characters of the name of each field.
 _ERRORS_MAX, _NAME_MAX = 50, 100
+#: How many of them stand in the sentence.
+_SAID_MAX = 3
 
 
 def make_v1(
@@ -81,15 +83,16 @@ async def _told(request: FastRequest, exc: Exception) -> FastResponse:
 async def _invalid(request: FastRequest, exc: Exception) -> FastResponse:
     assert isinstance(exc, RequestValidationError)  # registered for these
     errors = [{"field": _field(error["loc"]), "text": _text(error)} for error in exc.errors()[:_ERRORS_MAX]]
-    named = ", ".join(sorted({error["field"] for error in errors}))
-    return told(request, problems.InvalidRequest(f"not as it must be: {named}"), errors=errors)
+    said = "; ".join(f"{error['field']}: {error['text']}" for error in errors[:_SAID_MAX])
+    more = f"; and {len(errors) - _SAID_MAX} more" if len(errors) > _SAID_MAX else ""
+    return told(request, problems.InvalidRequest(f"not as it must be: {said}{more}"), errors=errors)
 
 
 def _text(error: Mapping[str, Any]) -> str:
     """What is wrong; pydantic's own words, but for those that repeat the value."""
     if error["type"] == "union_tag_invalid":
         return f"Input should be {error['ctx']['expected_tags']}"
-    return str(error["msg"])
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _field(location: Sequence[Any]) -> str:

@@ -38,6 +38,8 @@ FILTERS = (
 )  # fmt: skip
 #: What `--payment` takes besides an ordinal.
 PAYMENT_NAMES = ("uetr", "end_to_end_id", "transaction_reference", "instruction_id")
+#: Of the largest that the server takes.
+_ORDINAL_DIGITS_MAX = 10
 _REDRIVES_AT_ONCE = 100
 Filters = Annotated[
     list[str] | None,
@@ -208,7 +210,7 @@ def _payment(text: str) -> "PaymentName":
     name, sign, value = text.partition("=")
     if sign and name in PAYMENT_NAMES:
         return {name: value}
-    if text.isdecimal():
+    if text.isascii() and text.isdecimal() and len(text) <= _ORDINAL_DIGITS_MAX:
         return int(text)
     raise RequestError(f"--payment takes an ordinal, or NAME=VALUE, where NAME is one of {', '.join(PAYMENT_NAMES)}")
 

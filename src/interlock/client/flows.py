@@ -496,7 +496,7 @@ def raise_problem(response: Response) -> None:
 
 
 def _path(transaction_id: UUID | str, rest: str = "") -> str:
-    return f"/v1/transactions/{quote(str(transaction_id), safe='')}{rest}"
+    return f"/v1/transactions/{quote(_sendable(str(transaction_id)), safe='')}{rest}"
 
 
 def _params(filters: Filter) -> list[tuple[str, str]]:
@@ -511,9 +511,9 @@ def _texts(value: object) -> Iterator[str]:
         case datetime():
             yield value.isoformat()
         case str() | int():
-            yield str(value)
+            yield _sendable(str(value))
         case Iterable():
-            yield from map(str, value)
+            yield from (_sendable(str(each)) for each in value)
 
 
 def _listed(filters: Filter) -> dict[str, object]:
@@ -524,5 +524,20 @@ def _listed(filters: Filter) -> dict[str, object]:
     return chosen
 
 
+def _sendable(text: str) -> str:
+    """The text. Raises RequestError where it is none that can be sent, such as an argument in another encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise RequestError(_UNSENDABLE) from exc
+    return text
+
+
+_UNSENDABLE = "what was given is no Unicode text, and cannot be sent; is it in the encoding of the terminal?"
+
+
 def _body(**given: object) -> bytes:
-    return msgspec.json.encode({name: value for name, value in given.items() if value is not None})
+    try:
+        return msgspec.json.encode({name: value for name, value in given.items() if value is not None})
+    except UnicodeEncodeError as exc:
+        raise RequestError(_UNSENDABLE) from exc
