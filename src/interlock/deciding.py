@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from interlock import apart, decisions
 from interlock.acks import Word
@@ -56,6 +57,9 @@ class Deciding:
         self._means = means
         #: Who waits for the end of some payments, by transaction.
         self._waiting: dict[UUID, set[asyncio.Event]] = {}
+        #: Of a transaction on which several decide at once, one after the other: all but the first would only find that
+        #: it has changed, and go through it again.
+        self._turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
 
     async def decide(self, transaction: Transaction, decision: Decision, patience: float) -> Transaction:
         """Apply a decision; the transaction as it stands after it. Raises RequestError, IllegalDecision.
@@ -72,7 +76,7 @@ class Deciding:
             kind = decisions.event_for(present, decision, route, history)
             return None if kind is None else await self._change(present, kind, decision, ())
 
-        transaction = await self._means.pursue(transaction, apply)
+        transaction = await self._pursue(transaction, apply)
         if decision.kind is DecisionKind.ACCEPT and transaction.code == way.TIMED_OUT:
             raise IllegalDecision(f"accept came too late: the time ran out, {transaction.id} is rejected")
         if decision.kind is DecisionKind.RETRY:
@@ -102,12 +106,18 @@ class Deciding:
         waiting = self._waiting.setdefault(transaction.id, set())
         waiting.add(told)
         try:
-            transaction = await self._means.pursue(transaction, apply)
+            transaction = await self._pursue(transaction, apply)
             return await self._until_fact(transaction, verdict, told, patience)
         finally:
             waiting.discard(told)
             if not waiting:
                 self._waiting.pop(transaction.id, None)
+
+    async def _pursue(self, transaction: Transaction, apply: _Apply) -> Transaction:
+        turn = self._turns.setdefault(transaction.id, asyncio.Lock())
+        waits = turn.locked()
+        async with turn:
+            return await self._means.pursue(await self._means.known(transaction) if waits else transaction, apply)
 
     async def _until_fact(
         self, transaction: Transaction, verdict: Verdict, told: asyncio.Event, patience: float
@@ -127,10 +137,10 @@ class Deciding:
         self, present: Transaction, kind: EventKind, decision: Decision, alone: tuple[int, ...]
     ) -> Change:
         """alone: the payments that the decision ends by themselves."""
-        inspection, payments = await self._means.facts(present)
         steps = await self._means.begin(present)
         way.decided(steps, kind, decision, self._means.route(present), alone)
-        return way.finish(steps, inspection, payments)
+        # The message is gone through again only where its answer is due.
+        return way.finish(steps, *(await self._means.facts(present) if steps.ends else (None, ())))
 
     def note(self, change: Change) -> None:
         """A change was committed: whoever waits for what it makes a fact is told."""

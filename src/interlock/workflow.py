@@ -109,6 +109,7 @@ _UNSEEN = nullcontext()
 _TRIES = 8
 
 #: A transaction that rests in one of these is its process's to go on with.
+_REFUSED_BEFORE = "refused when the message was received"
 _HALF_WAY = (State.ACTC, State.ACSP)
 #: Between two looks at what other regions have made of the same payments.
 _LOOK_SECONDS = 0.02
@@ -718,7 +719,7 @@ class Workflow:
                 return None
         root = None if present.redrive_of is None else (await self.driving.root(present)).id
         refused = {
-            payment.ordinal: Refusal(reason=payment.reason or "NARR", note="refused when the message was received")
+            payment.ordinal: Refusal(reason=payment.reason or "NARR", note=payment.note or _REFUSED_BEFORE)
             for payment in payments
             if payment.status is Status.RJCT
         } | way.refused_apart(steps)

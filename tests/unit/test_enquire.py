@@ -178,13 +178,17 @@ def test_cancellation(
 
 
 def test_intents_are_not_told() -> None:
-    """Where a peer can take over, a cancellation is told once it is a fact; until then it is pending."""
-    outcome = run(asked("camt.056.001.08"), known(entry(SINGLE, *CANCELLED, alone=False)))
-    assert (outcome.cancels, outcome.waits) == ((), (UUID(int=1),))
-    assert texts(answered(asked("camt.056.001.08"), outcome), "TxCxlSts") == ["PDCR"]
-    settling = run(asked("camt.056.001.08"), known(entry(SINGLE, *SETTLED, alone=False)))
-    assert (settling.cancels, settling.waits) == ((), ())
-    assert texts(answered(asked("camt.056.001.08"), settling), "Cd") == ["PTNA"]
+    """Where a peer can take over, an end is told once it is a fact, and waited for; until then it is pending."""
+    for events, says in (
+        (CANCELLED, "The cancellation is under way"),
+        (SETTLED, "about to end"),
+        ((EventKind.PASSED, EventKind.REFUSED), "about to end"),
+    ):
+        outcome = run(asked("camt.056.001.08"), known(entry(SINGLE, *events, alone=False)))
+        assert (outcome.cancels, outcome.waits) == ((), (UUID(int=1),))
+        told = answered(asked("camt.056.001.08"), outcome)
+        assert texts(told, "TxCxlSts") == ["PDCR"]
+        assert says in " ".join(filter(None, texts(told, "AddtlInf")))
 
 
 def test_recalls_that_are_not_offered() -> None:

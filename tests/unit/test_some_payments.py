@@ -5,10 +5,12 @@ import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import permutations
+from typing import Any
 
 import pytest
 import structlog.testing
 
+from interlock import decisions
 from interlock.acks import Word
 from interlock.decisions import Decision, DecisionKind
 from interlock.errors import ConflictError, IllegalDecision, RequestError
@@ -164,6 +166,35 @@ async def test_in_a_long_message_too_what_was_decided_may_be_decided_again(
         for transaction, ordinal in ((held, 1), (settled, 2)):
             with pytest.raises(IllegalDecision, match="ACSC"):
                 await world.decide(transaction, CANCEL, ordinal)
+
+
+async def test_many_that_decide_at_once_take_turns(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each goes through the transaction once, and none through its message, which is needed for the answer only."""
+    judged = []
+    usual = decisions.on_some
+
+    def noted(present: Transaction, *more: Any) -> decisions.Verdict:
+        judged.append(present.version)
+        return usual(present, *more)
+
+    async with a_world(place, CONSUMER) as world:
+        held = await submitted(world, 21)
+        monkeypatch.setattr(decisions, "on_some", noted)
+        with monkeypatch.context() as patch:
+            patch.setattr(world.workflow, "_inspect", None)
+            await asyncio.gather(*(world.decide(held, CANCEL, place) for place in range(1, 21)))
+        assert len(judged) == len(set(judged)) == 20
+        assert await shown(world, await world.decide(held, ACCEPT)) == ["CANC DS02"] * 20 + ["ACSC"]
+
+
+async def test_what_was_wrong_with_a_payment_is_told_however_late(place: Place) -> None:
+    """The rule that refused it when the message came, in the answer that a consumer's decision brings about."""
+    async with a_world(place, CONSUMER) as world:
+        bad = Transfer(debtor_iban="DE00370400440532013000")
+        held = await world.workflow.submit(ALICE, pacs008(Transfer(), bad))
+        done = await world.decide(held, ACCEPT)
+        assert await shown(world, done) == ["ACSC", "RJCT AC02"]
+        assert b"<AddtlInf>iban.debtor at " in (world.answer(done) or b"")
 
 
 async def test_what_ended_with_the_whole_may_be_named_again(place: Place) -> None:

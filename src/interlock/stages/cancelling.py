@@ -42,7 +42,7 @@ class Plan(NamedTuple):
     #: As they are once the cancels are facts.
     cases: tuple[Resolved, ...]
     cancels: tuple[Cancel, ...]
-    #: Transactions whose cancellation is intended and no fact yet.
+    #: Transactions whose end is intended and no fact yet.
     waits: tuple[UUID, ...]
 
 
@@ -85,7 +85,7 @@ def plan(matches: Matches, facts: Facts, matcher: Matcher) -> Plan:
             _, those = wanted.setdefault(match.entry.transaction.id, (match.entry, _Wanted(reason)))
             those.add(match.payments, reason)
             condition = "cancelled"
-        elif match.entry is not None and condition == "cancelling" and not facts.late:
+        elif match.entry is not None and condition in ("cancelling", "ending") and not facts.late:
             waits[match.entry.transaction.id] = None
         cases.append(resolved(reference, condition, match.entry))
     cancels = (cancel for entry, those in wanted.values() for cancel in those.cancels(entry, matcher.live(entry)))
@@ -141,9 +141,10 @@ def _condition(payments: Iterable[Payment], transaction: Transaction) -> str:
     if stands <= {Status.CANC, Status.RJCT}:
         return "cancelled" if Status.CANC in stands else "rejected"
     if judge(standing, EventKind.CANCELLED) is None:
-        # An end is under way, which is not to be told before it is a fact; or the outcome is a downstream's to tell.
-        is_cancelling = standing.state is State.ENDING and standing.end is Status.CANC
-        return "cancelling" if is_cancelling else "handed"
+        if standing.state is not State.ENDING:
+            return "handed"  # the outcome is a downstream's to tell
+        # An end is under way, which is not to be told before it is a fact.
+        return "cancelling" if standing.end is Status.CANC else "ending"
     return "cancel"
 
 

@@ -38,7 +38,7 @@ class Outcome:
     """What comes of a request."""
 
     cancels: tuple[Cancel, ...] = ()
-    #: Transactions whose cancellation is intended and no fact yet: once they have ended, another run says more.
+    #: Transactions whose end is intended and no fact yet: once they have ended, another run says more.
     waits: tuple[UUID, ...] = ()
     #: What the answer holds, by kind of request. It is true once the cancels are facts, and must not be told before.
     statements: tuple[Statement, ...] = ()

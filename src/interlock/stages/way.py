@@ -247,9 +247,7 @@ def finish(steps: Steps, inspection: Inspection | None, payments: tuple[Payment,
     transaction = steps.transaction
     if not steps.ends:
         return Change(after=transaction, events=steps.events, read=steps.read, ended=steps.ended)
-    refused: dict[int, tuple[str, str | None]] = {
-        p.ordinal: (p.reason or "NARR", None) for p in payments if p.status is Status.RJCT
-    }
+    refused = {p.ordinal: (p.reason or "NARR", p.note) for p in payments if p.status is Status.RJCT}
     refused |= _told_apart(steps)
     answer = release.answer(transaction, inspection, refused, transaction.updated_at)
     transaction, bodies = _answered(steps, transaction, answer)
