@@ -77,8 +77,8 @@ class Deciding:
             return None if kind is None else await self._change(present, kind, decision, ())
 
         transaction = await self._pursue(transaction, apply)
-        if decision.kind is DecisionKind.ACCEPT and transaction.code == way.TIMED_OUT:
-            raise IllegalDecision(f"accept came too late: the time ran out, {transaction.id} is rejected")
+        if decision.kind is DecisionKind.ACCEPT:
+            _refuse_if_late(transaction, decision)
         if decision.kind is DecisionKind.RETRY:
             await self._means.take_up(transaction)
             transaction = await self._means.known(transaction)
@@ -107,6 +107,8 @@ class Deciding:
         waiting.add(told)
         try:
             transaction = await self._pursue(transaction, apply)
+            if verdict.event is not None:
+                _refuse_if_late(transaction, decision)
             return await self._until_fact(transaction, verdict, told, patience)
         finally:
             waiting.discard(told)
@@ -167,3 +169,9 @@ class Deciding:
             return way.part(steps, due, word.had)
 
         return await self._means.pursue(intended, apply)
+
+
+def _refuse_if_late(transaction: Transaction, decision: Decision) -> None:
+    """What was decided came to nothing where the clock was first."""
+    if transaction.code == way.TIMED_OUT:
+        raise IllegalDecision(f"{decision.kind} came too late: the time ran out, {transaction.id} is rejected")

@@ -34,6 +34,7 @@ from interlock.iso20022.fields import extract
 from interlock.ports import ControlScope, Page, Query, Store
 from interlock.stores.sqlite import SqliteStore
 from interlock.transaction import BodyKind
+from tests.enquiries import Ids, request
 from tests.messages import Transfer, fresh, pacs002, pacs008
 from tests.world import ALICE, AUTO, BOB, CONSUMER, HOLDING, SLA, World, a_world
 
@@ -537,6 +538,50 @@ class _Behind:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+
+@pytest.mark.anyio
+async def test_requests_and_what_ended_by_itself_come_to_the_same(tmp_path: Path) -> None:
+    """Answers to requests about others tell of no payment in them; a payment may end before its transaction does."""
+    transfers = [Transfer() for _ in range(3)]
+    asked = Ids(
+        uetr=transfers[0].uetr,
+        message_id=None,
+        end_to_end_id=None,
+        transaction_id=None,
+        instruction_id=None,
+        amount=None,
+    )
+    system_event = (
+        b'<Document xmlns="urn:iso:std:iso:20022:tech:xsd:admi.004.001.02"><SysEvtNtfctn><EvtInf><EvtCd>OPEN</EvtCd>'
+        b"</EvtInf></SysEvtNtfctn></Document>"
+    )
+    async with a_world(tmp_path, CONSUMER) as world:
+        held = await world.workflow.submit(ALICE, pacs008(*transfers))
+        open_ = await world.workflow.submit(ALICE, pacs008(Transfer(), Transfer()))
+        answers = set()
+        for content in (
+            *(request(definition, asked) for definition in ("pacs.028.001.03", "camt.056.001.08")),
+            request("camt.026.001.07"),
+            request("camt.110.001.01", asked),
+            request("camt.056.001.08", Ids(message_id="nobody's", uetr=None)),
+            system_event,
+        ):
+            told = await world.workflow.submit(ALICE, content.replace(b"EXAMPLE-C-0001", fresh().encode()))
+            done = world.verify((await world.workflow.until_end(told, 10)).id)
+            assert done.standing.status is Status.ACSC, done.note
+            answers.add((done.answer or "")[:8])
+        assert answers >= {"pacs.002", "camt.029", "camt.111", "admi.007"}
+        await world.decide(held, DecisionKind.REJECT, 2)
+        await world.decide(held, DecisionKind.ACCEPT)
+        await world.decide(open_, DecisionKind.CANCEL, 1)
+        ends = [payment.status for payment in await world.workflow.payments(ALICE, held.id)]
+        assert ends == [Status.CANC, Status.RJCT, Status.ACSC]
+    result = reconciled(tmp_path, "--json")
+    assert (result.exit_code, result.stderr) == (Exit.OK, "")
+    with closing(sqlite3.connect(tmp_path / "interlock.db")) as db, db:
+        db.execute("UPDATE payments SET status = 'ACSC', reason = NULL WHERE ordinal = 2 AND status = 'RJCT'")
+    assert any("payment 2 is ACSC, and ended as RJCT by itself" in line for line in named(tmp_path, held.id))
 
 
 def headless(*parts: str) -> bytes:

@@ -132,6 +132,20 @@ async def test_the_clock_ends_the_rest(place: Place, first: DecisionKind, end: S
         assert (await shown(world, held))[1:] == ["RJCT AB06"] * 2
 
 
+@pytest.mark.parametrize("kind", [REJECT, CANCEL])
+async def test_after_its_time_nothing_is_decided_on_some(place: Place, kind: DecisionKind) -> None:
+    """However late the timer is: what was decided before stands, the rest has run out."""
+    async with a_world(place, CONSUMER) as world:
+        held = await submitted(world)
+        await world.decide(held, CANCEL, 1)
+        world.hand.go(DECIDE)
+        with pytest.raises(IllegalDecision, match=f"{kind} came too late: the time ran out"):
+            await world.decide(held, kind, 2)
+        assert await shown(world, held) == ["CANC DS02", "RJCT AB06", "RJCT AB06"]
+        assert (await world.decide(held, CANCEL, 1)).standing.is_final  # the same again is no mistake
+        assert await world.fire() == 0
+
+
 async def test_the_same_again_is_no_mistake_and_another_is_a_conflict(place: Place) -> None:
     """Before and after the end of the whole; a conflict names the payment and what stands, and nothing is done."""
     async with a_world(place, CONSUMER) as world:

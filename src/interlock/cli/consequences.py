@@ -21,7 +21,7 @@ from interlock.iso20022.original import Original, OriginalPayment
 from interlock.lifecycle import Effect, EventKind, Standing
 from interlock.ports import Store
 from interlock.stages import receive
-from interlock.transaction import Body, BodyKind, Event, Payment, Transaction
+from interlock.transaction import Body, BodyKind, Event, Payment, PaymentEnd, Transaction
 
 
 def unlike(store: Store, dossier: Dossier, names: list[tuple[str, Name]]) -> Iterator[str]:
@@ -344,9 +344,7 @@ def _unlike_end(
     allowed = {Status.RJCT, *told.statuses} - {Status.ACSC, Status.CANC} if end is None else {end, Status.RJCT}
     for payment in payments:
         if payment.ordinal in told.apart.facts:
-            own = told.apart.ends[payment.ordinal]
-            if (payment.status, payment.reason, payment.note) != own[1:]:
-                yield f"payment {payment.ordinal} is {payment.status}, and not as it ended by itself: {own.status}"
+            yield from _unlike_alone(payment, told.apart.ends[payment.ordinal])
         elif payment.status not in allowed:
             yield f"payment {payment.ordinal} is {payment.status} where the transaction is {told.standing.status}"
         elif payment.reason != _reason_due(transaction, payment):
@@ -359,6 +357,14 @@ def _unlike_end(
     for payment, status in zip(payments, said, strict=True):
         if (payment.status is Status.ACSC) != (status == b"ACSC"):
             yield f"payment {payment.ordinal} is {payment.status}, the answer said {status.decode()}"
+
+
+def _unlike_alone(payment: Payment, own: PaymentEnd) -> Iterator[str]:
+    """How a payment ended on which a decision was taken by itself."""
+    if payment.status is not own.status:
+        yield f"payment {payment.ordinal} is {payment.status}, and ended as {own.status} by itself"
+    elif (payment.reason, payment.note) != (own.reason, own.note):
+        yield f"payment {payment.ordinal} has another reason or note than the decision that ended it by itself"
 
 
 _STATUS_SAID = re.compile(rb"<TxSts>([A-Z]{4})</TxSts>")

@@ -38,6 +38,12 @@ class Message(NamedTuple):
         """Whether it reports on other messages, so that it is not answered itself."""
         return self.is_report or (self.definition is not None and answers.is_answer(self.definition))
 
+    @property
+    def is_about_others(self) -> bool:
+        """Whether it asks about other messages, or for nothing: what it is answered tells of no payment in it."""
+        name = self.definition or ""
+        return answers.enquiry_definition(name) is not None or answers.receipt_definition(name) is not None
+
 
 def read_again(content: bytes, parser: etree.XMLParser | None = None, *, lenient: bool = False) -> Message:
     """What a message says; nothing where it cannot be read.

@@ -218,7 +218,7 @@ def decided(steps: Steps, kind: EventKind, decision: Decision, route: Route, nam
     """
     note = decision.note
     match kind:
-        case EventKind.ACCEPTED if release.is_late(steps.transaction.deadline, steps.now):
+        case _ if kind in _TOO_LATE and release.is_late(steps.transaction.deadline, steps.now):
             expire(steps, route)  # the timer is late; the decision is all the more
         case EventKind.ACCEPTED:
             deadline = unhold(steps.transaction, route, steps.now)
@@ -229,6 +229,10 @@ def decided(steps: Steps, kind: EventKind, decision: Decision, route: Route, nam
         case _:
             detail = {apart.NAMED: sorted(named)} if named else None
             steps.take(kind, actor=decision.actor, reason=decision.reason, note=note, detail=detail)
+
+
+#: What lets a transaction go on, or the rest of it. To end all of it comes to the same, late or not.
+_TOO_LATE = (EventKind.ACCEPTED, *apart.INTENTS)
 
 
 def part(steps: Steps, named: Collection[int], had: Collection[int]) -> Change:

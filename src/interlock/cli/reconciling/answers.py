@@ -13,6 +13,9 @@ from interlock.iso20022.original import to_decimal
 
 _REPORTS = ("pacs.002", "pain.002", "pain.014")
 FAMILIES = (*_REPORTS, "admi.002")
+#: Of what answers requests about other messages, and receipts: where its own identification stands.
+_OWN = {"camt.029": ("Assgnmt", "Id"), "camt.111": ("InvstgtnRspn", "MsgId"), "admi.007": ("MsgId", "MsgId")}
+OTHERS = ("pacs.002", *_OWN)
 
 
 class Told(NamedTuple):
@@ -67,6 +70,8 @@ def answer_of(content: bytes, parser: etree.XMLParser) -> Answer | None:
 def _report(family: str, reports: int, body: Any) -> Answer:
     if family == "admi.002":
         return Answer(family, reports, original_id=_text(body, "RltdRef", "Ref"))
+    if family in _OWN:
+        return Answer(family, reports, id=_text(body, *_OWN[family]))
     first = _first(body, "OrgnlGrpRefInfAndSts")
     if first is not None:  # the edition of 2005, which nothing later resembles
         return Answer(

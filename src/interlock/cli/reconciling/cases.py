@@ -3,7 +3,7 @@
 Owns: reading all of it as of one moment, beside a server that goes on. Must not know: what should come to the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from uuid import UUID
 import zstandard
 from lxml import etree
 
+from interlock.apart import fold
 from interlock.cli.reconciling.answers import Answer, answer_of
 from interlock.cli.rereading import Message, is_lenient, is_limit, read_again
 from interlock.iso20022 import envelopes
@@ -68,6 +69,12 @@ class Case(NamedTuple):
             and transaction.standing.end is not Status.ACSC
             and self.faulted
         )
+
+    @property
+    def ended_alone(self) -> Mapping[int, Status]:
+        """How payments ended on which a decision was taken by itself, by ordinal."""
+        apart = fold(self.events or (), self.transaction)
+        return {ordinal: apart.ends[ordinal].status for ordinal in apart.facts}
 
     @property
     def kept(self) -> Sequence[Payment]:

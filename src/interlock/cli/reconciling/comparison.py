@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from uuid import UUID
 
-from interlock.cli.reconciling.answers import FAMILIES, NAMES, Answer
+from interlock.cli.reconciling.answers import FAMILIES, NAMES, OTHERS, Answer
 from interlock.cli.reconciling.books import Sum, written
 from interlock.cli.reconciling.cases import UNREADABLE, Case
 from interlock.iso20022.codes import Status
@@ -123,8 +123,13 @@ def _unlike_end(case: Case) -> Iterator[str]:
     status, end = standing.status, standing.end if standing.is_final else None
     if status is None or standing.is_final != status.is_final or end not in (None, status):
         yield f"it is shown as {status}, and " + ("has not ended" if end is None else f"ended as {end}")
+    alone = case.ended_alone
     for payment in case.kept:
-        if end is None and payment.status in (Status.ACSC, Status.CANC):
+        by_itself = alone.get(payment.ordinal)
+        if by_itself is not None:
+            if payment.status is not by_itself:
+                yield f"payment {payment.ordinal} is {payment.status}, and ended as {by_itself} by itself"
+        elif end is None and payment.status in (Status.ACSC, Status.CANC):
             yield f"payment {payment.ordinal} is {payment.status}, and the transaction has not ended"
         elif end is not None and payment.status not in (end, Status.RJCT):
             yield f"payment {payment.ordinal} is {payment.status}, and the transaction is {end}"
@@ -178,7 +183,7 @@ def _unlike_answer(case: Case) -> Iterator[str]:
         yield f"it is {status}, and was answered already"
     if message.is_answer and not case.faulted:  # after a fault it may not have been known for what it is
         yield "its message is an answer itself, and was answered"
-    if answer is None or answer.family not in FAMILIES:
+    if answer is None or answer.family not in (*(OTHERS if message.is_about_others else ()), *FAMILIES):
         yield "its answer cannot be read, or is none"
         return
     if answer.reports != 1:
@@ -187,11 +192,15 @@ def _unlike_answer(case: Case) -> Iterator[str]:
     if not final:
         return
     if answer.is_rejection:
-        if case.transaction.standing.end is Status.ACSC:
-            yield "it is ACSC, and its answer is a rejection of the whole (admi.002)"
-        return
-    yield from _unlike_told(case, answer)
-    yield from _unlike_group(case, answer)
+        yield from _unlike_rejection(case)
+    elif not message.is_about_others:
+        yield from _unlike_told(case, answer)
+        yield from _unlike_group(case, answer)
+
+
+def _unlike_rejection(case: Case) -> Iterator[str]:
+    if case.transaction.standing.end is Status.ACSC:
+        yield "it is ACSC, and its answer is a rejection of the whole (admi.002)"
 
 
 def _unlike_reference(case: Case, answer: Answer) -> Iterator[str]:
@@ -205,6 +214,8 @@ def _unlike_reference(case: Case, answer: Answer) -> Iterator[str]:
         return
     if answer.id != own:
         yield f"its answer is not its own: it is {_id_shown(answer.id)}"
+    if case.message.is_about_others:
+        return
     if original is None:
         yield "its message cannot be read, and its answer repeats it"
         return

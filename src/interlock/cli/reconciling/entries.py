@@ -1,6 +1,6 @@
 """Transactions entered in the books: each side from its own source alone, so that the sums can be held together."""
 
-from interlock.cli.reconciling.answers import FAMILIES, Answer, Told
+from interlock.cli.reconciling.answers import FAMILIES, OTHERS, Answer, Told
 from interlock.cli.reconciling.books import Account, Books, Sum, Tally
 from interlock.cli.reconciling.cases import Case
 from interlock.iso20022.codes import Status
@@ -23,8 +23,9 @@ def enter(case: Case, books: Books) -> None:
     for payment in case.kept:
         _side(transaction, payment, books.account(client, payment.currency)).add(payment.amount)
     if case.answer is not None:
-        tally.answers[case.answer.family if case.answer.family in FAMILIES else "other"] += 1
-        _enter_answer(case, case.answer, books)
+        tally.answers[case.answer.family if case.answer.family in (*FAMILIES, *OTHERS) else "other"] += 1
+        if not case.message.is_about_others:
+            _enter_answer(case, case.answer, books)
 
 
 def _enter_message(case: Case, tally: Tally, books: Books) -> None:
