@@ -286,8 +286,8 @@ async def one_transaction(config: Config, client: str, identity: Identity) -> Tr
     interlock = Interlock(config)
     await interlock.start()
     try:
-        issued = await interlock.workflow.issue(client, announced="pacs.008")
-        ended = await interlock.workflow.receive(client, issued.id, Messages().make(identity))
+        issued = await interlock.workflow.receiving.issue(client, announced="pacs.008")
+        ended = await interlock.workflow.receiving.receive(client, issued.id, Messages().make(identity))
     finally:
         await interlock.stop()
     if ended.standing.end is not Status.ACSC:

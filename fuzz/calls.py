@@ -152,7 +152,7 @@ class _Server:
         self._faces = Faces(self._interlock, endpoint="interlock.test")
         client, _ = await self._interlock.authority.add_client("fuzz", tuple(Scope))
         token = (await self._interlock.authority.issue(client)).text
-        ended = await self._interlock.workflow.submit(client.id, pacs008())
+        ended = await self._interlock.workflow.receiving.submit(client.id, pacs008())
         return client, token, str(ended.id)
 
     def renew(self) -> None:
@@ -167,7 +167,7 @@ class _Server:
             case "ended":
                 return self._ended
             case "issued":
-                return str(self._runner.run(self._interlock.workflow.issue(self._client.id)).id)
+                return str(self._runner.run(self._interlock.workflow.receiving.issue(self._client.id)).id)
             case _:
                 return f"{{{name}}}"
 
@@ -178,7 +178,7 @@ class _Server:
     def message(self, transaction: UUID) -> bytes:
         """A message as it was kept."""
         workflow = self._interlock.workflow
-        return self._runner.run(workflow.message(self._client.id, transaction, BodyKind.INBOX)).content
+        return self._runner.run(workflow.reading.message(self._client.id, transaction, BodyKind.INBOX)).content
 
     async def _call(self, call: _Call) -> _Answer:
         scope: MutableMapping[str, Any] = {

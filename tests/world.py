@@ -232,7 +232,7 @@ class World:
 
         journal = Journal(store, register(), register=register if store.shared else None)
         workflow = Workflow(store, journal, catalogue(), self.settings, now=self.hand, new_id=id_maker(self.hand, 0))
-        workflow.on_deadline = self.heard.append
+        workflow.committing.on_deadline = self.heard.append
         process = Process(store, journal, workflow)
         self._processes.append(process)
         return process
@@ -244,8 +244,8 @@ class World:
         """Another process takes the place over, as after a crash; how many transactions were left half-way."""
         self.place.abandon()
         self._become(self.another())
-        await self.workflow.load()
-        return await self.workflow.take_over()
+        await self.workflow.refresh()
+        return await self.workflow.resuming.take_over()
 
     async def end(self, process: Process) -> None:
         """Its end, in good order."""
@@ -269,7 +269,7 @@ class World:
         """Fire every clock that has run out, oldest first, as the timer does; how many."""
         due = self.store.overdue(self.hand(), 1000)
         for transaction in due:
-            await self.workflow.expire(transaction)
+            await self.workflow.resuming.expire(transaction)
         return len(due)
 
     async def decide(
@@ -286,12 +286,12 @@ class World:
             reason = reason or "AC04"
         chosen = tuple(Selector(ordinal=ordinal) for ordinal in payments) or None
         decision = Decision(kind=kind, actor=actor, reason=reason, note=note, payments=chosen)
-        return await self.workflow.decide(transaction.client, transaction.id, decision)
+        return await self.workflow.deciding.decide(transaction.client, transaction.id, decision)
 
     async def control(self, scope: ControlScope, name: str, *, stopped: bool) -> int:
         """An operator's order."""
         order = Control(scope=scope, name=name, stopped=stopped, actor="operator:o", note=None, at=self.hand())
-        return await self.workflow.control(order)
+        return await self.workflow.resuming.control(order)
 
     # -- what must hold --
 

@@ -231,10 +231,10 @@ class Interlock:
         )
         self._retention = open_retention(config, self.clock)
         self.acks = Acks(self.store, self.journal, self.clock, position=self.workflow.memory.position)
-        self.acks.conclude = self.workflow.conclude
-        self.workflow.on_intent = self.acks.intend
-        self.acks.others = self.workflow.others
-        self.workflow.peers = frozenset(peer.number for peer in self.config.regions.values())
+        self.acks.conclude = self.workflow.concluding.conclude
+        self.workflow.committing.on_intent = self.acks.intend
+        self.acks.others = self.workflow.ownership.others
+        self.workflow.ownership.peers = frozenset(peer.number for peer in self.config.regions.values())
         self.keeper: Keeper | None = None
         #: Until when this region's lease may be trusted, in seconds on the clock that runs while the machine sleeps.
         self._leased_until = 0.0
@@ -248,7 +248,7 @@ class Interlock:
         from interlock.stores.postgres.witness import WitnessStore
 
         config = self.config
-        self.workflow.alone = self._is_alone
+        self.workflow.ownership.alone = self._is_alone
         self._witness = WitnessStore(config.witness)
         if config.role is not Role.API:
             settings = KeeperSettings(
@@ -291,7 +291,7 @@ class Interlock:
         self.journal.on_lease_lost = self.fenced.set
         self.journal.on_begun_anew = self.workflow.begin_anew
         await self.authority.load()
-        await self.workflow.load()
+        await self.workflow.refresh()
         for name, loop in self._loops():
             self._tasks.append(asyncio.create_task(loop, name=name))
 
@@ -302,9 +302,9 @@ class Interlock:
             again += [
                 ("lease", self.journal.renew, self.config.lease_seconds / 5),
                 ("refresh", self._refresh, _REFRESH_SECONDS),
-                ("ends", workflow.look_for_ends, _ENDS_SECONDS),
+                ("ends", workflow.resuming.look_for_ends, _ENDS_SECONDS),
             ]
-        again.append(("go on", workflow.go_on, _TAKE_OVER_SECONDS))
+        again.append(("go on", workflow.resuming.go_on, _TAKE_OVER_SECONDS))
         again.append(("upkeep", self._upkeep, _UPKEEP_SECONDS))
         again.append(("sweep", self._sweep, _SWEEP_SECONDS))
         if self.config.is_regional:
@@ -327,7 +327,7 @@ class Interlock:
         self.clock.slew()
 
     async def _take_over(self) -> None:
-        taken_over = await self.workflow.take_over()
+        taken_over = await self.workflow.resuming.take_over()
         if taken_over:
             _log.info("taken over", transactions=taken_over)
 

@@ -13,7 +13,7 @@ from interlock.decisions import Decision, DecisionKind
 from interlock.errors import IllegalDecision, OwnedElsewhere
 from interlock.iso20022.original import Original
 from interlock.journal import Journal
-from interlock.originals import ComeAgain, Means, Originals
+from interlock.originals import Abroad, ComeAgain, Means, Originals
 from interlock.ports import Store
 from interlock.selection import Selector
 from interlock.stages import enquire
@@ -22,6 +22,8 @@ from interlock.stages.enquire import Outcome
 from interlock.stages.matching import Entry, Facts
 from interlock.transaction import Transaction
 
+#: How long a request waits at a time for what it has cancelled: whoever takes it up has others to go on with.
+PATIENCE_SECONDS = 0.5
 #: How often it is decided anew after what was found has moved.
 _TRIES = 8
 #: How many originals are cancelled at a time.
@@ -36,6 +38,8 @@ class Enquiries:
     def __init__(self, store: Store, journal: Journal, means: Means) -> None:
         self._originals = Originals(store, journal, means)
         self._means = means
+        #: How other regions are asked about what they go on with; None: they cannot be from here.
+        self.abroad: Abroad | None = None
 
     async def outcome(self, request: Transaction, original: Original, seconds: float) -> Outcome | None:
         """What is answered, once all that was to be cancelled is; None where that is not known in time.
@@ -93,8 +97,7 @@ class Enquiries:
         except IllegalDecision:
             return True  # it has moved: what it is now the next look tells
         except OwnedElsewhere as exc:
-            abroad = self._means.abroad()
-            return abroad is not None and await abroad.cancel(exc.region, client, cancel)
+            return self.abroad is not None and await self.abroad.cancel(exc.region, client, cancel)
         return True
 
     async def _await_end(self, request: Transaction, transaction: Transaction, seconds: float, lost: set[UUID]) -> None:

@@ -167,7 +167,9 @@ class Keeper:
             found = self._witness.entries()
             entry = found[self._settings.region][0] if self._settings.region in found else None
             entries = {number: found[number] for number in self._peers if number in found}
-            self._workflow.retired = frozenset(number for number, (known, _) in entries.items() if known.retired)
+            self._workflow.ownership.retired = frozenset(
+                number for number, (known, _) in entries.items() if known.retired
+            )
             self.tally.generation = max((known.generation for known, _ in found.values()), default=0)
             self.tally.own_generation = 0 if entry is None else entry.generation
             self.tally.witness = True
@@ -303,7 +305,7 @@ class Keeper:
 
     async def _flag(self, double: Double) -> bool:
         try:
-            recorded = await self._workflow.note_double(double)
+            recorded = await self._workflow.concluding.note_double(double)
         except DependencyError:
             raise
         except InterlockError as exc:
@@ -390,7 +392,7 @@ class Keeper:
         record = await asyncio.to_thread(self._record, number, generation)
         if record is None or record.completed_at is not None or self._store.post.generation < generation:
             return
-        await self._workflow.look_abroad()
+        await self._workflow.ownership.look()
         decided = 0
         after: UUID | None = None
         below = generation * rules.CHANGES
@@ -425,7 +427,7 @@ class Keeper:
         verdict = rules.verdict(present.standing.state, present.epoch, below, rule)
         if verdict is None:
             return 0
-        decided = await self._workflow.take_over_from(present, verdict, *sight)
+        decided = await self._workflow.concluding.take_over_from(present, verdict, *sight)
         if verdict.redrive:
             # Not here: the turn must go on for the cancellation to become a fact.
             task = asyncio.create_task(self._redrive_ended(decided), name="redrive")
@@ -434,7 +436,7 @@ class Keeper:
         return int(decided.region != home)  # what waits for another region's word is looked at again
 
     async def _redrive_ended(self, transaction: Transaction) -> None:
-        ended = await self._workflow.until_end(transaction, _END_SECONDS)
+        ended = await self._workflow.reading.until_end(transaction, _END_SECONDS)
         if not ended.standing.is_final:
             _log.warning("not driven again", transaction=str(transaction.id), why="its cancellation is no fact yet")
             return
@@ -442,7 +444,7 @@ class Keeper:
 
     async def _redrive(self, transaction: Transaction) -> None:
         try:
-            await self._workflow.redrive(None, transaction.id, _ACTOR)
+            await self._workflow.driving.again(None, transaction.id, _ACTOR)
         except IllegalDecision as exc:
             _log.info("not driven again", transaction=str(transaction.id), why=str(exc))
         except InterlockError as exc:

@@ -49,6 +49,8 @@ class Memory:
         self._collected: OrderedDict[UUID, None] = OrderedDict()
         self._places: OrderedDict[UUID, tuple[tuple[int, int], int]] = OrderedDict()
         self._waiters: dict[UUID, set[asyncio.Future[None]]] = {}
+        #: Who waits for the end of some payments to become a fact, by transaction.
+        self._fact_waiters: dict[UUID, set[asyncio.Event]] = {}
         #: Transactions without an end, by client: as last read from the store, and what was committed here since.
         self.in_flight: Counter[str] = Counter()
         #: Ends since the start, by status and reason.
@@ -61,6 +63,9 @@ class Memory:
         after = change.after
         ends = after.standing.is_final
         born = change.read == 0
+        if self._fact_waiters and (change.ended or ends):
+            for told in self._fact_waiters.get(after.id, ()):
+                told.set()
         _put(self._transactions, after.id, after, _TRANSACTIONS)
         if change.original is not None:
             _put(self._transactions, change.original.after.id, change.original.after, _TRANSACTIONS)
@@ -141,6 +146,19 @@ class Memory:
                 waiters.discard(future)
                 if not waiters:
                     del self._waiters[transaction]
+
+    @contextmanager
+    def fact_waiter(self, transaction: UUID) -> Iterator[asyncio.Event]:
+        """An event that is set once what was intended for some payments of it, or for all, has become a fact."""
+        told = asyncio.Event()
+        waiting = self._fact_waiters.setdefault(transaction, set())
+        waiting.add(told)
+        try:
+            yield told
+        finally:
+            waiting.discard(told)
+            if not waiting:
+                self._fact_waiters.pop(transaction, None)
 
 
 def _put(cache: OrderedDict[UUID, _V], key: UUID, value: _V, most: int) -> None:

@@ -98,7 +98,7 @@ class Deadlines:
         #: How late deadlines fired, in seconds, newest last; for metrics.
         self.lateness: list[float] = []
         self.fired = 0
-        workflow.on_deadline = self._hear
+        workflow.committing.on_deadline = self._hear
 
     def _hear(self, deadline: Deadline) -> None:
         """A commit has set a deadline; only one earlier than the one slept for matters."""
@@ -146,12 +146,12 @@ class Deadlines:
         if self._left_alone.get(transaction.id, self._now()) > self._now():
             return False
         try:
-            await self._workflow.expire(transaction)
+            await self._workflow.resuming.expire(transaction)
         except InterlockError as exc:
             _log.warning("deadline not fired", transaction=str(transaction.id), error=str(exc))
             return False
         except Exception as exc:  # noqa: BLE001 - one that fails must not hold the others up
-            await self._workflow.park(transaction, exc)
+            await self._workflow.resuming.park(transaction, exc)
             self._left_alone = {id_: until for id_, until in self._left_alone.items() if until > self._now()}
             self._left_alone[transaction.id] = self._now() + _LEFT_ALONE
             return False

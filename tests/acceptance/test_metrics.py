@@ -191,7 +191,7 @@ async def test_what_is_taken_over_is_counted(tmp_path: Path) -> None:
             scope=ControlScope.ROUTE, name="default", stopped=True, actor="operator", note=None,
             at=one.interlock.clock(),
         )  # fmt: skip
-        await one.interlock.workflow.control(order)
+        await one.interlock.workflow.resuming.control(order)
         for _ in range(2):
             assert (await one.submit()).json()["status"] == "ACTC"
         assert (await one.scrape()).of("interlock_claims_taken_over_total") == 0

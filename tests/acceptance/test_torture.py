@@ -532,8 +532,8 @@ def test_a_clock_that_was_set_back_an_hour_is_no_excuse(tmp_path: Path) -> None:
     async def ahead() -> None:
         world = World(tmp_path / "data")
         world.hand.go(timedelta(hours=1))
-        await world.workflow.submit(ALICE, pacs008())
-        await world.workflow.issue(ALICE)
+        await world.workflow.receiving.submit(ALICE, pacs008())
+        await world.workflow.receiving.issue(ALICE)
         await world.close()
 
     (tmp_path / "data").mkdir()

@@ -277,7 +277,7 @@ async def filled(place: Place) -> dict[str, UUID]:
     """Fill a place with every kind of transaction; their ids by kind."""
     made = {}
     async with a_world(place, AUTO) as world:
-        submit, content = world.workflow.submit, pacs008()
+        submit, content = world.workflow.receiving.submit, pacs008()
         made["settled"] = (await submit(ALICE, content, reference="mine")).id
         made["double"] = (await submit(ALICE, content)).id
         made["part"] = (await submit(ALICE, pacs008(Transfer(), BAD, Transfer(uetr=None)))).id
@@ -285,22 +285,24 @@ async def filled(place: Place) -> dict[str, UUID]:
         made["broken"] = (await submit(ALICE, b"<not closed")).id
         made["large"] = (await submit(ALICE, pacs008() + b" " * world.settings.limits.bytes_max)).id
         made["answer"] = (await submit(ALICE, pacs002())).id
-        made["two calls"] = (await world.workflow.issue(BOB)).id
+        made["two calls"] = (await world.workflow.receiving.issue(BOB)).id
         for _ in range(2):  # the second time is recorded and changes nothing
-            await world.workflow.receive(BOB, made["two calls"], content)
-        made["timed out"] = (await world.workflow.issue(ALICE)).id
+            await world.workflow.receiving.receive(BOB, made["two calls"], content)
+        made["timed out"] = (await world.workflow.receiving.issue(ALICE)).id
         world.hand.go(SLA)
         assert await world.fire() == 1
     async with a_world(place, CONSUMER) as world:
         world.hand.go(LATER)
-        held, cancelled, driven = [await world.workflow.submit(ALICE, pacs008()) for _ in range(3)]
+        held, cancelled, driven = [await world.workflow.receiving.submit(ALICE, pacs008()) for _ in range(3)]
         made |= {"held": held.id, "cancelled": cancelled.id, "redriven": driven.id}
         for transaction in (cancelled, driven):
             await world.decide(transaction, DecisionKind.CANCEL)
-        again = await world.workflow.redrive(ALICE, driven.id, "operator:o")
+        again = await world.workflow.driving.again(ALICE, driven.id, "operator:o")
         made["second attempt"] = (await world.decide(again, DecisionKind.ACCEPT)).id
         # Some payments of these have ended by themselves.
-        some, divided, lost = [await world.workflow.submit(ALICE, pacs008(*(Transfer(), Transfer()))) for _ in range(3)]
+        some, divided, lost = [
+            await world.workflow.receiving.submit(ALICE, pacs008(*(Transfer(), Transfer()))) for _ in range(3)
+        ]
         made |= {"some": some.id, "divided": divided.id, "cancelled one by one": lost.id}
         for transaction in (some, divided, lost):
             await world.decide(transaction, DecisionKind.CANCEL, 1, note="not this one")
@@ -308,18 +310,18 @@ async def filled(place: Place) -> dict[str, UUID]:
         await world.decide(lost, DecisionKind.REJECT, 2)
     async with a_world(place, FOUR_EYES) as world:
         world.hand.go(LATER)
-        once, twice = [await world.workflow.submit(ALICE, pacs008()) for _ in range(2)]
+        once, twice = [await world.workflow.receiving.submit(ALICE, pacs008()) for _ in range(2)]
         made |= {"approved": once.id, "approved twice": twice.id}
         for transaction, actor in ((once, "anna"), (twice, "anna"), (twice, "bert")):
             await world.decide(transaction, DecisionKind.ACCEPT, actor=f"{ALICE}:{actor}")
     async with a_world(place, HOLDING) as world:
         world.hand.go(LATER)
         await world.control(ControlScope.CLIENT, BOB, stopped=True)
-        made["stopped"] = (await world.workflow.submit(BOB, pacs008())).id
-        made["issued"] = (await world.workflow.issue(ALICE)).id
+        made["stopped"] = (await world.workflow.receiving.submit(BOB, pacs008())).id
+        made["issued"] = (await world.workflow.receiving.issue(ALICE)).id
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("interlock.stages.process.run", _fail)
-            failed = [await world.workflow.submit(ALICE, pacs008()) for _ in range(3)]
+            failed = [await world.workflow.receiving.submit(ALICE, pacs008()) for _ in range(3)]
         made |= dict(zip(("fault", "fault cancelled", "fault retried"), (t.id for t in failed), strict=True))
         await world.decide(failed[1], DecisionKind.CANCEL)
         await world.decide(failed[2], DecisionKind.RETRY, actor="operator:o")

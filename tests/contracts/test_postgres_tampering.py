@@ -394,11 +394,11 @@ def test_what_was_archived_is_no_fault_of_what_is_left(postgres_url: str) -> Non
     async def driven_again() -> UUID:
         async with a_world(PostgresPlace(postgres_url), CONSUMER) as world:
             world.hand.go(-timedelta(days=3))
-            kept = [await world.workflow.submit(ALICE, pacs008()) for _ in range(3)]
+            kept = [await world.workflow.receiving.submit(ALICE, pacs008()) for _ in range(3)]
             for transaction in kept:
                 await world.decide(transaction, DecisionKind.CANCEL)
             world.hand.go(timedelta(days=3))
-            return (await world.workflow.redrive(ALICE, kept[0].id, "operator:o")).id
+            return (await world.workflow.driving.again(ALICE, kept[0].id, "operator:o")).id
 
     again = asyncio.run(driven_again())
     assert audited(postgres_url) == []
@@ -444,13 +444,13 @@ def test_it_may_run_beside_servers(postgres_url: str) -> None:
         place = PostgresPlace(postgres_url)
         async with a_world(place, AUTO) as world:
             for _ in range(20):
-                await world.workflow.submit(ALICE, pacs008())
+                await world.workflow.receiving.submit(ALICE, pacs008())
             with closing(place.open()) as store:
                 looking = asyncio.create_task(asyncio.to_thread(lambda: list(faults(store))))
                 other = world.another()
                 while not looking.done():
-                    await world.workflow.submit(ALICE, pacs008())
-                    await other.workflow.submit(ALICE, pacs008())
+                    await world.workflow.receiving.submit(ALICE, pacs008())
+                    await other.workflow.receiving.submit(ALICE, pacs008())
             return await looking
 
     assert asyncio.run(looked()) == []

@@ -153,11 +153,11 @@ def submit(request: pytest.FixtureRequest) -> Iterator[Callable[[bytes], None]]:
         world = World(new_place(request, Path(folder)))
 
         async def taken(content: bytes) -> None:
-            done = await world.workflow.until_end(await world.workflow.submit(ALICE, content), 10)
+            done = await world.workflow.reading.until_end(await world.workflow.receiving.submit(ALICE, content), 10)
             assert world.verify(done.id) == done
             assert done.standing.cause is not HeldCause.FAULT, done.note
             assert done.standing.status in (Status.ACSC, Status.RJCT)
-            assert (await world.workflow.message(ALICE, done.id, BodyKind.INBOX)).content == content
+            assert (await world.workflow.reading.message(ALICE, done.id, BodyKind.INBOX)).content == content
             answer = world.answer(done)
             if not done.answer_due:
                 assert answer is None

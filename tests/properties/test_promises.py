@@ -117,7 +117,7 @@ class Promises(RuleBasedStateMachine):
     def _decide(self, transaction: Transaction, kind: DecisionKind) -> Coroutine[Any, Any, Transaction]:
         reason = "AC04" if kind is REJECT else None
         decision = Decision(kind=kind, actor=f"{transaction.client}:anna", reason=reason)
-        return self._flow.decide(transaction.client, transaction.id, decision)
+        return self._flow.deciding.decide(transaction.client, transaction.id, decision)
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
         return self._runner.run(work)
@@ -141,7 +141,7 @@ class Promises(RuleBasedStateMachine):
         """A message in one call, maybe for a payment that was there before."""
         double = self._is_double(client, uetr)
         content, key = pacs008(Transfer(uetr=uetr)), fresh_uetr()
-        born = self._run(self._flow.submit(client, content, idempotency_key=key))
+        born = self._run(self._flow.receiving.submit(client, content, idempotency_key=key))
         model = Model(client, None, born.created_at + _SLA, call=(key, content))
         model.arrived(uetr, self._now, double=double)
         self.model[born.id] = model
@@ -153,14 +153,14 @@ class Promises(RuleBasedStateMachine):
         client, call = self.model[id_].client, self.model[id_].call
         if call is None:
             return
-        assert self._run(self._flow.submit(client, call[1], idempotency_key=call[0])).id == id_
+        assert self._run(self._flow.receiving.submit(client, call[1], idempotency_key=call[0])).id == id_
         with pytest.raises(DuplicateMismatch):
-            self._run(self._flow.submit(client, pacs008(), idempotency_key=call[0]))
+            self._run(self._flow.receiving.submit(client, pacs008(), idempotency_key=call[0]))
 
     @rule(targets=(ids, waiting), client=st.sampled_from((ALICE, BOB)))
     def issue(self, client: str) -> UUID:
         """An id first."""
-        born = self._run(self._flow.issue(client))
+        born = self._run(self._flow.receiving.issue(client))
         self.model[born.id] = Model(client, None, born.created_at + _SLA)
         return born.id
 
@@ -169,7 +169,7 @@ class Promises(RuleBasedStateMachine):
         """Its message, once or by several callers at a time."""
         model, content = self.model[id_], pacs008(Transfer(uetr=uetr))
         double = self._is_double(model.client, uetr)
-        calls = [self._flow.receive(model.client, id_, content) for _ in range(times)]
+        calls = [self._flow.receiving.receive(model.client, id_, content) for _ in range(times)]
         outcomes = self._run(_gathered(*calls))
         if model.end is not None:
             assert all(isinstance(outcome, EndedBefore) for outcome in outcomes)
@@ -191,7 +191,7 @@ class Promises(RuleBasedStateMachine):
         calls = [self._decide(transaction, kind) for kind in kinds]
         if clock and model.end is None and model.due > self._now:
             self.world.hand.now = model.due
-            calls.insert(1, self._flow.expire(transaction))
+            calls.insert(1, self._flow.resuming.expire(transaction))
             kinds = [*kinds[:1], CANCEL, *kinds[1:]]
         self._decided(id_, kinds, self._run(_gathered(*calls)))
 
@@ -216,11 +216,11 @@ class Promises(RuleBasedStateMachine):
         other = BOB if self.model[id_].client == ALICE else ALICE
         flow = self._flow
         for call in (
-            flow.get(other, id_),
-            flow.history(other, id_),
-            flow.message(other, id_, BodyKind.OUTBOX),
-            flow.receive(other, id_, pacs008()),
-            flow.redrive(other, id_, other),
+            flow.reading.get(other, id_),
+            flow.reading.history(other, id_),
+            flow.reading.message(other, id_, BodyKind.OUTBOX),
+            flow.receiving.receive(other, id_, pacs008()),
+            flow.driving.again(other, id_, other),
         ):
             with pytest.raises(UnknownTransaction):
                 self._run(call)
@@ -235,7 +235,7 @@ class Promises(RuleBasedStateMachine):
         came_to_nothing = model.end is Status.CANC or (model.end is Status.RJCT and reason == "AB06")
         # Where the payment was sent again meanwhile, and lives or was settled, a redrive would be a second one.
         legal = came_to_nothing and model.uetr is not None and not self._is_double(client, model.uetr)
-        outcomes = self._run(_gathered(*(self._flow.redrive(client, id_, client) for _ in range(times))))
+        outcomes = self._run(_gathered(*(self._flow.driving.again(client, id_, client) for _ in range(times))))
         born = [outcome for outcome in outcomes if isinstance(outcome, Transaction)]
         assert all(isinstance(outcome, IllegalDecision) for outcome in outcomes if outcome not in born)
         if not legal:

@@ -210,11 +210,11 @@ def test_it_may_run_beside_a_server(tmp_path: Path) -> None:
     async def audited() -> list[str]:
         async with a_world(tmp_path, AUTO) as world:
             for _ in range(20):
-                await world.workflow.submit(ALICE, pacs008())
+                await world.workflow.receiving.submit(ALICE, pacs008())
             with closing(SqliteStore(tmp_path / "interlock.db")) as store:
                 looking = asyncio.create_task(asyncio.to_thread(lambda: list(faults(store))))
                 while not looking.done():
-                    await world.workflow.submit(ALICE, pacs008())
+                    await world.workflow.receiving.submit(ALICE, pacs008())
             return await looking
 
     assert asyncio.run(audited()) == []

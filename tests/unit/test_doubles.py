@@ -22,30 +22,34 @@ def anyio_backend() -> str:
 async def test_an_end_that_another_region_contradicts_is_recorded_once_and_stays(place: Place) -> None:
     """The transaction is flagged and found so; a second contradiction is a second event, the same one again is none."""
     async with a_world(place) as world:
-        ended = await world.workflow.submit(ALICE, pacs008())
+        ended = await world.workflow.receiving.submit(ALICE, pacs008())
         first, second = (Double(ended.id, uuid4(), region, "ACSC") for region in (2, 3))
-        assert [await world.workflow.note_double(double) for double in (first, second, first)] == [True, True, False]
-        now = await world.workflow.get(ALICE, ended.id)
+        assert [await world.workflow.concluding.note_double(double) for double in (first, second, first)] == [
+            True,
+            True,
+            False,
+        ]
+        now = await world.workflow.reading.get(ALICE, ended.id)
         assert (now.standing, now.answer_digest, now.flagged) == (ended.standing, ended.answer_digest, True)
-        noted = (await world.workflow.history(ALICE, ended.id))[-2:]
+        noted = (await world.workflow.reading.history(ALICE, ended.id))[-2:]
         assert [(event.kind, event.note, event.detail) for event in noted] == [
             (EventKind.ENDED_TWICE, double.note, double.detail) for double in (first, second)
         ]
-        assert (await world.workflow.find(Query(client=ALICE, flagged=True))).transactions == (now,)
+        assert (await world.workflow.reading.find(Query(client=ALICE, flagged=True))).transactions == (now,)
 
 
 async def test_what_has_not_ended_or_is_another_region_s_is_left_alone(place: Place) -> None:
     """Whoever goes on with a transaction records what contradicts it; before its end nothing does."""
     async with a_world(place, CONSUMER) as world:
-        held = await world.workflow.submit(ALICE, pacs008())
-        assert not await world.workflow.note_double(Double(held.id, uuid4(), 2, "ACSC"))
+        held = await world.workflow.receiving.submit(ALICE, pacs008())
+        assert not await world.workflow.concluding.note_double(Double(held.id, uuid4(), 2, "ACSC"))
         assert world.store.get(held.id) == held
     async with a_world(place) as world:
-        ended = await world.workflow.submit(ALICE, pacs008())
+        ended = await world.workflow.receiving.submit(ALICE, pacs008())
         place.execute("UPDATE transactions SET region = 2")
         world.workflow.begin_anew()
-        assert not await world.workflow.note_double(Double(ended.id, uuid4(), 2, "ACSC"))
-        assert not (await world.workflow.get(ALICE, ended.id)).flagged
+        assert not await world.workflow.concluding.note_double(Double(ended.id, uuid4(), 2, "ACSC"))
+        assert not (await world.workflow.reading.get(ALICE, ended.id)).flagged
 
 
 def test_it_is_told_in_words_which_of_the_two_it_is() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
+from interlock.contents import Contents
 from interlock.decisions import DecisionKind
 from interlock.iso20022.codes import Status
 from interlock.iso20022.envelopes import read
@@ -15,7 +16,6 @@ from interlock.iso20022.profiles import Profiles, examples
 from interlock.lifecycle import EventKind
 from interlock.routes import Route
 from interlock.transaction import BodyKind, KeyKind, Transaction
-from interlock.workflow import Workflow
 from tests.enquiries import Ids, request
 from tests.messages import Transfer, fresh, pacs008
 from tests.world import ALICE, AUTO, BOB, CONSUMER, SLA, Place, World, a_world, place, shared_place, world_database  # noqa: F401
@@ -39,9 +39,9 @@ def asked(definition: str, transfer: Transfer, message_id: str, *, amount: str |
 
 async def answer(world: World, transaction: Transaction) -> dict[str, list[str]]:
     """Texts of the answer by the names of their elements, once it is there."""
-    ended = await world.workflow.until_end(transaction, 10)
+    ended = await world.workflow.reading.until_end(transaction, 10)
     assert ended.standing.is_final
-    body = await world.workflow.message(ended.client, ended.id, BodyKind.OUTBOX)
+    body = await world.workflow.reading.message(ended.client, ended.id, BodyKind.OUTBOX)
     told: dict[str, list[str]] = {"": [body.definition or ""]}
     for element in etree.fromstring(body.content).iter():
         if element.text and element.text.strip():
@@ -54,9 +54,9 @@ async def test_what_can_be_cancelled_is(place: Place, definition: str) -> None:
     """The original ends as cancelled by its client, is answered, and the request is told so; also when asked again."""
     transfer, message_id = Transfer(), fresh()
     async with a_world(place, CONSUMER) as world:
-        held = await world.workflow.submit(ALICE, pacs008(transfer, message_id=message_id))
+        held = await world.workflow.receiving.submit(ALICE, pacs008(transfer, message_id=message_id))
         for _ in range(2):
-            asking = await world.workflow.submit(ALICE, asked(definition, transfer, message_id))
+            asking = await world.workflow.receiving.submit(ALICE, asked(definition, transfer, message_id))
             told = await answer(world, asking)
             assert told[""][0].startswith("camt.029")
             assert "CNCL" in told["Conf"] or "CNCL" in told.get("Cd", [])
@@ -71,18 +71,18 @@ async def test_the_same_request_again_is_told_the_same(place: Place) -> None:
     transfer, message_id = Transfer(), fresh()
     asking = asked("camt.056.001.08", transfer, message_id)
     async with a_world(place, CONSUMER) as world:
-        held = await world.workflow.submit(ALICE, pacs008(transfer, message_id=message_id))
-        first = await answer(world, await world.workflow.submit(ALICE, asking))
+        held = await world.workflow.receiving.submit(ALICE, pacs008(transfer, message_id=message_id))
+        first = await answer(world, await world.workflow.receiving.submit(ALICE, asking))
         assert first["Conf"] == ["CNCL"]
         world.hand.go(timedelta(seconds=1))
-        attempt = await world.workflow.redrive(ALICE, held.id, ALICE)
+        attempt = await world.workflow.driving.again(ALICE, held.id, ALICE)
         world.hand.go(timedelta(seconds=1))
         for again in (asking, asked("camt.056.001.08", transfer, message_id)):
-            told = await answer(world, await world.workflow.submit(ALICE, again))
+            told = await answer(world, await world.workflow.receiving.submit(ALICE, again))
             assert (told["Conf"], told["TxCxlSts"]) == (["CNCL"], ["ACCR"])
         assert world.stored(attempt).standing.status is Status.PDNG
         anew = asked("camt.056.001.08", transfer, message_id).replace(b"EXAMPLE-CASE-1", fresh("K").encode())
-        assert (await answer(world, await world.workflow.submit(ALICE, anew)))["Conf"] == ["CNCL"]
+        assert (await answer(world, await world.workflow.receiving.submit(ALICE, anew)))["Conf"] == ["CNCL"]
         assert world.stored(attempt).standing.status is Status.CANC
 
 
@@ -97,12 +97,12 @@ async def test_an_id_of_another_request_is_refused(place: Place) -> None:
     ).replace(b"EXAMPLE-C-0001", fresh("C").encode())  # fmt: skip
     async with a_world(place, CONSUMER) as world:
         for transfer, message_id in zip((one, other), messages, strict=True):
-            held = await world.workflow.submit(ALICE, pacs008(transfer, message_id=message_id))
-        assert (await answer(world, await world.workflow.submit(ALICE, asking)))["Conf"] == ["CNCL"]
+            held = await world.workflow.receiving.submit(ALICE, pacs008(transfer, message_id=message_id))
+        assert (await answer(world, await world.workflow.receiving.submit(ALICE, asking)))["Conf"] == ["CNCL"]
         world.hand.go(timedelta(seconds=1))
         mistaken = asking.replace(uetrs[0].encode(), uetrs[1].encode())
         mistaken = mistaken.replace(messages[0].encode(), messages[1].encode())
-        told = await answer(world, await world.workflow.submit(ALICE, mistaken))
+        told = await answer(world, await world.workflow.receiving.submit(ALICE, mistaken))
         assert (told["Conf"], told["Cd"]) == (["RJCR"], ["NARR"])
         assert world.stored(held).standing.status is Status.PDNG
 
@@ -118,17 +118,21 @@ async def test_a_recall_is_timely_or_not(
     transfer, message_id = Transfer(), fresh()
     windows = Profiles.load().named(profile).recall
     # The payment is judged as generic, so that one message serves all schemes.
-    monkeypatch.setattr(Workflow, "_recalls", lambda *_: windows)
+    monkeypatch.setattr(Contents, "recalls", lambda *_: windows)
     async with a_world(place) as world:
-        await world.workflow.submit(ALICE, pacs008(transfer, message_id=message_id))
+        await world.workflow.receiving.submit(ALICE, pacs008(transfer, message_id=message_id))
         world.hand.go(timedelta(days=within))
-        told = await answer(world, await world.workflow.submit(ALICE, asked("camt.056.001.08", transfer, message_id)))
+        told = await answer(
+            world, await world.workflow.receiving.submit(ALICE, asked("camt.056.001.08", transfer, message_id))
+        )
         assert (told["Conf"], told["Cd"]) == (["PDCR"], ["RQDA"])
         world.hand.go(timedelta(days=after))
-        told = await answer(world, await world.workflow.submit(ALICE, asked("camt.056.001.08", transfer, message_id)))
+        told = await answer(
+            world, await world.workflow.receiving.submit(ALICE, asked("camt.056.001.08", transfer, message_id))
+        )
         assert (told["Conf"], told["Cd"]) == (["PDCR"], ["RQDA"])
         anew = asked("camt.056.001.08", transfer, message_id).replace(b"EXAMPLE-CASE-1", fresh("K").encode())
-        told = await answer(world, await world.workflow.submit(ALICE, anew))
+        told = await answer(world, await world.workflow.receiving.submit(ALICE, anew))
         assert (told["Conf"], told["Cd"]) == (["RJCR"], ["AGNT"])
 
 
@@ -158,10 +162,10 @@ async def test_the_route_names_the_profile_that_recalls_go_by(
         tmp_path, Route(name="scheme", messages=("pacs.008.*",), sla=SLA, profile=profile), AUTO
     ) as world:
         world.hand.now = datetime.combine(one.on, time(12), tzinfo=UTC)
-        settled = await world.workflow.submit(ALICE, one.path.read_bytes())
+        settled = await world.workflow.receiving.submit(ALICE, one.path.read_bytes())
         assert (settled.standing.end, settled.route) == (Status.ACSC, "scheme"), settled.note
         world.hand.go(timedelta(days=after))
-        said = await answer(world, await world.workflow.submit(ALICE, request("camt.056.001.08", ids)))
+        said = await answer(world, await world.workflow.receiving.submit(ALICE, request("camt.056.001.08", ids)))
         assert [*said["Conf"], *said["Cd"]] == told
 
 
@@ -174,9 +178,9 @@ async def test_one_payment_of_several_is_cancelled_by_itself(place: Place) -> No
         for one in transfers
     ]  # fmt: skip
     async with a_world(place, CONSUMER) as world:
-        held = await world.workflow.submit(ALICE, pacs008(*transfers, message_id=message_id))
+        held = await world.workflow.receiving.submit(ALICE, pacs008(*transfers, message_id=message_id))
         told = await answer(
-            world, await world.workflow.submit(ALICE, asked("camt.056.001.08", transfers[1], message_id))
+            world, await world.workflow.receiving.submit(ALICE, asked("camt.056.001.08", transfers[1], message_id))
         )
         assert (told["Conf"], told["TxCxlSts"]) == (["CNCL"], ["ACCR"])
         assert world.verify(held.id).standing == held.standing
@@ -184,10 +188,10 @@ async def test_one_payment_of_several_is_cancelled_by_itself(place: Place) -> No
         assert (event.because, event.actor, event.detail) == (EventKind.PAYMENTS_CANCELLED, ALICE, {"payments": [2]})
         # What a status request is told is true of each.
         asking = request("pacs.028.001.03", *ids).replace(b"EXAMPLE-C-0001", fresh("C").encode())
-        told = await answer(world, await world.workflow.submit(ALICE, asking))
+        told = await answer(world, await world.workflow.receiving.submit(ALICE, asking))
         assert (told["TxSts"], told["Cd"]) == (["PDNG", "RJCT", "PDNG"], ["DUPL"])
         all_of_them = request("camt.056.001.08", *ids).replace(b"EXAMPLE-C-0001", fresh("C").encode())
-        told = await answer(world, await world.workflow.submit(ALICE, all_of_them))
+        told = await answer(world, await world.workflow.receiving.submit(ALICE, all_of_them))
         assert (told["Conf"], told["TxCxlSts"]) == (["CNCL"], ["ACCR"] * 3)
         assert world.verify(held.id).standing.status is Status.CANC
 
@@ -197,14 +201,14 @@ async def test_the_answer_tells_which_payments_were_cancelled(place: Place, reas
     """PART, with the reason of the request where it is one of a status too; a late request is told what it can be."""
     transfers, message_id = (Transfer(), Transfer()), fresh()
     async with a_world(place, CONSUMER) as world:
-        held = await world.workflow.submit(ALICE, pacs008(*transfers, message_id=message_id))
+        held = await world.workflow.receiving.submit(ALICE, pacs008(*transfers, message_id=message_id))
         asking = asked("camt.056.001.08", transfers[0], message_id)
         content = asking.replace(b"<Cd>DUPL</Cd>", f"<Cd>{reason}</Cd>".encode())
-        first = await answer(world, await world.workflow.submit(ALICE, content))
+        first = await answer(world, await world.workflow.receiving.submit(ALICE, content))
         done = await world.decide(held, DecisionKind.ACCEPT)
         told = await answer(world, done)
         assert (told["GrpSts"], told["TxSts"], told["Cd"]) == (["PART"], ["RJCT", "ACSC"], [shown])
-        second = await answer(world, await world.workflow.submit(ALICE, content))
+        second = await answer(world, await world.workflow.receiving.submit(ALICE, content))
         assert (second["Conf"], second["TxCxlSts"]) == (first["Conf"], first["TxCxlSts"]) == (["CNCL"], ["ACCR"])
         both = request(
             "camt.056.001.08",
@@ -214,7 +218,7 @@ async def test_the_answer_tells_which_payments_were_cancelled(place: Place, reas
                 for one in transfers
             ),
         ).replace(b"EXAMPLE-C-0001", fresh("C").encode())  # fmt: skip
-        told = await answer(world, await world.workflow.submit(ALICE, both))
+        told = await answer(world, await world.workflow.receiving.submit(ALICE, both))
         assert (told["Conf"], told["TxCxlSts"]) == (["PECR"], ["ACCR", "PDCR"])
 
 
@@ -246,13 +250,13 @@ async def test_what_is_not_known_here_is_asked_of_the_other_regions(
 ) -> None:
     """In the client's name; what one of them knows is waited for a while, and then nobody says that it is unknown."""
     async with a_world(tmp_path) as world:
-        world.workflow.peers = frozenset({7})
-        world.workflow.abroad = elsewhere = _Elsewhere(knows=knows)
-        asking = await world.workflow.submit(ALICE, asked("camt.056.001.08", Transfer(), fresh()))
+        world.workflow.ownership.peers = frozenset({7})
+        world.workflow.enquiries.abroad = elsewhere = _Elsewhere(knows=knows)
+        asking = await world.workflow.receiving.submit(ALICE, asked("camt.056.001.08", Transfer(), fresh()))
         if knows:
-            assert not (await world.workflow.until_end(asking, 0.1)).standing.is_final
+            assert not (await world.workflow.reading.until_end(asking, 0.1)).standing.is_final
             world.hand.go(timedelta(seconds=3))
-            await world.workflow.go_on()
+            await world.workflow.resuming.go_on()
         said = await answer(world, asking)
         assert [*said["Conf"], *said["Cd"]] == told
         assert (elsewhere.asked[0], elsewhere.living) == ((7, ALICE, KeyKind.UETR), False)
@@ -267,14 +271,14 @@ async def test_what_was_rejected_here_may_live_in_another_region(
     """It was perhaps sent again, to there: that it was not carried out is said only where nobody knows better."""
     transfer, message_id = Transfer(creditor_iban="DE00370400440532013000"), fresh()
     async with a_world(tmp_path) as world:
-        await world.workflow.submit(ALICE, pacs008(transfer, message_id=message_id))
-        world.workflow.peers = frozenset({7})
-        world.workflow.abroad = elsewhere = _Elsewhere(knows=knows)
-        asking = await world.workflow.submit(ALICE, asked("pacs.028.001.03", transfer, message_id))
+        await world.workflow.receiving.submit(ALICE, pacs008(transfer, message_id=message_id))
+        world.workflow.ownership.peers = frozenset({7})
+        world.workflow.enquiries.abroad = elsewhere = _Elsewhere(knows=knows)
+        asking = await world.workflow.receiving.submit(ALICE, asked("pacs.028.001.03", transfer, message_id))
         if knows:
-            assert not (await world.workflow.until_end(asking, 0.1)).standing.is_final
+            assert not (await world.workflow.reading.until_end(asking, 0.1)).standing.is_final
             world.hand.go(timedelta(seconds=3))
-            await world.workflow.go_on()
+            await world.workflow.resuming.go_on()
         said = await answer(world, asking)
         assert [*said["TxSts"], *said["Cd"]] == told
         assert elsewhere.living
@@ -284,8 +288,10 @@ async def test_what_was_settled_is_not_cancelled(place: Place) -> None:
     """A return is asked for instead."""
     transfer, message_id = Transfer(), fresh()
     async with a_world(place) as world:
-        settled = await world.workflow.submit(ALICE, pacs008(transfer, message_id=message_id))
-        told = await answer(world, await world.workflow.submit(ALICE, asked("camt.056.001.08", transfer, message_id)))
+        settled = await world.workflow.receiving.submit(ALICE, pacs008(transfer, message_id=message_id))
+        told = await answer(
+            world, await world.workflow.receiving.submit(ALICE, asked("camt.056.001.08", transfer, message_id))
+        )
         assert "CNCL" not in str(told)
         assert world.stored(settled) == settled
 
@@ -295,9 +301,11 @@ async def test_another_clients_payment_is_unknown(place: Place, definition: str)
     """It is told the same as of one that never was, and nothing happens to it."""
     transfer, message_id = Transfer(), fresh()
     async with a_world(place, CONSUMER) as world:
-        held = await world.workflow.submit(ALICE, pacs008(transfer, message_id=message_id))
-        stranger = await answer(world, await world.workflow.submit(BOB, asked(definition, transfer, message_id)))
-        nobody = await answer(world, await world.workflow.submit(BOB, asked(definition, Transfer(), fresh())))
+        held = await world.workflow.receiving.submit(ALICE, pacs008(transfer, message_id=message_id))
+        stranger = await answer(
+            world, await world.workflow.receiving.submit(BOB, asked(definition, transfer, message_id))
+        )
+        nobody = await answer(world, await world.workflow.receiving.submit(BOB, asked(definition, Transfer(), fresh())))
         for told in (stranger, nobody):
             assert not {"ACSC", "PDNG", "CNCL"} & {text for texts in told.values() for text in texts}
         assert stranger.get("Cd") == nobody.get("Cd")
@@ -308,12 +316,16 @@ async def test_a_status_request_is_told_the_present_truth(place: Place) -> None:
     """Held, then settled; and what the request is about is not changed by it."""
     transfer, message_id = Transfer(), fresh()
     async with a_world(place, CONSUMER) as world:
-        held = await world.workflow.submit(ALICE, pacs008(transfer, message_id=message_id))
-        told = await answer(world, await world.workflow.submit(ALICE, asked("pacs.028.001.03", transfer, message_id)))
+        held = await world.workflow.receiving.submit(ALICE, pacs008(transfer, message_id=message_id))
+        told = await answer(
+            world, await world.workflow.receiving.submit(ALICE, asked("pacs.028.001.03", transfer, message_id))
+        )
         assert (told[""][0][:8], told["TxSts"]) == ("pacs.002", ["PDNG"])
         assert told["OrgnlUETR"] == [transfer.uetr]
         await world.decide(held, DecisionKind.ACCEPT)
-        told = await answer(world, await world.workflow.submit(ALICE, asked("pacs.028.001.03", transfer, message_id)))
+        told = await answer(
+            world, await world.workflow.receiving.submit(ALICE, asked("pacs.028.001.03", transfer, message_id))
+        )
         assert told["TxSts"] == ["ACSC"]
 
 
@@ -323,8 +335,8 @@ async def test_a_status_request_that_chases_a_recall_is_told_in_its_kind(place: 
     transfers, message_id = (Transfer(), Transfer()), fresh()
     async with a_world(place, CONSUMER) as world:
         recall = asked(definition, transfers[0], message_id)
-        early = await answer(world, await world.workflow.submit(ALICE, recall))
-        held = await world.workflow.submit(ALICE, pacs008(*transfers, message_id=message_id))
+        early = await answer(world, await world.workflow.receiving.submit(ALICE, recall))
+        held = await world.workflow.receiving.submit(ALICE, pacs008(*transfers, message_id=message_id))
         assert early["Conf"] == ["RJCR"]
 
         async def chased(name: str) -> list[list[str]]:
@@ -333,14 +345,14 @@ async def test_a_status_request_that_chases_a_recall_is_told_in_its_kind(place: 
                 transaction_id=transfers[0].transaction_id, uetr=transfers[0].uetr,
             )  # fmt: skip
             content = request("pacs.028.001.03", ids).replace(b"EXAMPLE-C-0001", fresh("C").encode())
-            told = await answer(world, await world.workflow.submit(ALICE, content))
+            told = await answer(world, await world.workflow.receiving.submit(ALICE, content))
             return [[told[""][0][:8]], told["Conf"], told["TxCxlSts"], told.get("Cd", [])]
 
         name = etree.fromstring(recall).findtext(".//{*}Assgnmt/{*}Id") or ""
         assert await chased(name) == [["camt.029"], ["RJCR"], ["RJCR"], ["NARR"]]  # it can be cancelled, and was not
         assert world.stored(held) == held
         again = recall.replace(name.encode(), fresh("C").encode())
-        assert (await answer(world, await world.workflow.submit(ALICE, again)))["Conf"] == ["CNCL"]
+        assert (await answer(world, await world.workflow.receiving.submit(ALICE, again)))["Conf"] == ["CNCL"]
         assert await chased(name) == [["camt.029"], ["CNCL"], ["ACCR"], []]
         assert await chased("unknown") == [["camt.029"], ["RJCR"], ["RJCR"], ["NARR"]]
 
@@ -351,12 +363,12 @@ async def test_a_request_that_a_crash_left_half_way_is_answered_by_the_next_proc
     """It is durable before anything is done about it."""
     transfer, message_id = Transfer(), fresh()
     async with a_world(place, CONSUMER) as world:
-        await world.workflow.submit(ALICE, pacs008(transfer, message_id=message_id))
-        monkeypatch.setattr(world.workflow, "_enquire", lambda *_: None)  # the process ends here
-        asking = await world.workflow.submit(ALICE, asked("camt.056.001.08", transfer, message_id))
+        await world.workflow.receiving.submit(ALICE, pacs008(transfer, message_id=message_id))
+        monkeypatch.setattr(world.workflow.resuming, "enquire", lambda *_: None)  # the process ends here
+        asking = await world.workflow.receiving.submit(ALICE, asked("camt.056.001.08", transfer, message_id))
         assert asking.standing.status is Status.ACTC
         await world.restart()
-        await world.workflow.take_over()
+        await world.workflow.resuming.take_over()
         assert "CNCL" in str(await answer(world, world.stored(asking)))
 
 
@@ -367,5 +379,5 @@ async def test_what_is_understood_and_not_served_is_told_so(place: Place) -> Non
         "<EvtTm>2026-11-22T11:00:00Z</EvtTm></EvtInf></SysEvtNtfctn></Document>"
     )
     async with a_world(place) as world:
-        told = await answer(world, await world.workflow.submit(ALICE, event.encode()))
+        told = await answer(world, await world.workflow.receiving.submit(ALICE, event.encode()))
         assert told[""] == ["admi.007.001.01"]

@@ -44,7 +44,7 @@ def asked(request_definition: str, /, *, whole: bool = False, case: str | None =
 
 
 async def told(world: World, message: bytes) -> dict[str, list[str]]:
-    return await answer(world, await world.workflow.submit(ALICE, message))
+    return await answer(world, await world.workflow.receiving.submit(ALICE, message))
 
 
 def codes(said: dict[str, list[str]]) -> list[str]:
@@ -59,10 +59,12 @@ async def test_doubles_do_not_hide_what_was_settled(place: Place) -> None:
     """However many came after it and were refused."""
     transfer, message_id = Transfer(), fresh()
     async with a_world(place) as world:
-        await world.workflow.submit(ALICE, pacs008(transfer, message_id=message_id))
+        await world.workflow.receiving.submit(ALICE, pacs008(transfer, message_id=message_id))
         for number in range(25):
             world.hand.go(timedelta(seconds=1))
-            double = await world.workflow.submit(ALICE, pacs008(transfer, message_id=fresh() if number else message_id))
+            double = await world.workflow.receiving.submit(
+                ALICE, pacs008(transfer, message_id=fresh() if number else message_id)
+            )
             assert double.standing.status is Status.RJCT
         for names in ({"uetr": transfer.uetr}, {"transaction_id": transfer.transaction_id}, {"message_id": message_id}):
             assert codes(await told(world, asked(STATUS, **names)))[:1] == ["ACSC"]
@@ -74,7 +76,7 @@ async def test_of_many_with_one_name_none_is_guessed(tmp_path: Path, monkeypatch
     monkeypatch.setattr("interlock.originals._LIVING_MAX", 3)
     async with a_world(tmp_path, CONSUMER) as world:
         held = [
-            await world.workflow.submit(ALICE, pacs008(Transfer(end_to_end_id="SAME", amount=f"{number}.00")))
+            await world.workflow.receiving.submit(ALICE, pacs008(Transfer(end_to_end_id="SAME", amount=f"{number}.00")))
             for number in range(1, 5)
         ]
         assert codes(await told(world, asked(CANCEL, end_to_end_id="SAME", amount="4.00"))) == ["RJCR", "NARR"]
@@ -86,16 +88,16 @@ async def test_the_twentieth_repetition_is_told_the_same(tmp_path: Path) -> None
     transfer, message_id, case = Transfer(), fresh(), fresh("K")
     names: dict[str, Any] = {"message_id": message_id, "uetr": transfer.uetr}
     async with a_world(tmp_path, CONSUMER) as world:
-        held = await world.workflow.submit(ALICE, pacs008(transfer, message_id=message_id))
+        held = await world.workflow.receiving.submit(ALICE, pacs008(transfer, message_id=message_id))
         assert codes(await told(world, asked(CANCEL, case=case, **names)))[0] == "CNCL"
         world.hand.go(timedelta(seconds=1))
-        attempt = await world.workflow.redrive(ALICE, held.id, ALICE)
+        attempt = await world.workflow.driving.again(ALICE, held.id, ALICE)
         for _ in range(22):
             world.hand.go(timedelta(seconds=1))
             assert codes(await told(world, asked(CANCEL, case=case, **names)))[0] == "CNCL"
         assert world.stored(attempt).standing.status is Status.PDNG
         other = Transfer()
-        another = await world.workflow.submit(ALICE, pacs008(other))
+        another = await world.workflow.receiving.submit(ALICE, pacs008(other))
         assert codes(await told(world, asked(CANCEL, case=case, uetr=other.uetr)))[0] == "CNCL"
         assert world.stored(another).standing.status is Status.CANC
 
@@ -107,7 +109,7 @@ async def test_the_twentieth_repetition_is_told_the_same(tmp_path: Path) -> None
 async def test_a_name_that_is_none_of_iso_says_nothing(tmp_path: Path, definition: str) -> None:
     transfer, message_id = Transfer(), fresh()
     async with a_world(tmp_path) as world:
-        await world.workflow.submit(ALICE, pacs008(transfer, message_id=message_id))
+        await world.workflow.receiving.submit(ALICE, pacs008(transfer, message_id=message_id))
         message = asked(STATUS, message_id=message_id, uetr=transfer.uetr)
         message = message.replace(b">pacs.008.001.08<", f">{definition}<".encode())
         assert codes(await told(world, message)) == ["ACSC"]
@@ -127,7 +129,7 @@ async def test_a_message_is_not_told_for_one_of_its_payments(tmp_path: Path) -> 
     """Without a name of a payment, one of several is not told from another."""
     message_id = fresh()
     async with a_world(tmp_path) as world:
-        await world.workflow.submit(ALICE, pacs008(Transfer(), Transfer(), message_id=message_id))
+        await world.workflow.receiving.submit(ALICE, pacs008(Transfer(), Transfer(), message_id=message_id))
         assert codes(await told(world, asked(STATUS, message_id=message_id))) == ["PDNG", "NARR"]
         assert codes(await told(world, asked(CANCEL, message_id=message_id))) == ["RJCR", "NARR"]
         assert "INPO" in codes(await told(world, asked("camt.110.001.01", message_id=message_id)))
@@ -137,7 +139,7 @@ async def test_another_settlement_date_or_number_or_sum_does_not_fit(tmp_path: P
     """Whoever believes something else of the original may mean another one."""
     transfer, message_id = Transfer(), fresh()
     async with a_world(tmp_path, CONSUMER) as world:
-        held = await world.workflow.submit(ALICE, pacs008(transfer, Transfer(), message_id=message_id))
+        held = await world.workflow.receiving.submit(ALICE, pacs008(transfer, Transfer(), message_id=message_id))
         dated = asked(CANCEL, message_id=message_id, uetr=transfer.uetr, settled="1999-01-04")
         said = await told(world, dated)
         assert codes(said) == ["RJCR", "NOOR"], said["AddtlInf"]
@@ -158,8 +160,8 @@ async def test_not_as_a_whole_is_not_as_a_whole(tmp_path: Path) -> None:
     """`GrpCxl` false, with nothing or with a payment of another message in it, does not cancel the message."""
     first, second, transfer = fresh(), fresh(), Transfer()
     async with a_world(tmp_path, CONSUMER) as world:
-        one = await world.workflow.submit(ALICE, pacs008(Transfer(), message_id=first))
-        other = await world.workflow.submit(ALICE, pacs008(transfer, message_id=second))
+        one = await world.workflow.receiving.submit(ALICE, pacs008(Transfer(), message_id=first))
+        other = await world.workflow.receiving.submit(ALICE, pacs008(transfer, message_id=second))
         denied = asked(CANCEL, message_id=first, whole=True).replace(b"<GrpCxl>true<", b"<GrpCxl>false<")
         assert (await told(world, denied))[""] == ["admi.002.001.01"]
         group = f"<OrgnlMsgId>{first}</OrgnlMsgId><OrgnlMsgNmId>pacs.008.001.08</OrgnlMsgNmId>"
@@ -176,8 +178,8 @@ async def test_of_two_messages_neither_is_taken_for_a_payments_own(tmp_path: Pat
     """A payment that says only its UETR is looked for by that, and both messages are told."""
     first, second, transfer = fresh(), fresh(), Transfer()
     async with a_world(tmp_path) as world:
-        await world.workflow.submit(ALICE, pacs008(Transfer(), message_id=first))
-        await world.workflow.submit(ALICE, pacs008(transfer, message_id=second))
+        await world.workflow.receiving.submit(ALICE, pacs008(Transfer(), message_id=first))
+        await world.workflow.receiving.submit(ALICE, pacs008(transfer, message_id=second))
         group = "<OrgnlGrpInf><OrgnlMsgId>{}</OrgnlMsgId><OrgnlMsgNmId>pacs.008.001.08</OrgnlMsgNmId></OrgnlGrpInf>"
         message = asked(STATUS, uetr=transfer.uetr)
         message = re.sub(rb"<TxInf>", (group.format(first) + group.format(second) + "<TxInf>").encode(), message)
@@ -214,12 +216,12 @@ async def test_blocks_are_told_apart(tmp_path: Path) -> None:
     """A payment of another block is not meant; a block of a message of more than 1,000 payments is."""
     message_id, long = fresh(), fresh()
     async with a_world(tmp_path, CONSUMER) as world:
-        held = await world.workflow.submit(ALICE, customers(message_id, ("B1", 1)))
+        held = await world.workflow.receiving.submit(ALICE, customers(message_id, ("B1", 1)))
         assert held.standing.status is Status.PDNG, held.note
         other: dict[str, Any] = {"definition": "pain.001.001.09", "message_id": message_id, "end_to_end_id": "E1"}
         assert codes(await told(world, asked(CANCEL_CUSTOMER, block="B2", **other))) == ["RJCR", "NOOR"]
         assert codes(await told(world, asked(CANCEL_CUSTOMER, block="B1", **other)))[0] == "CNCL"
-        large = await world.workflow.submit(ALICE, customers(long, ("B1", 1001)))
+        large = await world.workflow.receiving.submit(ALICE, customers(long, ("B1", 1001)))
         whole = asked(CANCEL_CUSTOMER, block="B1", definition="pain.001.001.09", message_id=long, whole=True)
         assert codes(await told(world, whole))[0] == "CNCL"
         assert world.stored(large).standing.status is Status.CANC
@@ -232,9 +234,9 @@ async def test_what_the_rules_refuse_is_not_carried_out(place: Place) -> None:
     """A request that is rejected has cancelled nothing."""
     transfer = Transfer()
     async with a_world(place, CONSUMER) as world:
-        held = await world.workflow.submit(ALICE, pacs008(transfer))
+        held = await world.workflow.receiving.submit(ALICE, pacs008(transfer))
         message = asked(CANCEL, uetr=transfer.uetr).replace(b"EXMPFRPPXXX", b"ZZZZZZZZ", 1)
-        asking = await world.workflow.submit(ALICE, message)
+        asking = await world.workflow.receiving.submit(ALICE, message)
         said = await answer(world, asking)
         assert (world.stored(asking).standing.status, said["Conf"]) == (Status.RJCT, ["RJCR"])
         assert world.stored(held) == held
@@ -247,7 +249,7 @@ async def test_what_is_held_for_a_fault_of_ours_is_there(place: Place, monkeypat
     async with a_world(place) as world:
         with monkeypatch.context() as broken:
             broken.setattr(receive, "run", lambda *_: 1 / 0)
-            held = await world.workflow.submit(ALICE, pacs008(transfer, message_id=message_id))
+            held = await world.workflow.receiving.submit(ALICE, pacs008(transfer, message_id=message_id))
         assert held.standing.cause is HeldCause.FAULT
         assert codes(await told(world, asked(STATUS, **names))) == ["PDNG", "NARR"]
         assert codes(await told(world, asked(CANCEL, **names))) == ["PDCR", "NARR"]
@@ -259,7 +261,7 @@ async def _late(world: World, asking: Transaction) -> dict[str, list[str]]:
     """Its answer, given only once its time was over."""
     assert asking.deadline is not None
     world.hand.go(asking.deadline.at - world.hand.now + timedelta(seconds=1))
-    await world.workflow.expire(world.stored(asking))
+    await world.workflow.resuming.expire(world.stored(asking))
     return await answer(world, world.stored(asking))
 
 
@@ -269,9 +271,9 @@ async def test_a_request_that_is_late_is_told_what_was_done(place: Place, monkey
     nothing = Ids(message_id=None, instruction_id=None, end_to_end_id=None, transaction_id=None, amount=None)
     ids = [replace(nothing, uetr=one.uetr) for one in transfers]
     async with a_world(place, CONSUMER) as world:
-        held = [await world.workflow.submit(ALICE, pacs008(one)) for one in transfers]
-        monkeypatch.setattr(world.workflow, "_enquire", lambda *_: None)  # the process ends here
-        asking = await world.workflow.submit(ALICE, request(CANCEL, *ids))
+        held = [await world.workflow.receiving.submit(ALICE, pacs008(one)) for one in transfers]
+        monkeypatch.setattr(world.workflow.resuming, "enquire", lambda *_: None)  # the process ends here
+        asking = await world.workflow.receiving.submit(ALICE, request(CANCEL, *ids))
         await world.decide(held[0], DecisionKind.CANCEL)
         said = await _late(world, asking)
         assert (said["Conf"], said["TxCxlSts"]) == (["PECR"], ["ACCR", "RJCR"])
@@ -282,8 +284,8 @@ async def test_a_request_that_is_late_is_told_what_was_done(place: Place, monkey
 async def test_a_request_has_time_whatever_its_route_gives_payments(place: Place) -> None:
     """A scheme's clock is for payments."""
     async with a_world(place) as world:
-        asking = await world.workflow.submit(ALICE, asked(CANCEL, uetr=Transfer().uetr))
-        paying = await world.workflow.issue(ALICE)
+        asking = await world.workflow.receiving.submit(ALICE, asked(CANCEL, uetr=Transfer().uetr))
+        paying = await world.workflow.receiving.issue(ALICE)
         assert paying.deadline is not None
         assert paying.deadline.at - paying.created_at == SLA
         assert world.stored(asking).standing.is_final or asking.deadline is not None
@@ -298,10 +300,10 @@ async def test_a_request_that_we_fail_at_ends(place: Place, monkeypatch: pytest.
 
     async with a_world(place, CONSUMER) as world:
         transfer = Transfer()
-        await world.workflow.submit(ALICE, pacs008(transfer))
+        await world.workflow.receiving.submit(ALICE, pacs008(transfer))
         monkeypatch.setattr(Originals, "facts", fail)
-        asking = await world.workflow.submit(ALICE, asked(CANCEL, uetr=transfer.uetr))
-        await world.workflow.go_on()
+        asking = await world.workflow.receiving.submit(ALICE, asked(CANCEL, uetr=transfer.uetr))
+        await world.workflow.resuming.go_on()
         for _ in range(3):
             world.hand.go(timedelta(hours=1))
             await world.fire()
@@ -330,7 +332,7 @@ async def test_long_messages_are_not_read_whole(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("interlock.originals._PAGE", 4)
     transfers, message_id = [Transfer() for _ in range(11)], fresh()
     async with a_world(tmp_path) as world:
-        await world.workflow.submit(ALICE, pacs008(*transfers, message_id=message_id))
+        await world.workflow.receiving.submit(ALICE, pacs008(*transfers, message_id=message_id))
         named = asked(STATUS, message_id=message_id, uetr=transfers[9].uetr)
         said = await told(world, named)
         assert (said["TxSts"], said["OrgnlUETR"]) == (["ACSC"], [transfers[9].uetr])

@@ -65,7 +65,7 @@ async def _filled(folder: Path) -> dict[str, UUID]:
     """A store with transactions of many kinds; their ids by kind."""
     made = {}
     async with a_world(folder, AUTO) as world:
-        submit, content, business_id = world.workflow.submit, pacs008(Transfer(amount="250.00")), fresh()
+        submit, content, business_id = world.workflow.receiving.submit, pacs008(Transfer(amount="250.00")), fresh()
         made["settled"] = (await submit(ALICE, content)).id
         made["double"] = (await submit(ALICE, content)).id
         made["part"] = (await submit(ALICE, pacs008(Transfer(), BAD, Transfer(amount="1", currency="JPY")))).id
@@ -77,25 +77,25 @@ async def _filled(folder: Path) -> dict[str, UUID]:
         made["headed"] = (await submit(ALICE, headed(fresh(), business_id))).id
         made["headed twice"] = (await submit(ALICE, headed(fresh(), business_id))).id
         made["other"] = (await submit(BOB, pacs008(Transfer(currency="KWD", amount="1.234")))).id
-        made["timed out"] = (await world.workflow.issue(ALICE)).id
+        made["timed out"] = (await world.workflow.receiving.issue(ALICE)).id
         world.hand.go(SLA)
         assert await world.fire() == 1
     async with a_world(folder, CONSUMER) as world:
         world.hand.go(LATER)
-        held, cancelled, driven = [await world.workflow.submit(ALICE, pacs008()) for _ in range(3)]
+        held, cancelled, driven = [await world.workflow.receiving.submit(ALICE, pacs008()) for _ in range(3)]
         made |= {"held": held.id, "cancelled": cancelled.id, "driven": driven.id}
         for transaction in (cancelled, driven):
             await world.decide(transaction, DecisionKind.CANCEL)
-        again = await world.workflow.redrive(ALICE, driven.id, "operator:o")
+        again = await world.workflow.driving.again(ALICE, driven.id, "operator:o")
         made["driven again"] = (await world.decide(again, DecisionKind.ACCEPT)).id
     async with a_world(folder, HOLDING) as world:
         world.hand.go(LATER)
         await world.control(ControlScope.CLIENT, BOB, stopped=True)
-        made["stopped"] = (await world.workflow.submit(BOB, pacs008(Transfer(), BAD))).id
-        made["issued"] = (await world.workflow.issue(ALICE)).id
+        made["stopped"] = (await world.workflow.receiving.submit(BOB, pacs008(Transfer(), BAD))).id
+        made["issued"] = (await world.workflow.receiving.issue(ALICE)).id
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("interlock.stages.process.run", _fail)
-            failed = [await world.workflow.submit(ALICE, pacs008()) for _ in range(3)]
+            failed = [await world.workflow.receiving.submit(ALICE, pacs008()) for _ in range(3)]
         made |= dict(zip(("fault", "fault cancelled", "fault retried"), (t.id for t in failed), strict=True))
         await world.decide(failed[1], DecisionKind.CANCEL)
         await world.decide(failed[2], DecisionKind.RETRY, actor="operator:o")
@@ -445,7 +445,7 @@ def test_sums_are_held_against_one_another_too() -> None:
 async def test_many_differences_of_one_are_cut_short(tmp_path: Path) -> None:
     """Of one transaction so much is said as somebody reads; the rest is counted."""
     async with a_world(tmp_path, AUTO) as world:
-        made = await world.workflow.submit(ALICE, pacs008(*(Transfer() for _ in range(30))))
+        made = await world.workflow.receiving.submit(ALICE, pacs008(*(Transfer() for _ in range(30))))
         with closing(sqlite3.connect(tmp_path / "interlock.db")) as db, db:
             db.execute("UPDATE payments SET amount = '1'")
         said = found(world.store)
@@ -462,7 +462,7 @@ async def _at(world: World, *moments: datetime) -> list[UUID]:
     made = []
     for moment in moments:
         world.hand.now = moment
-        made.append((await world.workflow.issue(ALICE)).id)
+        made.append((await world.workflow.receiving.issue(ALICE)).id)
     return made
 
 
@@ -491,7 +491,7 @@ async def test_pages_are_walked_to_the_end(tmp_path: Path, monkeypatch: pytest.M
     books = Books()
     async with a_world(tmp_path, AUTO) as world:
         for _ in range(10):
-            await world.workflow.submit(ALICE, pacs008())
+            await world.workflow.receiving.submit(ALICE, pacs008())
         assert found(world.store, books) == []
     assert (books.transactions, books.accounts[ALICE, "EUR"].settled) == (10, Sum(10, Decimal(1000)))
 
@@ -557,8 +557,8 @@ async def test_requests_and_what_ended_by_itself_come_to_the_same(tmp_path: Path
         b"</EvtInf></SysEvtNtfctn></Document>"
     )
     async with a_world(tmp_path, CONSUMER) as world:
-        held = await world.workflow.submit(ALICE, pacs008(*transfers))
-        open_ = await world.workflow.submit(ALICE, pacs008(Transfer(), Transfer()))
+        held = await world.workflow.receiving.submit(ALICE, pacs008(*transfers))
+        open_ = await world.workflow.receiving.submit(ALICE, pacs008(Transfer(), Transfer()))
         answers = set()
         for content in (
             *(request(definition, asked) for definition in ("pacs.028.001.03", "camt.056.001.08")),
@@ -567,15 +567,15 @@ async def test_requests_and_what_ended_by_itself_come_to_the_same(tmp_path: Path
             request("camt.056.001.08", Ids(message_id="nobody's", uetr=None)),
             system_event,
         ):
-            told = await world.workflow.submit(ALICE, content.replace(b"EXAMPLE-C-0001", fresh().encode()))
-            done = world.verify((await world.workflow.until_end(told, 10)).id)
+            told = await world.workflow.receiving.submit(ALICE, content.replace(b"EXAMPLE-C-0001", fresh().encode()))
+            done = world.verify((await world.workflow.reading.until_end(told, 10)).id)
             assert done.standing.status is Status.ACSC, done.note
             answers.add((done.answer or "")[:8])
         assert answers >= {"pacs.002", "camt.029", "camt.111", "admi.007"}
         await world.decide(held, DecisionKind.REJECT, 2)
         await world.decide(held, DecisionKind.ACCEPT)
         await world.decide(open_, DecisionKind.CANCEL, 1)
-        ends = [payment.status for payment in await world.workflow.payments(ALICE, held.id)]
+        ends = [payment.status for payment in await world.workflow.reading.payments(ALICE, held.id)]
         assert ends == [Status.CANC, Status.RJCT, Status.ACSC]
     result = reconciled(tmp_path, "--json")
     assert (result.exit_code, result.stderr) == (Exit.OK, "")
@@ -617,7 +617,7 @@ async def test_messages_are_read_as_the_server_read_them(tmp_path: Path, lenient
     }
     async with a_world(tmp_path, AUTO, lenient=lenient) as world:
         for content, is_refused in odd.items():
-            done = world.verify((await world.workflow.submit(ALICE, content)).id)
+            done = world.verify((await world.workflow.receiving.submit(ALICE, content)).id)
             assert (done.standing.status is Status.RJCT) is is_refused, content
             assert done.answer_due is (b"Report" not in content)
     assert reconciled(tmp_path).stderr == ""
@@ -630,7 +630,7 @@ async def test_one_that_moves_on_meanwhile_is_read_anew(tmp_path: Path) -> None:
     """What was open when its page was read and has ended since is no difference: it is taken as it is now."""
     books = Books()
     async with a_world(tmp_path, CONSUMER) as world:
-        held = await world.workflow.submit(ALICE, pacs008())
+        held = await world.workflow.receiving.submit(ALICE, pacs008())
         page = world.store.find(Query(client=None))
         await world.decide(held, DecisionKind.ACCEPT)
         assert found(cast("Store", _Behind(world.store, page)), books) == []
@@ -670,7 +670,7 @@ def test_looking_at_a_store_does_not_make_one(tmp_path: Path) -> None:
 async def test_a_file_that_cannot_be_written_is_said_before(tmp_path: Path) -> None:
     """Where the file cannot be put is said before the work, as far as it can be known; else in our own words."""
     async with a_world(tmp_path, AUTO) as world:
-        await world.workflow.submit(ALICE, pacs008(BAD))
+        await world.workflow.receiving.submit(ALICE, pacs008(BAD))
     for file, says in ((tmp_path / "nowhere" / "day.csv", "there is no folder"), (tmp_path, "is a folder")):
         done = reconciled(tmp_path, "--csv", str(file))
         assert (done.exit_code, done.stdout) == (Exit.INVALID, "")

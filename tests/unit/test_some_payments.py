@@ -12,6 +12,7 @@ import structlog.testing
 
 from interlock import decisions
 from interlock.acks import Word
+from interlock.contents import Contents
 from interlock.decisions import Decision, DecisionKind
 from interlock.errors import ConflictError, IllegalDecision, RequestError
 from interlock.iso20022.codes import HeldCause, Status
@@ -53,12 +54,12 @@ def _quiet() -> Iterator[None]:
 
 async def submitted(world: World, payments: int = 3) -> Transaction:
     """A message of some payments, as far as it goes by itself."""
-    return await world.workflow.submit(ALICE, pacs008(*(Transfer() for _ in range(payments))))
+    return await world.workflow.receiving.submit(ALICE, pacs008(*(Transfer() for _ in range(payments))))
 
 
 async def shown(world: World, transaction: Transaction) -> list[str]:
     """Status and reason of each payment, as its client sees them."""
-    payments = await world.workflow.payments(ALICE, transaction.id)
+    payments = await world.workflow.reading.payments(ALICE, transaction.id)
     return [payment.status + (f" {payment.reason}" if payment.reason else "") for payment in payments]
 
 
@@ -195,7 +196,7 @@ async def test_many_that_decide_at_once_take_turns(place: Place, monkeypatch: py
         held = await submitted(world, 21)
         monkeypatch.setattr(decisions, "on_some", noted)
         with monkeypatch.context() as patch:
-            patch.setattr(world.workflow, "_inspect", None)
+            patch.setattr(Contents, "inspect", None)
             await asyncio.gather(*(world.decide(held, CANCEL, place) for place in range(1, 21)))
         assert len(judged) == len(set(judged)) == 20
         assert await shown(world, await world.decide(held, ACCEPT)) == ["CANC DS02"] * 20 + ["ACSC"]
@@ -205,7 +206,7 @@ async def test_what_was_wrong_with_a_payment_is_told_however_late(place: Place) 
     """The rule that refused it when the message came, in the answer that a consumer's decision brings about."""
     async with a_world(place, CONSUMER) as world:
         bad = Transfer(debtor_iban="DE00370400440532013000")
-        held = await world.workflow.submit(ALICE, pacs008(Transfer(), bad))
+        held = await world.workflow.receiving.submit(ALICE, pacs008(Transfer(), bad))
         done = await world.decide(held, ACCEPT)
         assert await shown(world, done) == ["ACSC", "RJCT AC02"]
         assert b"<AddtlInf>iban.debtor at " in (world.answer(done) or b"")
@@ -239,14 +240,14 @@ async def test_a_payment_is_named_as_its_sender_knows_it(place: Place) -> None:
     """By any name that it has, and all that are given must fit."""
     async with a_world(place, CONSUMER) as world:
         transfers = [Transfer() for _ in range(5)]
-        held = await world.workflow.submit(ALICE, pacs008(*transfers))
+        held = await world.workflow.receiving.submit(ALICE, pacs008(*transfers))
         chosen = (
             Selector(uetr=(transfers[0].uetr or "").upper()),
             Selector(end_to_end_id=transfers[1].end_to_end_id, ordinal=2),
             Selector(transaction_reference=transfers[2].transaction_id),
             Selector(ordinal=3),
         )
-        await world.workflow.decide(ALICE, held.id, Decision(kind=CANCEL, actor="c", payments=chosen))
+        await world.workflow.deciding.decide(ALICE, held.id, Decision(kind=CANCEL, actor="c", payments=chosen))
         assert await shown(world, held) == ["CANC DS02"] * 3 + ["PDNG"] * 2
 
 
@@ -268,9 +269,9 @@ async def test_what_does_not_name_one_payment_changes_nothing(
     """None that fits, or several: the caller's mistake, told by place in the list."""
     async with a_world(place, CONSUMER) as world:
         transfers = (Transfer(end_to_end_id="shared"), Transfer(end_to_end_id="shared"), Transfer())
-        held = await world.workflow.submit(ALICE, pacs008(*transfers))
+        held = await world.workflow.receiving.submit(ALICE, pacs008(*transfers))
         with pytest.raises(RequestError, match=says):
-            await world.workflow.decide(ALICE, held.id, Decision(kind=CANCEL, actor="c", payments=selectors))
+            await world.workflow.deciding.decide(ALICE, held.id, Decision(kind=CANCEL, actor="c", payments=selectors))
         assert world.stored(held) == held
 
 
@@ -282,12 +283,12 @@ async def test_what_a_stop_holds_goes_on_without_the_cancelled(place: Place) -> 
     async with a_world(place, HOLDING) as world:
         await world.control(ControlScope.ROUTE, "default", stopped=True)
         transfers = [Transfer() for _ in range(3)]
-        held = await world.workflow.submit(ALICE, pacs008(*transfers))
+        held = await world.workflow.receiving.submit(ALICE, pacs008(*transfers))
         with pytest.raises(IllegalDecision, match="reject is not possible"):
             await world.decide(held, REJECT, 1)
         await world.decide(held, CANCEL, 1)
         assert world.verify(held.id).standing.state is State.ACTC
-        again = await world.workflow.submit(ALICE, pacs008(transfers[0]))
+        again = await world.workflow.receiving.submit(ALICE, pacs008(transfers[0]))
         assert again.standing.state is State.ACTC  # its key was free
         assert await world.restart() == 2
         await world.control(ControlScope.ROUTE, "default", stopped=False)
@@ -365,7 +366,7 @@ async def test_one_end_a_payment_whatever_races(place: Place, seed: int) -> None
                 world.decide(held, REJECT, 1, 2),
                 world.decide(held, ACCEPT),
                 world.decide(held, CANCEL),
-                world.workflow.expire(held),
+                world.workflow.resuming.expire(held),
             ]
             order = orders[(seed * 6 + turn) * 5]
             outcomes = await asyncio.gather(*(calls[place] for place in order), return_exceptions=True)
@@ -381,11 +382,11 @@ async def test_a_cancelled_payment_may_be_sent_again_at_once(place: Place) -> No
     """Its key is free while the others of its message are still held."""
     async with a_world(place, CONSUMER) as world:
         transfers = [Transfer(), Transfer()]
-        held = await world.workflow.submit(ALICE, pacs008(*transfers))
-        double = await world.workflow.submit(ALICE, pacs008(transfers[0]))
+        held = await world.workflow.receiving.submit(ALICE, pacs008(*transfers))
+        double = await world.workflow.receiving.submit(ALICE, pacs008(transfers[0]))
         assert (double.standing.end, double.reason) == (RJCT, "AM05")
         await world.decide(held, CANCEL, 1)
-        again = await world.workflow.submit(ALICE, pacs008(transfers[0]))
+        again = await world.workflow.receiving.submit(ALICE, pacs008(transfers[0]))
         for transaction in (again, held):
             done = await world.decide(transaction, ACCEPT)
             assert world.verify(transaction.id) == done
@@ -400,13 +401,13 @@ async def test_a_redrive_leaves_out_what_was_ended_by_itself(place: Place) -> No
         await world.decide(held, REJECT, 1, reason="FRAD", note="looks wrong")
         await world.decide(held, CANCEL, 2)
         await world.decide(held, CANCEL)
-        again = await world.workflow.redrive(ALICE, held.id, "c_alice:anna")
+        again = await world.workflow.driving.again(ALICE, held.id, "c_alice:anna")
         assert world.verify(again.id).standing.cause is HeldCause.DECISION
         assert await shown(world, again) == ["RJCT FRAD", "RJCT DS02", "PDNG", "PDNG"]
         await world.decide(again, CANCEL, 3)
         await world.decide(again, CANCEL, 4)  # the last one, and by itself as well
         with pytest.raises(IllegalDecision, match="send again what should go after all"):
-            await world.workflow.redrive(ALICE, again.id, "c_alice:anna")
+            await world.workflow.driving.again(ALICE, again.id, "c_alice:anna")
 
 
 async def test_what_was_cancelled_as_a_whole_is_driven_again_as_a_whole(place: Place) -> None:
@@ -414,12 +415,12 @@ async def test_what_was_cancelled_as_a_whole_is_driven_again_as_a_whole(place: P
     async with a_world(place, CONSUMER) as world:
         held = await submitted(world, 2)
         await world.decide(held, CANCEL, 2, 1)
-        again = await world.workflow.redrive(ALICE, held.id, "c_alice:anna")
+        again = await world.workflow.driving.again(ALICE, held.id, "c_alice:anna")
         assert await shown(world, again) == ["PDNG", "PDNG"]
         await world.decide(again, REJECT, 2, reason="FRAD")
         world.hand.go(DECIDE)
         await world.fire()
-        third = await world.workflow.redrive(ALICE, held.id, "c_alice:anna")
+        third = await world.workflow.driving.again(ALICE, held.id, "c_alice:anna")
         done = await world.decide(third, ACCEPT)
         assert world.verify(done.id) == done
         assert await shown(world, third) == ["ACSC", "RJCT FRAD"]
@@ -434,14 +435,14 @@ class Guarded:
     def __init__(self, world: World) -> None:
         self.world = world
         self.intents: list[Transaction] = []
-        world.workflow.alone = lambda _: False
-        world.workflow.on_intent = lambda transaction, _: self.intents.append(transaction)
+        world.workflow.ownership.alone = lambda _: False
+        world.workflow.committing.on_intent = lambda transaction, _: self.intents.append(transaction)
 
     async def confirm(self, epoch: int = 1) -> None:
         """The peer has everything so far."""
         waiting, self.intents = self.intents, []
         for transaction in waiting:
-            await self.world.workflow.conclude(transaction, Word(0, epoch, frozenset({7})), ())
+            await self.world.workflow.concluding.conclude(transaction, Word(0, epoch, frozenset({7})), ())
 
     async def until_intended(self) -> None:
         """Until somebody waits for a word."""
@@ -454,12 +455,12 @@ async def test_an_end_of_some_is_told_once_the_peer_has_it(place: Place) -> None
     async with a_world(place, CONSUMER) as world:
         region = Guarded(world)
         transfers = [Transfer(), Transfer()]
-        held = await world.workflow.submit(ALICE, pacs008(*transfers))
+        held = await world.workflow.receiving.submit(ALICE, pacs008(*transfers))
         call = asyncio.ensure_future(world.decide(held, CANCEL, 1))
         await region.until_intended()
         assert await shown(world, held) == ["PDNG", "PDNG"]
         assert world.verify(held.id).standing.cause is HeldCause.DECISION
-        double = await world.workflow.submit(ALICE, pacs008(transfers[0]))
+        double = await world.workflow.receiving.submit(ALICE, pacs008(transfers[0]))
         assert (double.reason, call.done()) == ("AM05", False)
         await region.confirm()
         done = await call

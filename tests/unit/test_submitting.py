@@ -44,8 +44,9 @@ async def test_what_is_given_up_while_it_begins_is_closed(
 
         monkeypatch.setattr(world.store, "stager", slowly)
         digest = sha256(content).digest()
+        assert world.workflow.bulk is not None
         submitted = asyncio.ensure_future(
-            world.workflow.submit_file(ALICE, file, digest, idempotency_key=None, reference=None)
+            world.workflow.bulk.submit(ALICE, file, digest, idempotency_key=None, reference=None)
         )
         assert await asyncio.to_thread(begun.wait, 10)
         submitted.cancel()
@@ -55,4 +56,4 @@ async def test_what_is_given_up_while_it_begins_is_closed(
             await submitted
         assert len(stagers) == 1
         assert closed == stagers
-        assert (await world.workflow.find(Query(client=ALICE))).transactions == ()
+        assert (await world.workflow.reading.find(Query(client=ALICE))).transactions == ()

@@ -94,7 +94,7 @@ async def traced(folder: Path, **settings: Any) -> AsyncIterator[Traced]:
     try:
         spans = Spans()
         faces = Faces(interlock, endpoint="interlock.test")
-        interlock.workflow.tracing = spans.tracing
+        interlock.workflow.traces.tracing = spans.tracing
         client, _ = await interlock.authority.add_client("alice", (Scope.READ, Scope.WRITE))
         token = (await interlock.authority.issue(client)).text
         async with httpx.AsyncClient(
@@ -367,8 +367,8 @@ async def test_a_deadline_is_linked_to_the_submission(tmp_path: Path) -> None:
     async with traced(tmp_path, routes=routes) as t:
         id_ = await t.submit()
         brought = context(t.spans.one("POST /v1/messages"))
-        held = await t.interlock.workflow.get(None, UUID(id_))
-        assert (await t.interlock.workflow.until_end(held, 10)).reason == "AB06"
+        held = await t.interlock.workflow.reading.get(None, UUID(id_))
+        assert (await t.interlock.workflow.reading.until_end(held, 10)).reason == "AB06"
         commit, expire = t.spans.all()[-2:]
         assert (commit.name, expire.name, expire.parent) == ("commit", "expire", None)
         assert links(expire) == links(commit) == [brought]

@@ -66,7 +66,7 @@ def _controls(routes: APIRouter, interlock: Interlock, access: Access) -> None:
     @routes.get("/controls", tags=["operations"], dependencies=[operator], openapi_extra=opened_by(*OPERATORS))
     async def list_controls() -> ControlsView:
         """The orders that stand."""
-        return ControlsView(controls=tuple(control_view(order) for order in interlock.workflow.controls))
+        return ControlsView(controls=tuple(control_view(order) for order in interlock.workflow.controls.orders))
 
     @routes.post("/controls", tags=["operations"], openapi_extra=opened_by(*OPERATORS))
     async def control(identity: Annotated[Identity, operator], order: Annotated[Order, Body()]) -> ControlledView:
@@ -80,7 +80,7 @@ def _controls(routes: APIRouter, interlock: Interlock, access: Access) -> None:
             note=order.note,
             at=interlock.clock(),
         )
-        resumed = await interlock.workflow.control(given)
+        resumed = await interlock.workflow.resuming.control(given)
         return ControlledView(**control_view(given).model_dump(), resumed=resumed)
 
 

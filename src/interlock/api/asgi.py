@@ -84,19 +84,23 @@ class Faces:
         """endpoint: host name, and port where it matters, that clients reach this region by."""
         config, workflow = interlock.config, interlock.workflow
         self._workflow = workflow
-        workflow.tracing = make_tracing(config)
+        workflow.traces.tracing = make_tracing(config)
         self.intake = Intake(config)
-        self.patience = Patience(workflow, config.wait_seconds_max)
+        self.patience = Patience(workflow.reading, config.wait_seconds_max)
         access = Access(interlock.authority)
         routes = config.choice_of_routes()
         dials = Dials(
-            workflow, interlock.acks, routes, seconds=config.replicated_within_seconds, peers=len(config.regions)
+            workflow.concluding,
+            interlock.acks,
+            routes,
+            seconds=config.replicated_within_seconds,
+            peers=len(config.regions),
         )
         names = {config.region_number: config.region} | {peer.number: name for name, peer in config.regions.items()}
         views = Views(names, dials.distance)
-        self.peers = Peers(config, workflow)
+        self.peers = Peers(config, workflow.ownership)
         if config.is_regional:
-            workflow.abroad = Abroad(self.peers, interlock.authority)
+            workflow.enquiries.abroad = Abroad(self.peers, interlock.authority)
         health = Health(interlock.journal)
         health.is_fenced = lambda: interlock.store.post.fenced
         health.is_stopping = self.patience.stopping.is_set
@@ -114,7 +118,7 @@ class Faces:
             self.metrics.regional = Regional(
                 {number: name for number, name in names.items() if number != config.region_number},
                 sum(peer.guard for peer in config.regions.values()),
-                lambda: self.peers.conditions(workflow.taken),
+                lambda: self.peers.conditions(workflow.ownership.taken),
                 interlock.keeper,
             )
         messages = Messages(workflow, access, self.intake, self.patience, views, dials)
@@ -141,7 +145,7 @@ class Faces:
         """One request."""
         assert scope["type"] == "http"  # the server speaks nothing else
         request = Request(scope, receive, perf_counter())
-        tracing = self._workflow.tracing
+        tracing = self._workflow.traces.tracing
         if tracing is None or request.path in _PROBES:
             await self._serve(request, send)
             return

@@ -148,11 +148,11 @@ def router(interlock: Interlock, access: Access, views: Views) -> APIRouter:
     ) -> DecidedView | TransactionView:
         """Accept, reject, cancel or redrive; the same decision again gives the same answer."""
         view = view_of(identity)
-        transaction = await workflow.get(view, transaction_id)
+        transaction = await workflow.reading.get(view, transaction_id)
         try:
             decided = await _decide(interlock, identity, transaction, deciding)
         except IllegalDecision as exc:
-            transaction = await workflow.get(view, transaction_id)
+            transaction = await workflow.reading.get(view, transaction_id)
             raise DecisionRefused(
                 str(exc),
                 transaction_id=str(transaction.id),
@@ -166,7 +166,7 @@ def router(interlock: Interlock, access: Access, views: Views) -> APIRouter:
         selectors = _selectors(deciding)
         if selectors is None:
             return views.transaction(decided)
-        return views.decided(decided, chosen(await workflow.payments(view, transaction_id), selectors))
+        return views.decided(decided, chosen(await workflow.reading.payments(view, transaction_id), selectors))
 
     return routes
 
@@ -176,7 +176,7 @@ async def _decide(
 ) -> Transaction:
     view, actor = view_of(identity), actor_of(identity, deciding.by)
     if isinstance(deciding, Redrive):
-        return await interlock.workflow.redrive(view, transaction.id, actor)
+        return await interlock.workflow.driving.again(view, transaction.id, actor)
     if isinstance(deciding, Retry) and view is not None:
         raise Forbidden("only operators may retry")
     decision = Decision(
@@ -186,7 +186,7 @@ async def _decide(
         note=deciding.note,
         payments=_selectors(deciding),
     )
-    return await interlock.workflow.decide(view, transaction.id, decision)
+    return await interlock.workflow.deciding.decide(view, transaction.id, decision)
 
 
 def _selectors(deciding: Deciding) -> tuple[Selector, ...] | None:

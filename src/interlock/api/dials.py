@@ -5,11 +5,11 @@ from typing import NamedTuple
 from interlock.acks import Acks
 from interlock.api.exchange import Request
 from interlock.api.problems import InvalidRequest
+from interlock.concluding import Concluding
 from interlock.errors import NotReplicated
 from interlock.lifecycle import State
 from interlock.routes import Consistency, Fencing, Routes
 from interlock.transaction import Transaction
-from interlock.workflow import Workflow
 
 HEADER = b"x-consistency"
 
@@ -33,9 +33,9 @@ class Confirmed(NamedTuple):
 class Dials:
     """The two dials, by route and by call."""
 
-    def __init__(self, workflow: Workflow, acks: Acks, routes: Routes, *, seconds: float, peers: int) -> None:
+    def __init__(self, concluding: Concluding, acks: Acks, routes: Routes, *, seconds: float, peers: int) -> None:
         """seconds: how long a consistent call waits for other regions. peers: how many there are."""
-        self._workflow = workflow
+        self._concluding = concluding
         self._acks = acks
         self._routes = routes
         self._seconds = seconds
@@ -72,7 +72,7 @@ class Dials:
         if there and _is_undecided(transaction):
             # Whoever has the same payments is seen only once all who could have them have ours.
             there = await self._acks.wait_for_all(transaction, self._seconds)
-            transaction = await self._workflow.take_turn(transaction) if there else transaction
+            transaction = await self._concluding.take_turn(transaction) if there else transaction
             there = there and await self._is_there(transaction, copies)  # it may have given way
         if not there:
             raise NotReplicated(

@@ -11,8 +11,8 @@ import structlog
 from interlock.api.exchange import Request, Response
 from interlock.config import Config
 from interlock.errors import HomeRegionLost, OwnedElsewhere, UnknownTransaction
+from interlock.ownership import Ownership
 from interlock.regions.rules import Health, condition
-from interlock.workflow import Workflow
 
 _log = structlog.get_logger()
 
@@ -29,11 +29,11 @@ _SUSPECT_AFTER, _DEAD_AFTER = 2, 4
 class Peers:
     """The other regions' APIs: how they are, and how they are called."""
 
-    def __init__(self, config: Config, workflow: Workflow) -> None:
+    def __init__(self, config: Config, ownership: Ownership) -> None:
         """Nothing is called before `watch`."""
         self._own = config.region_number
         self._region = config.region.encode()
-        self._workflow = workflow
+        self._ownership = ownership
         self._peers = {peer.number: (name, peer.endpoint) for name, peer in config.regions.items()}
         self._health: dict[int, Health] = dict.fromkeys(self._peers, Health())
         self._client = httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False)
@@ -88,7 +88,7 @@ class Peers:
         if id_ is None or (home == self._own and request.scope["method"] in ("GET", "HEAD")):
             return None
         try:
-            owner = await self._workflow.owner(id_)
+            owner = await self._ownership.owner(id_)
         except UnknownTransaction:
             if home not in self._peers:
                 return None

@@ -12,6 +12,7 @@ from interlock.api.problems import InvalidRequest
 from interlock.api.views import Views, as_json
 from interlock.auth import Scope
 from interlock.errors import DependencyError
+from interlock.reading import Reading
 from interlock.transaction import Transaction
 from interlock.workflow import Workflow
 
@@ -34,8 +35,8 @@ class Preference(NamedTuple):
 class Patience:
     """Waits for ends on a caller's behalf, until the server is to stop."""
 
-    def __init__(self, workflow: Workflow, seconds_max: float) -> None:
-        self._workflow = workflow
+    def __init__(self, reading: Reading, seconds_max: float) -> None:
+        self._reading = reading
         self._seconds_max = seconds_max
         #: Set when the server is to stop: who waits is answered with what is.
         self.stopping = asyncio.Event()
@@ -49,7 +50,7 @@ class Patience:
         """The transaction once it has ended, or as it stands when the time is up."""
         if transaction.standing.is_final or not preference.seconds or self.stopping.is_set():
             return transaction
-        ended = asyncio.ensure_future(self._workflow.until_end(transaction, preference.seconds))
+        ended = asyncio.ensure_future(self._reading.until_end(transaction, preference.seconds))
         stopping = asyncio.ensure_future(self.stopping.wait())
         try:
             await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -81,13 +82,15 @@ class Messages:
         async with self._intake.take(request, identity.client_id) as content:
             if isinstance(content, Spooled):
                 refuse_unless_message(content.head)
-                transaction = await self._workflow.submit_file(
+                bulk = self._workflow.bulk
+                assert bulk is not None  # else nobody makes files of messages
+                transaction = await bulk.submit(
                     identity.client_id, content.path, content.digest,
                     idempotency_key=idempotency_key, reference=reference,
                 )  # fmt: skip
             else:
                 refuse_unless_message(content)
-                transaction = await self._workflow.submit(
+                transaction = await self._workflow.receiving.submit(
                     identity.client_id, content,
                     idempotency_key=idempotency_key, reference=reference, consistency=consistency,
                 )  # fmt: skip
@@ -102,7 +105,7 @@ class Messages:
         if transaction.standing.is_final and _wants_xml(request) and not isinstance(content, Spooled):
             # What was acknowledged is told as such, even if its answer cannot be read this moment.
             with contextlib.suppress(DependencyError):
-                _, answer = await self._workflow.collect(identity.client_id, transaction.id)
+                _, answer = await self._workflow.reading.collect(identity.client_id, transaction.id)
                 if answer is not None:
                     return Response(200, (XML, *headers), answer.content)
         body = as_json(self._views.transaction(transaction, confirmed.distance))

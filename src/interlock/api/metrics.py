@@ -166,12 +166,14 @@ class Metrics:
         yield ends
         yield self._lasted()
         yield CounterMetricFamily(
-            "interlock_parked", "Transactions that tripped over a mistake of ours.", value=self._workflow.parked
+            "interlock_parked",
+            "Transactions that tripped over a mistake of ours.",
+            value=self._workflow.resuming.parked,
         )
         yield CounterMetricFamily(
             "interlock_claims_taken_over",
             "Transactions taken over from processes that are gone.",
-            value=self._workflow.taken_over,
+            value=self._workflow.resuming.taken_over,
         )
         yield CounterMetricFamily("interlock_deadlines_fired", "Deadlines fired.", value=self._deadlines.fired)
         yield _quantiles(
@@ -241,7 +243,7 @@ class Metrics:
         for region, condition in regional.conditions().items():
             for one in CONDITIONS:
                 state.add_metric((names[region], one), one == condition)
-            over.add_metric((names[region],), region in self._workflow.taken)
+            over.add_metric((names[region],), region in self._workflow.ownership.taken)
         yield from (state, over)
         if regional.keeper is not None:
             yield from self._kept(regional.keeper, names, leads=connected and regional.keeper.leads)
@@ -296,7 +298,7 @@ class Metrics:
                 lag.add_metric(label, outbound.lag_bytes)
             if outbound.safe_wal_size is not None:
                 safe.add_metric(label, max(0, outbound.safe_wal_size))
-            if region not in self._workflow.taken:  # else it is cut off on purpose
+            if region not in self._workflow.ownership.taken:  # else it is cut off on purpose
                 applied.add_metric(label, inbound.flows)
             failures.add_metric(label, inbound.apply_errors + inbound.sync_errors)
         yield from (lag, safe, lost, applied, failures)

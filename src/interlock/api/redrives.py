@@ -13,10 +13,11 @@ from interlock.api.search import Names, find
 from interlock.api.views import RedriveResultView, RedrivesView
 from interlock.app import Interlock
 from interlock.auth import Identity
+from interlock.driving import Driving
 from interlock.errors import ConflictError, DependencyError, InterlockError, UnknownTransaction
 from interlock.iso20022.codes import Status
+from interlock.reading import Reading
 from interlock.transaction import Transaction
-from interlock.workflow import Workflow
 
 #: Redrives under way at once: enough to share commits, few enough to leave room for others.
 _AT_ONCE = 32
@@ -61,12 +62,12 @@ def router(interlock: Interlock, access: Access) -> APIRouter:
         if isinstance(wanted, ByIds):
             ids, after = list(dict.fromkeys(wanted.transaction_ids)), None
         else:
-            ids, after = await _matching(workflow, identity, wanted.filter)
+            ids, after = await _matching(workflow.reading, identity, wanted.filter)
         gate = asyncio.Semaphore(_AT_ONCE)
 
         async def one(transaction_id: UUID) -> RedriveResultView:
             async with gate:
-                return await _one(workflow, identity, transaction_id, dry_run=wanted.dry_run, by=wanted.by)
+                return await _one(workflow.driving, identity, transaction_id, dry_run=wanted.dry_run, by=wanted.by)
 
         results = await asyncio.gather(*(one(transaction_id) for transaction_id in ids))
         return RedrivesView(dry_run=wanted.dry_run, results=tuple(results), next=cursor(after))
@@ -74,9 +75,9 @@ def router(interlock: Interlock, access: Access) -> APIRouter:
     return routes
 
 
-async def _matching(workflow: Workflow, identity: Identity, which: Which) -> tuple[list[UUID], UUID | None]:
+async def _matching(reading: Reading, identity: Identity, which: Which) -> tuple[list[UUID], UUID | None]:
     statuses = frozenset(Status(status) for status in which.status) or _DRIVABLE
-    page = await find(workflow, identity, which, statuses=statuses, held=None, limit=which.limit)
+    page = await find(reading, identity, which, statuses=statuses, held=None, limit=which.limit)
     matching = [
         found.id for found in page.transactions if found.redriven_as is None and which.reason in (None, found.reason)
     ]
@@ -84,16 +85,16 @@ async def _matching(workflow: Workflow, identity: Identity, which: Which) -> tup
 
 
 async def _one(
-    workflow: Workflow, identity: Identity, transaction_id: UUID, *, dry_run: bool, by: str | None
+    driving: Driving, identity: Identity, transaction_id: UUID, *, dry_run: bool, by: str | None
 ) -> RedriveResultView:
     """One of them; what refuses it, or stands in its way now, is its result and nobody else's."""
     view = view_of(identity)
     redriven: Transaction | None = None
     try:
         if dry_run:
-            await workflow.driving.refuse_unless_drivable(view, transaction_id)
+            await driving.refuse_unless_drivable(view, transaction_id)
         else:
-            redriven = await workflow.redrive(view, transaction_id, actor_of(identity, by))
+            redriven = await driving.again(view, transaction_id, actor_of(identity, by))
     except (ConflictError, UnknownTransaction, DependencyError) as exc:
         return _refused(transaction_id, exc)
     return RedriveResultView(

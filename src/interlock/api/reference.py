@@ -77,7 +77,7 @@ class Reference:
         """Give an id."""
         identity = await self._access.require(request, Scope.READ, Scope.WRITE)
         announced, consistency = request.header(b"x-message-type"), self._dials.asked(request)
-        transaction = await self._workflow.issue(
+        transaction = await self._workflow.receiving.issue(
             identity.client_id, announced=_announced(announced), consistency=consistency
         )
         confirmed = await self._dials.confirm(transaction, consistency)
@@ -105,7 +105,9 @@ class Reference:
         content, consistency = await self._intake.read(request), self._dials.asked(request)
         refuse_unless_message(content)
         transaction_id = _transaction_id(request)
-        transaction = await self._workflow.receive(identity.client_id, transaction_id, content, consistency=consistency)
+        transaction = await self._workflow.receiving.receive(
+            identity.client_id, transaction_id, content, consistency=consistency
+        )
         await self._dials.confirm(transaction, consistency)
         return self._json(request, 200, self._inbox_body(request, b"transaction received successfully"))
 
@@ -136,11 +138,11 @@ class Reference:
         """Give the answer, as often as it is asked for."""
         identity = await self._access.require(request, Scope.WRITE)
         id_ = _transaction_id(request)
-        if parts := await self._workflow.parts(identity.client_id, id_, BodyKind.OUTBOX):
-            self._workflow.note_collected(id_)
-            streamed = self._workflow.streamed(id_, BodyKind.OUTBOX, parts)
+        if parts := await self._workflow.reading.parts(identity.client_id, id_, BodyKind.OUTBOX):
+            self._workflow.reading.note_collected(id_)
+            streamed = self._workflow.reading.streamed(id_, BodyKind.OUTBOX, parts)
             return Response(200, (XML, *self._headers(request)), b"", streamed)
-        transaction, answer = await self._workflow.collect(identity.client_id, id_)
+        transaction, answer = await self._workflow.reading.collect(identity.client_id, id_)
         if answer is not None:
             return self._answer(request, answer.content)
         if transaction.standing.is_final:
@@ -201,7 +203,7 @@ class Reference:
         if identity is None:
             return 0
         try:
-            history = await self._workflow.history(identity.client_id, _uuid(transaction_id))
+            history = await self._workflow.reading.history(identity.client_id, _uuid(transaction_id))
         except UnknownTransaction:
             return 0
         reached = {event.standing.status for event in history}

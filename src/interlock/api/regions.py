@@ -50,7 +50,7 @@ _WHY = {
 
 def healthy(interlock: Interlock, peers: Peers) -> Iterator[tuple[str, str]]:
     """Names of the other regions that can be called, with their host names."""
-    conditions = peers.conditions(interlock.workflow.taken)
+    conditions = peers.conditions(interlock.workflow.ownership.taken)
     for name, peer in interlock.config.regions.items():
         if conditions[peer.number] == "healthy":
             yield name, peer.endpoint.partition("://")[2]
@@ -59,7 +59,7 @@ def healthy(interlock: Interlock, peers: Peers) -> Iterator[tuple[str, str]]:
 def view_of(interlock: Interlock, peers: Peers, endpoint: str) -> RegionsView:
     """The regions as this process sees them."""
     config, post = interlock.config, interlock.store.post
-    conditions = peers.conditions(interlock.workflow.taken)
+    conditions = peers.conditions(interlock.workflow.ownership.taken)
     confirmed = interlock.acks.confirmed
     own = RegionView(
         region=config.region,

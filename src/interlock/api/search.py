@@ -12,8 +12,8 @@ from interlock.auth import Identity
 from interlock.errors import Forbidden
 from interlock.iso20022.codes import HeldCause, Status
 from interlock.ports import Page, Query
+from interlock.reading import Reading
 from interlock.transaction import KeyKind, Transaction
-from interlock.workflow import Workflow
 
 _EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)
@@ -58,7 +58,7 @@ class Filter(Names):
 
 
 async def find(
-    workflow: Workflow,
+    reading: Reading,
     identity: Identity,
     names: Names,
     *,
@@ -75,7 +75,7 @@ async def find(
     if names.client is not None and client is not None and names.client != client:
         raise Forbidden("only operators may ask for other clients' transactions")
     keys = list(names.keys())
-    page = await workflow.find(
+    page = await reading.find(
         Query(
             client=names.client or client,
             statuses=statuses,
@@ -91,7 +91,7 @@ async def find(
     if len(keys) < 2:
         return page
     # The store looks one name up; the others are compared with what that found, which is little.
-    matching = [found for found in page.transactions if await _holds(workflow, found, keys[1:])]
+    matching = [found for found in page.transactions if await _holds(reading, found, keys[1:])]
     return Page(tuple(matching), page.next)
 
 
@@ -100,8 +100,8 @@ def _within_reach(moment: datetime | None) -> datetime | None:
     return None if moment is None else min(max(moment, _EARLIEST), _LATEST)
 
 
-async def _holds(workflow: Workflow, found: Transaction, keys: list[tuple[KeyKind, str]]) -> bool:
-    payments = await workflow.payments(None, found.id)
+async def _holds(reading: Reading, found: Transaction, keys: list[tuple[KeyKind, str]]) -> bool:
+    payments = await reading.payments(None, found.id)
     known = {
         KeyKind.MESSAGE: {found.message_id},
         KeyKind.REFERENCE: {found.reference},

@@ -241,7 +241,8 @@ async def _run(interlock: Interlock, faces: Faces, listener: socket.socket, on_s
 
     def interrupt() -> None:
         faces.intake.interrupt()
-        interlock.workflow.interrupt_files()
+        if interlock.workflow.bulk is not None:
+            interlock.workflow.bulk.interrupt()
 
     fenced = asyncio.create_task(interlock.fenced.wait(), name="fenced")
     fenced.add_done_callback(lambda _: stop())

@@ -66,7 +66,7 @@ def router(interlock: Interlock, access: Access, patience: Patience, views: View
 
 
 def _reading(routes: APIRouter, interlock: Interlock, access: Access, patience: Patience, views: Views) -> None:
-    workflow = interlock.workflow
+    reading = interlock.workflow.reading
     reader = caller(access, *READERS)
 
     @routes.get("/transactions", tags=["transactions"], openapi_extra=opened_by(*READERS))
@@ -75,7 +75,7 @@ def _reading(routes: APIRouter, interlock: Interlock, access: Access, patience: 
     ) -> TransactionPageView:
         """Find transactions, newest first."""
         page = await find(
-            workflow, identity, chosen,
+            reading, identity, chosen,
             statuses=frozenset(chosen.status), held=chosen.held, flagged=chosen.flagged, limit=chosen.limit,
         )  # fmt: skip
         shown = tuple(views.transaction(found) for found in page.transactions)
@@ -89,9 +89,9 @@ def _reading(routes: APIRouter, interlock: Interlock, access: Access, patience: 
     ) -> TransactionDetailView:
         """One transaction, with its payments: the first 1,000 of them."""
         view = view_of(identity)
-        transaction = await workflow.get(view, transaction_id)
+        transaction = await reading.get(view, transaction_id)
         transaction = await patience.until_end(transaction, patience.preference(prefer))
-        payments = await workflow.payments_page(view, transaction_id, 0, _SHOWN_MAX, None)
+        payments = await reading.payments_page(view, transaction_id, 0, _SHOWN_MAX, None)
         delivery = await interlock.journal.read(interlock.store.delivery, transaction_id, deliver.OUTBOX)
         return views.detail(transaction, payments, delivery)
 
@@ -107,7 +107,7 @@ def _reading(routes: APIRouter, interlock: Interlock, access: Access, patience: 
         status: Annotated[Status | None, Query(description="Only payments with this status.")] = None,
     ) -> PaymentPageView:
         """Its payments, page by page, in the order of the message."""
-        found = await workflow.payments_page(view_of(identity), transaction_id, after, limit + 1, status)
+        found = await reading.payments_page(view_of(identity), transaction_id, after, limit + 1, status)
         shown = tuple(payment_view(payment) for payment in found[:limit])
         return PaymentPageView.model_construct(
             payments=shown, next=found[limit - 1].ordinal if len(found) > limit else None
@@ -117,7 +117,7 @@ def _reading(routes: APIRouter, interlock: Interlock, access: Access, patience: 
     async def get_events(identity: Annotated[Identity, reader], transaction_id: UUID) -> EventsView:
         """What happened to it, oldest first."""
         view = view_of(identity)
-        history = await workflow.history(view, transaction_id)
+        history = await reading.history(view, transaction_id)
         shown = tuple(event_view(event, for_operator=view is None) for event in history)
         return EventsView.model_construct(transaction_id=transaction_id, events=shown)
 
@@ -132,13 +132,13 @@ def _reading(routes: APIRouter, interlock: Interlock, access: Access, patience: 
         """The message received (`inbox`) or its answer (`outbox`)."""
         view = view_of(identity)
         kind = BodyKind.INBOX if which is Which.INBOX else BodyKind.OUTBOX
-        parts = await workflow.parts(view, transaction_id, kind)
+        parts = await reading.parts(view, transaction_id, kind)
         if parts:
             if kind is BodyKind.OUTBOX and view is not None:
-                workflow.note_collected(transaction_id)
-            return StreamingResponse(workflow.streamed(transaction_id, kind, parts), media_type=XML)
+                reading.note_collected(transaction_id)
+            return StreamingResponse(reading.streamed(transaction_id, kind, parts), media_type=XML)
         if which is Which.INBOX:
-            received = await workflow.message(view, transaction_id, BodyKind.INBOX)
+            received = await reading.message(view, transaction_id, BodyKind.INBOX)
             return Response(received.content, media_type=XML)
         return Response(await _answer(interlock, view, transaction_id), media_type=XML)
 
@@ -224,12 +224,12 @@ def _asking(routes: APIRouter, interlock: Interlock, access: Access) -> None:
 
 async def _answer(interlock: Interlock, view: str | None, transaction_id: UUID) -> bytes:
     """The answer's bytes; a tenant that reads them has fetched its answer, an operator has only looked."""
-    workflow = interlock.workflow
+    reading = interlock.workflow.reading
     if view is None:
-        transaction = await workflow.get(None, transaction_id)
-        answer = None if transaction.answer is None else await workflow.message(None, transaction_id, BodyKind.OUTBOX)
+        transaction = await reading.get(None, transaction_id)
+        answer = None if transaction.answer is None else await reading.message(None, transaction_id, BodyKind.OUTBOX)
     else:
-        transaction, answer = await workflow.collect(view, transaction_id)
+        transaction, answer = await reading.collect(view, transaction_id)
     if answer is not None:
         return answer.content
     if transaction.standing.is_final or not transaction.answer_due:

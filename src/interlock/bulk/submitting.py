@@ -71,7 +71,7 @@ class Submitting:
         """The transaction of the message in a file, ended and durable.
 
         digest: SHA-256 of the file. Raises BodyTooLarge where the message is of a kind that is taken in memory only,
-        ReadingFailed, and what the workflow's own ways of submitting raise.
+        ReadingFailed, and what taking a short message raises.
         """
         claim = None if idempotency_key is None else Idempotency(key=idempotency_key, digest=digest)
         if claim is not None and (used := await self._journal.read(self._store.idempotent, client, claim.key)):
