@@ -3,6 +3,8 @@
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from hashlib import sha256
 from typing import Final, TypeVar
 
 from lxml import etree
@@ -18,28 +20,43 @@ PartT = TypeVar("PartT")
 def minimised(content: bytes, breaks: Callable[[bytes], bool], *, seconds: float) -> bytes:
     """content: known to break it. Cuts whole elements first, then tags and texts, then bytes."""
     until = time.monotonic() + seconds
-    tried: dict[bytes, bool] = {content: True}
+    # By digest: a large input has thousands of parts, and so thousands of candidates of almost its own size.
+    failed: set[bytes] = set()
+    smallest = content
 
     def still(candidate: bytes) -> bool:
-        if candidate not in tried:
-            tried[candidate] = time.monotonic() < until and breaks(candidate)
-        return tried[candidate]
+        nonlocal smallest
+        if time.monotonic() > until:
+            raise _TimeIsOver
+        digest = sha256(candidate).digest()
+        if candidate == smallest:
+            return True
+        if digest in failed or not breaks(candidate):
+            failed.add(digest)
+            return False
+        smallest = candidate
+        return True
 
     before = None
-    while content != before and time.monotonic() < until:
-        before = content
-        content = _without_elements(content, still)
-        content = b"".join(_cut(_TOKEN.findall(content), lambda parts: still(b"".join(parts))))
-        if len(content) <= _BYTES:
-            content = bytes(_cut(content, lambda parts: still(bytes(parts))))
-    return content
+    with suppress(_TimeIsOver):
+        while smallest != before:
+            before = smallest
+            _without_elements(smallest, still)
+            _cut(_TOKEN.findall(smallest), lambda parts: still(b"".join(parts)))
+            if len(smallest) <= _BYTES:
+                _cut(smallest, lambda parts: still(bytes(parts)))
+    return smallest
 
 
-def _without_elements(content: bytes, still: Callable[[bytes], bool]) -> bytes:
+class _TimeIsOver(Exception):
+    """What is smallest now stays so."""
+
+
+def _without_elements(content: bytes, still: Callable[[bytes], bool]) -> None:
     """Whole elements lost, the largest first."""
     root = tree_of(content)
     if root is None or not still(etree.tostring(root, encoding="UTF-8")):
-        return content
+        return
     elements = sorted(root.iter("{*}*"), key=lambda one: sum(1 for _ in one.iter()), reverse=True)
     for element in elements:
         parent = element.getparent()
@@ -47,15 +64,11 @@ def _without_elements(content: bytes, still: Callable[[bytes], bool]) -> bytes:
             continue
         place = parent.index(element)
         parent.remove(element)
-        smaller = etree.tostring(root, encoding="UTF-8")
-        if still(smaller):
-            content = smaller
-        else:
+        if not still(etree.tostring(root, encoding="UTF-8")):
             parent.insert(place, element)
-    return content
 
 
-def _cut(parts: Sequence[PartT], still: Callable[[Sequence[PartT]], bool]) -> Sequence[PartT]:
+def _cut(parts: Sequence[PartT], still: Callable[[Sequence[PartT]], bool]) -> None:
     """Runs of parts lost, long ones first: what is left breaks it still, and no run of it can be lost."""
     size = max(1, len(parts) // 2)
     while parts:
@@ -69,4 +82,3 @@ def _cut(parts: Sequence[PartT], still: Callable[[Sequence[PartT]], bool]) -> Se
         if size == 1 and len(parts) == before:
             break
         size = max(1, size // 2)
-    return parts

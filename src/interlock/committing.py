@@ -6,9 +6,11 @@ and told to whoever waits for it.
 Owns: what is done when a race is lost, and what follows from a commit. What is decided is its callers'.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from interlock.apart import INTENTS
 from interlock.contents import Contents
@@ -50,31 +52,54 @@ class Committing:
         self._halfway = halfway
         self._traces = ground.traces
         self._now = ground.now
+        #: Of a transaction that several want to change at once: they go one after the other.
+        self._turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
         #: Called with each deadline that a commit has set.
         self.on_deadline: Callable[[Deadline], None] = lambda _: None
         #: Called with each transaction whose end is intended, and where that was committed; None: some time before.
         self.on_intent: Callable[[Transaction, int | None], None] = lambda *_: None
 
-    async def pursue(self, transaction: Transaction, decide: Decide) -> Transaction:
-        """Decide and commit, until it is won or there is nothing left to decide."""
+    async def pursue(self, transaction: Transaction, decide: Decide, *, in_turn: bool = False) -> Transaction:
+        """Decide and commit, until it is won or there is nothing left to decide.
+
+        Whoever has lost a race waits for its turn with this transaction before it tries again, so that nobody, least of
+        all a clock, loses to ever new ones. in_turn: from the beginning, since many may come at the same moment.
+        Raises StoreUnavailable where other processes are always faster.
+        """
         taken: Taken = {}
-        for _ in range(TRIES):
-            change = await self._yield(transaction) or await decide(transaction, taken)
-            if change is None:
+        if not in_turn:
+            is_done, transaction = await self._attempt(transaction, decide, taken)
+            if is_done:
                 return transaction
-            change = await self._ownership.whole(transaction, change)
-            outcome = await self.commit(change)
-            match outcome:
-                case Won():
-                    return change.after
-                case Refenced():
-                    continue
-                case KeysTaken():
-                    taken = {**taken, **dict(outcome.taken)}
-                case _:
-                    self._memory.forget(transaction.id)
-                    transaction = await self._reading.get(None, transaction.id)
+        turn = self._turns.setdefault(transaction.id, asyncio.Lock())
+        waits = turn.locked()
+        async with turn:
+            if waits:
+                transaction = await self._reading.get(None, transaction.id)
+            for _ in range(TRIES):
+                is_done, transaction = await self._attempt(transaction, decide, taken)
+                if is_done:
+                    return transaction
         raise StoreUnavailable(f"too many others change {transaction.id}; try again")
+
+    async def _attempt(self, transaction: Transaction, decide: Decide, taken: Taken) -> tuple[bool, Transaction]:
+        """Whether nothing is left to do, and the transaction as it stands; what keys are taken is added."""
+        change = await self._yield(transaction) or await decide(transaction, taken)
+        if change is None:
+            return True, transaction
+        change = await self._ownership.whole(transaction, change)
+        outcome = await self.commit(change)
+        match outcome:
+            case Won():
+                return True, change.after
+            case Refenced():
+                return False, transaction
+            case KeysTaken():
+                taken |= dict(outcome.taken)
+                return False, transaction
+            case _:
+                self._memory.forget(transaction.id)
+                return False, await self._reading.get(None, transaction.id)
 
     async def _yield(self, present: Transaction) -> Change | None:
         """What began before this region was lost gives way to whatever took the same payments elsewhere meanwhile."""

@@ -8,10 +8,9 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from uuid import UUID
-from weakref import WeakValueDictionary
 
 from interlock import apart, decisions
-from interlock.committing import Committing, Decide, Taken
+from interlock.committing import Committing, Taken
 from interlock.contents import Contents
 from interlock.decisions import Decision, DecisionKind, Verdict
 from interlock.errors import IllegalDecision
@@ -50,9 +49,6 @@ class Deciding:
         self._committing = committing
         self._routes = ground.routes
         self._take_up = take_up
-        #: Of a transaction on which several decide at once, one after the other: all but the first would only find that
-        #: it has changed, and go through it again.
-        self._turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
 
     async def decide(
         self, client: str | None, transaction_id: UUID, decision: Decision, *, patience: float = FACT_SECONDS
@@ -74,7 +70,7 @@ class Deciding:
             kind = decisions.event_for(present, decision, route, history)
             return None if kind is None else await self._change(present, kind, decision, ())
 
-        transaction = await self._pursue(transaction, apply)
+        transaction = await self._committing.pursue(transaction, apply, in_turn=True)
         if decision.kind is DecisionKind.ACCEPT:
             _refuse_if_late(transaction, decision)
         if decision.kind is DecisionKind.RETRY:
@@ -101,17 +97,10 @@ class Deciding:
             return await self._change(present, verdict.event, decision, alone)
 
         with self._memory.fact_waiter(transaction.id) as told:
-            transaction = await self._pursue(transaction, apply)
+            transaction = await self._committing.pursue(transaction, apply, in_turn=True)
             if verdict.event is not None:
                 _refuse_if_late(transaction, decision)
             return await self._until_fact(transaction, verdict, told, patience)
-
-    async def _pursue(self, transaction: Transaction, decide: Decide) -> Transaction:
-        turn = self._turns.setdefault(transaction.id, asyncio.Lock())
-        waits = turn.locked()
-        async with turn:
-            present = await self._reading.known(transaction) if waits else transaction
-            return await self._committing.pursue(present, decide)
 
     async def _until_fact(
         self, transaction: Transaction, verdict: Verdict, told: asyncio.Event, patience: float

@@ -177,6 +177,27 @@ def test_a_reversal_with_an_unknown_currency_is_judged_alike() -> None:
     assert told == {("currency.known", steps.format(number)) for number in ("", "[2]")}
 
 
+@pytest.mark.parametrize("chunk_bytes", [1, 64, 5000])
+def test_a_block_without_payments_is_judged_alike(chunk_bytes: int) -> None:
+    """What is wrong in it concerns no payment, and so the message; it may stand between blocks that have some."""
+    empty = "<OrgnlPmtInfAndRvsl><RvslRsnInf><Orgtr><CtryOfRes>TU</CtryOfRes></Orgtr></RvslRsnInf></OrgnlPmtInfAndRvsl>"
+    filled = (
+        "<OrgnlPmtInfAndRvsl><OrgnlPmtInfId>D</OrgnlPmtInfId><TxInf><RvslId>R</RvslId></TxInf></OrgnlPmtInfAndRvsl>"
+    )
+    content = (
+        '<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pain.007.001.11"><CstmrPmtRvsl><GrpHdr><MsgId>A</MsgId>'
+        "<CreDtTm>2026-02-28T00:00:00-05:00</CreDtTm><NbOfTxs>2</NbOfTxs></GrpHdr><OrgnlGrpInf><OrgnlMsgId>B</OrgnlMsgId>"
+        "<OrgnlMsgNmId>C</OrgnlMsgNmId></OrgnlGrpInf>"
+        + f"{empty}{filled}{empty}{filled}{empty}".replace(
+            "<RvslRsnInf>", "<OrgnlPmtInfId>E</OrgnlPmtInfId><RvslRsnInf>"
+        )
+        + "</CstmrPmtRvsl></Document>"
+    ).encode()
+    assert_same(content, chunk_bytes)
+    told = [xpath for rule, xpath, payment in _as_whole(content).business if (rule, payment) == ("country.known", None)]
+    assert len(told) == 3
+
+
 _STRAYS = (
     '<SplmtryData><Envlp><x xmlns="urn:y"/></Envlp></SplmtryData>',
     "<x/>",

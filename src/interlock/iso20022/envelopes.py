@@ -584,29 +584,37 @@ def pinpoint(envelope: Envelope, findings: Iterable[Finding]) -> tuple[Finding, 
 
     Rules see fields and know only where a payment begins; messages without findings need not pay for more.
     """
-    return tuple(_with_line(envelope, finding) for finding in findings)
-
-
-def _with_line(envelope: Envelope, finding: Finding) -> Finding:
     anchor = envelope.document if envelope.document is not None else envelope.header
     if anchor is None:
-        return finding
-    element: etree._Element | None = anchor.getroottree().getroot()
-    for step in finding.xpath.split("/")[1 if anchor.getroottree().getroot().tag == _SIBLINGS else 2 :]:
-        child = _child(element, step)
-        if child is None:
+        return tuple(findings)
+    root = anchor.getroottree().getroot()
+    children = _Children()
+    return tuple(_with_line(root, finding, children) for finding in findings)
+
+
+class _Children:
+    """The children of elements by local name, gone through once: there may be thousands of both, and of findings."""
+
+    def __init__(self) -> None:
+        self._known: dict[etree._Element, dict[str, list[etree._Element]]] = {}
+
+    def named(self, element: etree._Element, name: str) -> list[etree._Element]:
+        """Those of an element that have this name."""
+        known = self._known.get(element)
+        if known is None:
+            known = self._known[element] = {}
+            for child in element:
+                known.setdefault(local_name(child), []).append(child)
+        return known.get(name, [])
+
+
+def _with_line(root: etree._Element, finding: Finding, children: _Children) -> Finding:
+    element = root
+    for step in finding.xpath.split("/")[1 if root.tag == _SIBLINGS else 2 :]:
+        # A step such as `CdtTrfTxInf[2]`; namespaces do not matter here.
+        name, _, position = step.rstrip("]").partition("[")
+        named = children.named(element, name)
+        if len(named) < int(position or 1):
             break  # The element is missing: the line of what should hold it.
-        element = child
-    line = line_of(element) if element is not None else None
-    return replace(finding, line=line or finding.line)
-
-
-def _child(element: etree._Element | None, step: str) -> etree._Element | None:
-    """Child by a step such as `CdtTrfTxInf[2]`; namespaces do not matter here."""
-    name, _, position = step.rstrip("]").partition("[")
-    found = 0
-    for child in element if element is not None else ():
-        found += local_name(child) == name
-        if found == int(position or 1):
-            return child
-    return None
+        element = named[int(position or 1) - 1]
+    return replace(finding, line=line_of(element) or finding.line)

@@ -208,12 +208,34 @@ class Places:
         )
 
     def of_findings(self, findings: Iterable[Finding], original: Original, piece: Piece) -> Iterator[Finding]:
-        """Those that name a payment of the piece's own."""
+        """Those that name a payment of the piece's own, or are in a block of it that has none."""
         witness = original.payments[-1].ordinal if piece.witness else None
+        filled: set[tuple[int, ...]] | None = None
         for finding in findings:
-            if finding.payment is not None and finding.payment != witness:
-                xpath = self._moved(finding.xpath, original.xpath, piece.offsets)
-                yield replace(finding, xpath=xpath, payment=finding.payment + piece.offsets.payments)
+            payment = finding.payment
+            if payment is None:
+                # What is around the payments the last piece has, too; where there are some each has its own finding.
+                block = self._split(finding.xpath, original.xpath)[0][:1]
+                if piece.is_last or not block or len(self._steps) == 1:
+                    continue
+                if filled is None:
+                    filled = {self._split(one.xpath, original.xpath)[0][:1] for one in original.payments}
+                if block in filled:
+                    continue
+            elif payment != witness:
+                payment += piece.offsets.payments
+            else:
+                continue
+            yield replace(finding, xpath=self._moved(finding.xpath, original.xpath, piece.offsets), payment=payment)
+
+    def of_rest(self, findings: Iterable[Finding], original: Original, cut: Offsets) -> Iterator[Finding]:
+        """What was found in what remains at the end, which has lost blocks and payments before it.
+
+        Where there are too many payments is not found in it, but counted.
+        """
+        for finding in findings:
+            is_counted = finding.rule == _COUNT
+            yield finding if is_counted else replace(finding, xpath=self._moved(finding.xpath, original.xpath, cut))
 
     def of_schema(self, findings: Iterable[Finding], base: str, piece: Piece) -> Iterator[Finding]:
         """What a schema says of a piece, but for its witness, and for what is missing only because it is a piece.

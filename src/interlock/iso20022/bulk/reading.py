@@ -20,7 +20,7 @@ from msgspec import structs
 
 from interlock.iso20022 import envelopes, fields
 from interlock.iso20022.bulk.judging import Judge, Places, envelope_of
-from interlock.iso20022.bulk.pieces import Cutter, Piece
+from interlock.iso20022.bulk.pieces import Cutter, Offsets, Piece
 from interlock.iso20022.bulk.recognising import Layout, layout_of, recognise
 from interlock.iso20022.bulk.source import BulkLimits, Names, NotWellFormed, Refused, Source, fault
 from interlock.iso20022.bulk.spool import Spool
@@ -91,6 +91,8 @@ class Reading:
         self._layout = Layout(None, None)
         self._places: Places | None = None
         self._rest: tuple[Envelope, Original] | None = None
+        #: What was cut off before that.
+        self._cut = Offsets(0, 0, 0)
         self._verdict: Verdict | None = None
         #: All payments and groups, read back from disk; complete once the batches have come to their end.
         self.payments = Spool(OriginalPayment, path.parent)
@@ -143,9 +145,9 @@ class Reading:
             # What stands in blocks and payments is gone by now; a rule on the whole knows where they begin.
             inside = self._places.is_inside(finding.xpath)
             yield finding if inside else envelopes.pinpoint(envelope, (finding,))[0]
-        for finding in self._judge.of_elements(last, envelope, len(self.payments)):
-            if finding.payment is None:
-                yield from envelopes.pinpoint(envelope, (finding,))
+        around = self._judge.of_elements(last, envelope, len(self.payments))
+        found = envelopes.pinpoint(envelope, (finding for finding in around if finding.payment is None))
+        yield from self._places.of_rest(found, last, self._cut)
 
     # -- from the first byte to the last ------------------------------------------------------------------------------
 
@@ -190,6 +192,7 @@ class Reading:
             if self._judge is not None and (judge.profile, judge.edition) != (self._judge.profile, self._judge.edition):
                 raise Refused(_order_finding())
             self._judge = judge
+            self._cut = cutter.offsets
             yield self._batch(cutter.rest(envelope.document), envelope, last_original, judge, b"")
         self._conclude(file, envelope)
 
