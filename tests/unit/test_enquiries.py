@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from interlock.contents import Contents
 from interlock.decisions import DecisionKind
 from interlock.iso20022.codes import Status
 from interlock.iso20022.envelopes import read
@@ -16,6 +15,7 @@ from interlock.iso20022.profiles import Profiles, examples
 from interlock.lifecycle import EventKind
 from interlock.routes import Route
 from interlock.transaction import BodyKind, KeyKind, Transaction
+from interlock.workflow.contents import Contents
 from tests.enquiries import Ids, request
 from tests.messages import Transfer, fresh, pacs008
 from tests.world import ALICE, AUTO, BOB, CONSUMER, SLA, Place, World, a_world, place, shared_place, world_database  # noqa: F401

@@ -14,9 +14,9 @@ import pytest
 
 from interlock.decisions import DecisionKind
 from interlock.iso20022.codes import HeldCause, Status
-from interlock.originals import Originals
 from interlock.stages import receive
 from interlock.transaction import Transaction
+from interlock.workflow.originals import Originals
 from tests.enquiries import Ids, request
 from tests.messages import Transfer, fresh, pacs008
 from tests.unit.test_enquiries import answer
@@ -73,7 +73,7 @@ async def test_doubles_do_not_hide_what_was_settled(place: Place) -> None:
 
 async def test_of_many_with_one_name_none_is_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there are more than are looked at, the name does not tell them apart."""
-    monkeypatch.setattr("interlock.originals._LIVING_MAX", 3)
+    monkeypatch.setattr("interlock.workflow.originals._LIVING_MAX", 3)
     async with a_world(tmp_path, CONSUMER) as world:
         held = [
             await world.workflow.receiving.submit(ALICE, pacs008(Transfer(end_to_end_id="SAME", amount=f"{number}.00")))
@@ -328,8 +328,8 @@ async def test_a_status_request_about_too_much_is_told_so(tmp_path: Path) -> Non
 
 async def test_long_messages_are_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one that has ended the payments that are named are kept, and each is told as it stands."""
-    monkeypatch.setattr("interlock.originals._LONG", 5)
-    monkeypatch.setattr("interlock.originals._PAGE", 4)
+    monkeypatch.setattr("interlock.workflow.originals._LONG", 5)
+    monkeypatch.setattr("interlock.workflow.originals._PAGE", 4)
     transfers, message_id = [Transfer() for _ in range(11)], fresh()
     async with a_world(tmp_path) as world:
         await world.workflow.receiving.submit(ALICE, pacs008(*transfers, message_id=message_id))

@@ -12,7 +12,6 @@ import structlog.testing
 
 from interlock import decisions
 from interlock.acks import Word
-from interlock.contents import Contents
 from interlock.decisions import Decision, DecisionKind
 from interlock.errors import ConflictError, IllegalDecision, RequestError
 from interlock.iso20022.codes import HeldCause, Status
@@ -20,6 +19,7 @@ from interlock.lifecycle import EventKind, State
 from interlock.ports import ControlScope
 from interlock.selection import Selector
 from interlock.transaction import Transaction
+from interlock.workflow.contents import Contents
 from tests.messages import Transfer, pacs008
 from tests.world import (  # noqa: F401 - fixtures
     ALICE,
@@ -171,7 +171,7 @@ async def test_in_a_long_message_too_what_was_decided_may_be_decided_again(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nothing was ever decided on, it is too late without a look at each of its payments."""
-    monkeypatch.setattr("interlock.deciding._LONG", 2)
+    monkeypatch.setattr("interlock.workflow.deciding._LONG", 2)
     async with a_world(place, CONSUMER) as world:
         held, settled = await submitted(world), await submitted(world)
         await world.decide(held, CANCEL, 2)

@@ -5,11 +5,11 @@ from typing import NamedTuple
 from interlock.acks import Acks
 from interlock.api.exchange import Request
 from interlock.api.problems import InvalidRequest
-from interlock.concluding import Concluding
 from interlock.errors import NotReplicated
 from interlock.lifecycle import State
 from interlock.routes import Consistency, Fencing, Routes
 from interlock.transaction import Transaction
+from interlock.workflow.concluding import Concluding
 
 HEADER = b"x-consistency"
 

@@ -11,8 +11,8 @@ import structlog
 from interlock.api.exchange import Request, Response
 from interlock.config import Config
 from interlock.errors import HomeRegionLost, OwnedElsewhere, UnknownTransaction
-from interlock.ownership import Ownership
 from interlock.regions.rules import Health, condition
+from interlock.workflow.ownership import Ownership
 
 _log = structlog.get_logger()
 

@@ -12,9 +12,9 @@ from interlock.api.problems import InvalidRequest
 from interlock.api.views import Views, as_json
 from interlock.auth import Scope
 from interlock.errors import DependencyError
-from interlock.reading import Reading
 from interlock.transaction import Transaction
 from interlock.workflow import Workflow
+from interlock.workflow.reading import Reading
 
 IDEMPOTENCY_KEY_CHARS_MAX = 255
 REFERENCE_CHARS_MAX = 140

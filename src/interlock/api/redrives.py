@@ -13,11 +13,11 @@ from interlock.api.search import Names, find
 from interlock.api.views import RedriveResultView, RedrivesView
 from interlock.app import Interlock
 from interlock.auth import Identity
-from interlock.driving import Driving
 from interlock.errors import ConflictError, DependencyError, InterlockError, UnknownTransaction
 from interlock.iso20022.codes import Status
-from interlock.reading import Reading
 from interlock.transaction import Transaction
+from interlock.workflow.driving import Driving
+from interlock.workflow.reading import Reading
 
 #: Redrives under way at once: enough to share commits, few enough to leave room for others.
 _AT_ONCE = 32

@@ -12,8 +12,8 @@ from interlock.auth import Identity
 from interlock.errors import Forbidden
 from interlock.iso20022.codes import HeldCause, Status
 from interlock.ports import Page, Query
-from interlock.reading import Reading
 from interlock.transaction import KeyKind, Transaction
+from interlock.workflow.reading import Reading
 
 _EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)

@@ -7,9 +7,9 @@ Owns: which orders stand, and what one process may have in flight. Going on with
 from collections.abc import Callable
 
 from interlock.errors import Stopped, TooManyInFlight
-from interlock.ground import Ground
 from interlock.ports import Control, ControlScope
 from interlock.routes import Route, WhenStopped
+from interlock.workflow.ground import Ground
 
 
 class Controls:

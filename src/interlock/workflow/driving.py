@@ -7,17 +7,17 @@ from uuid import UUID
 
 from interlock import redrive
 from interlock.apart import named_alone
-from interlock.contents import Contents
-from interlock.controls import Controls
 from interlock.errors import IllegalDecision
-from interlock.ground import Ground
 from interlock.lifecycle import EventKind
-from interlock.ownership import Ownership
-from interlock.reading import Reading
-from interlock.receiving import Receiving
 from interlock.stages import way
 from interlock.stages.way import Arrival
 from interlock.transaction import BodyKind, Change, Payment, Transaction
+from interlock.workflow.contents import Contents
+from interlock.workflow.controls import Controls
+from interlock.workflow.ground import Ground
+from interlock.workflow.ownership import Ownership
+from interlock.workflow.reading import Reading
+from interlock.workflow.receiving import Receiving
 
 
 class Driving:

@@ -13,17 +13,17 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 from interlock.apart import INTENTS
-from interlock.contents import Contents
 from interlock.errors import StoreUnavailable
-from interlock.ground import Ground
-from interlock.halfway import HalfWay
 from interlock.lifecycle import State
-from interlock.ownership import Ownership
 from interlock.ports import KeysTaken, Outcome, Refenced, Won
-from interlock.reading import Reading
 from interlock.stages import way
-from interlock.traces import told
 from interlock.transaction import BodyKind, Change, Deadline, Key, Transaction
+from interlock.workflow.contents import Contents
+from interlock.workflow.ground import Ground
+from interlock.workflow.halfway import HalfWay
+from interlock.workflow.ownership import Ownership
+from interlock.workflow.reading import Reading
+from interlock.workflow.traces import told
 
 if TYPE_CHECKING:
     from interlock.tracing import Tracing

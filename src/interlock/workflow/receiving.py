@@ -10,21 +10,21 @@ from uuid import UUID
 
 from msgspec import structs
 
-from interlock.advancing import advance
-from interlock.committing import TRIES, Committing, Decide, Taken
-from interlock.contents import Contents
-from interlock.controls import Controls
 from interlock.errors import DependencyError, DuplicateMismatch, EndedBefore, IllegalDecision, StoreUnavailable
-from interlock.ground import Ground
 from interlock.lifecycle import EventKind, State
-from interlock.ownership import Ownership
 from interlock.ports import IdempotencyTaken, KeysTaken, Refenced, Stale, Won
-from interlock.reading import Reading, Recalled
-from interlock.resuming import Resuming
 from interlock.routes import Consistency, Route
 from interlock.stages import way
 from interlock.stages.way import Arrival
 from interlock.transaction import Change, Clock, Deadline, Idempotency, Transaction
+from interlock.workflow.advancing import advance
+from interlock.workflow.committing import TRIES, Committing, Decide, Taken
+from interlock.workflow.contents import Contents
+from interlock.workflow.controls import Controls
+from interlock.workflow.ground import Ground
+from interlock.workflow.ownership import Ownership
+from interlock.workflow.reading import Reading, Recalled
+from interlock.workflow.resuming import Resuming
 
 
 class Receiving:

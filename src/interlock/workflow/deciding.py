@@ -10,16 +10,16 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from interlock import apart, decisions
-from interlock.committing import Committing, Taken
-from interlock.contents import Contents
 from interlock.decisions import Decision, DecisionKind, Verdict
 from interlock.errors import IllegalDecision
-from interlock.ground import Ground
 from interlock.lifecycle import EventKind
-from interlock.ownership import Ownership
-from interlock.reading import Reading
 from interlock.stages import way
 from interlock.transaction import Change, Transaction
+from interlock.workflow.committing import Committing, Taken
+from interlock.workflow.contents import Contents
+from interlock.workflow.ground import Ground
+from interlock.workflow.ownership import Ownership
+from interlock.workflow.reading import Reading
 
 #: How long a caller's decision on some payments waits for the peers' word.
 FACT_SECONDS = 5.0

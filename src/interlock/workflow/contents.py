@@ -5,13 +5,13 @@ Owns: by which profile, and how strictly, a message is read. The looking itself 
 
 from functools import partial
 
-from interlock.ground import Ground
 from interlock.inspection import Inspector, ProfileOf
 from interlock.iso20022.original import Original
 from interlock.iso20022.profiles import Profiles
 from interlock.iso20022.profiles.facts import Recall
 from interlock.stages.facts import Inspection
 from interlock.transaction import BodyKind, Payment, Transaction
+from interlock.workflow.ground import Ground
 
 
 class Contents:

@@ -8,24 +8,24 @@ import asyncio
 
 import structlog
 
-from interlock.advancing import advance
-from interlock.committing import Committing, Taken
-from interlock.contents import Contents
-from interlock.controls import Controls
-from interlock.enquiries import PATIENCE_SECONDS, Enquiries
 from interlock.errors import DependencyError, InterlockError, StoreUnavailable
-from interlock.ground import Ground
-from interlock.halfway import HALF_WAY, HalfWay
 from interlock.iso20022.codes import Status
 from interlock.lifecycle import EventKind, State, judge
-from interlock.ownership import Ownership
 from interlock.ports import Control
-from interlock.reading import Reading
 from interlock.stages import matching, process, way
 from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Refusal
 from interlock.stages.way import Arrival
 from interlock.transaction import Change, Transaction
+from interlock.workflow.advancing import advance
+from interlock.workflow.committing import Committing, Taken
+from interlock.workflow.contents import Contents
+from interlock.workflow.controls import Controls
+from interlock.workflow.enquiries import PATIENCE_SECONDS, Enquiries
+from interlock.workflow.ground import Ground
+from interlock.workflow.halfway import HALF_WAY, HalfWay
+from interlock.workflow.ownership import Ownership
+from interlock.workflow.reading import Reading
 
 _log = structlog.get_logger()
 

@@ -13,13 +13,13 @@ from msgspec import structs
 
 from interlock.apart import NONE_APART, Apart
 from interlock.errors import OwnedElsewhere, RegionFenced, StoreUnavailable
-from interlock.ground import Ground
-from interlock.reading import Reading, Recalled
 from interlock.regions.rules import CHANGES
 from interlock.routes import Consistency, Route
 from interlock.stages import way
 from interlock.stages.steps import Steps
 from interlock.transaction import BodyKind, Change, Transaction
+from interlock.workflow.ground import Ground
+from interlock.workflow.reading import Reading, Recalled
 
 
 class Ownership:

@@ -14,13 +14,13 @@ from uuid import UUID
 
 from interlock.apart import NONE_APART, Apart, fold, shown
 from interlock.errors import Archived, DependencyError, NoAnswer, UnknownTransaction
-from interlock.ground import Ground
 from interlock.iso20022.codes import Status
 from interlock.lifecycle import State
 from interlock.ports import DeliveryUpdate, Page, Query
 from interlock.regions.rivals import Rival
 from interlock.stages import deliver
 from interlock.transaction import Body, BodyKind, DeliveryState, Event, Payment, Transaction
+from interlock.workflow.ground import Ground
 
 
 class Recalled(Enum):

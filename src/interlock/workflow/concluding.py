@@ -8,19 +8,19 @@ import asyncio
 from collections.abc import Collection
 
 from interlock.acks import Word
-from interlock.committing import Committing, Taken
-from interlock.contents import Contents
 from interlock.errors import StoreUnavailable
-from interlock.ground import Ground
 from interlock.iso20022.codes import Status
 from interlock.lifecycle import EventKind, State, judge
-from interlock.ownership import Ownership
-from interlock.reading import Reading
 from interlock.regions.doubles import Double
 from interlock.regions.rivals import Rival, Turn, taken_turn, turn
 from interlock.regions.rules import OnTakeover
 from interlock.stages import matching, release, way
 from interlock.transaction import Change, Transaction, home_of
+from interlock.workflow.committing import Committing, Taken
+from interlock.workflow.contents import Contents
+from interlock.workflow.ground import Ground
+from interlock.workflow.ownership import Ownership
+from interlock.workflow.reading import Reading
 
 #: Between two looks at what other regions have made of the same payments.
 _LOOK_SECONDS = 0.02

@@ -13,7 +13,6 @@ from interlock.decisions import Decision, DecisionKind
 from interlock.errors import IllegalDecision, OwnedElsewhere
 from interlock.iso20022.original import Original
 from interlock.journal import Journal
-from interlock.originals import Abroad, ComeAgain, Means, Originals
 from interlock.ports import Store
 from interlock.selection import Selector
 from interlock.stages import enquire
@@ -21,6 +20,7 @@ from interlock.stages.cancelling import Cancel
 from interlock.stages.enquire import Outcome
 from interlock.stages.matching import Entry, Facts
 from interlock.transaction import Transaction
+from interlock.workflow.originals import Abroad, ComeAgain, Means, Originals
 
 #: How long a request waits at a time for what it has cancelled: whoever takes it up has others to go on with.
 PATIENCE_SECONDS = 0.5

@@ -7,7 +7,7 @@ from interlock.journal import Journal
 from interlock.memory import Memory
 from interlock.ports import Store
 from interlock.routes import Routes
-from interlock.traces import Traces
+from interlock.workflow.traces import Traces
 
 
 class Ground(NamedTuple):

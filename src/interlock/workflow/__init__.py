@@ -15,29 +15,29 @@ from uuid import UUID
 from interlock.bulk import BulkSettings, Submitting
 from interlock.bulk import Means as BulkMeans
 from interlock.clock import Now
-from interlock.committing import Committing
-from interlock.concluding import Concluding
-from interlock.contents import Contents
-from interlock.controls import Controls
-from interlock.deciding import Deciding
-from interlock.driving import Driving
-from interlock.enquiries import PATIENCE_SECONDS, Enquiries
-from interlock.ground import Ground
-from interlock.halfway import HalfWay
 from interlock.inspection import Inspector
 from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.profiles import Profiles
 from interlock.iso20022.schemas import Catalogue
 from interlock.journal import Journal
 from interlock.memory import Memory
-from interlock.originals import Means
-from interlock.ownership import Ownership
 from interlock.ports import Store
-from interlock.reading import Reading
-from interlock.receiving import Receiving
-from interlock.resuming import Resuming
 from interlock.routes import Routes
-from interlock.traces import Traces
+from interlock.workflow.committing import Committing
+from interlock.workflow.concluding import Concluding
+from interlock.workflow.contents import Contents
+from interlock.workflow.controls import Controls
+from interlock.workflow.deciding import Deciding
+from interlock.workflow.driving import Driving
+from interlock.workflow.enquiries import PATIENCE_SECONDS, Enquiries
+from interlock.workflow.ground import Ground
+from interlock.workflow.halfway import HalfWay
+from interlock.workflow.originals import Means
+from interlock.workflow.ownership import Ownership
+from interlock.workflow.reading import Reading
+from interlock.workflow.receiving import Receiving
+from interlock.workflow.resuming import Resuming
+from interlock.workflow.traces import Traces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,10 @@ Owns: which of them are this process's to go on with, and whether to look at the
 
 from uuid import UUID
 
-from interlock.controls import Controls
 from interlock.lifecycle import State
 from interlock.routes import Routes
 from interlock.transaction import Transaction
+from interlock.workflow.controls import Controls
 
 #: A transaction that rests in one of these is its process's to go on with.
 HALF_WAY = (State.ACTC, State.ACSP)
