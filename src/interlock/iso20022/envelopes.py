@@ -480,7 +480,7 @@ def _missing_finding(root: etree._Element, headers: list[_Part]) -> Finding:
     rule = "envelope.no_document"
     for element in root.iter():
         match = _NAMESPACE.match(element.tag.rpartition("}")[0].removeprefix("{"))
-        if match and not match[1].startswith("head.001."):
+        if match and not match[1].startswith(("head.001.", "nvlp.001.")):
             text = (
                 f"An element of {match[1]} does not stand in a Document: put what the message holds into one element "
                 "Document in the same namespace, spelt so."

@@ -288,6 +288,11 @@ def test_a_namespace_that_is_used_is_not_the_one_meant() -> None:
     [
         (HEADER, "/AppHdr", "the message itself is missing"),
         (f"<a>{HEADER}</a>", "/a/AppHdr", "the message itself is missing"),
+        (
+            f'<BizMsgEnvlp xmlns="{NS}nvlp.001.001.01"><Hdr>{HEADER}</Hdr></BizMsgEnvlp>',
+            "/BizMsgEnvlp/Hdr/AppHdr",
+            "the message itself is missing",
+        ),
         (f"<a>{SMALL}</a>".replace("Document", "document"), "/a/document", "pacs.008.001.08 does not stand in a Doc"),
         (f'<FIToFICstmrCdtTrf xmlns="{NS}pacs.008.001.08"/>', "/FIToFICstmrCdtTrf", "pacs.008.001.08 does not stand"),
         ("<invoice/>", "/", "an element Document in the namespace of its version is wanted"),
