@@ -177,6 +177,12 @@ def test_a_reversal_with_an_unknown_currency_is_judged_alike() -> None:
     assert told == {("currency.known", steps.format(number)) for number in ("", "[2]")}
 
 
+@pytest.mark.parametrize("letters", [99, 100, 101, 5000])
+def test_endless_names_are_cut_alike(letters: int) -> None:
+    content = f'<Document xmlns="urn:iso:std:iso:20022:tech:xsd:camt.056.001.08"><{"n" * letters}/></Document>'
+    assert_same(content.encode(), 64)
+
+
 @pytest.mark.parametrize("chunk_bytes", [1, 64, 5000])
 def test_a_block_without_payments_is_judged_alike(chunk_bytes: int) -> None:
     """What is wrong in it concerns no payment, and so the message; it may stand between blocks that have some."""

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, cast
 from lxml import etree
 
 from interlock.iso20022 import wrappers
-from interlock.iso20022.findings import Finding, Severity
+from interlock.iso20022.findings import Finding, Severity, short
 from interlock.iso20022.original import EnvelopeKind, Transport
 
 
@@ -564,10 +564,10 @@ def line_of(element: etree._Element) -> int | None:
 
 def path_of(element: etree._Element) -> str:
     """Path from the root of the bytes received, in local names, as findings give it; very long names are cut."""
-    names = [local_name(element)[:_TAG_MAX]]
+    names = [short(local_name(element))]
     above = element.getparent()
     while above is not None and above.tag != _SIBLINGS:
-        names.append(local_name(above)[:_TAG_MAX])
+        names.append(short(local_name(above)))
         above = above.getparent()
     names.append("")
     names.reverse()

@@ -12,6 +12,7 @@ from msgspec import structs
 
 from interlock.iso20022 import references
 from interlock.iso20022.envelopes import Envelope, line_of, local_name, path_of
+from interlock.iso20022.findings import short
 from interlock.iso20022.original import Header, Investigation, Original, OriginalPayment, PaymentGroup
 from interlock.iso20022.records import TABLES, Fields, Record, Slots, compile_record, paths
 
@@ -92,7 +93,7 @@ def extract(envelope: Envelope) -> Original:
     namespace = document.tag.rpartition("}")[0][1:]
     reader = _reader(namespace, envelope.definition)
     fields = Fields(body, reader.message)
-    xpath = path_of(body) if envelope.wrapper else f"/Document/{local_name(body)}"
+    xpath = path_of(body) if envelope.wrapper else f"/Document/{short(local_name(body))}"
     groups, payments = _payments(reader, fields, xpath)
     message_id, created_at, number, control_sum, total, currency, settlement_date = reader.message_texts(fields.slots)
     original = Original(

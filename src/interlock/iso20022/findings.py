@@ -5,6 +5,7 @@ Schemas, envelopes and rules all make findings; none of them owns the word.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Severity(StrEnum):
@@ -35,3 +36,12 @@ class Finding:
     text: str
     #: Ordinal of the payment that it concerns, from 1; None where it concerns the whole message.
     payment: int | None = None
+
+
+#: Characters of an element's name in a finding; ISO's longest name has some forty.
+_NAME_MAX: Final = 100
+
+
+def short(name: str) -> str:
+    """The name, or its start: a sender may give a wrapper names of 50,000 letters, repeated in each finding."""
+    return name if len(name) <= _NAME_MAX else f"{name[:_NAME_MAX]}..."

@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 
 from lxml import etree
 
-from interlock.iso20022.findings import Finding, Severity
+from interlock.iso20022.findings import Finding, Severity, short
 from interlock.iso20022.schemas.content import ContentModel
-from interlock.iso20022.schemas.wording import FACETS, explained, short, subject
+from interlock.iso20022.schemas.wording import FACETS, explained, subject
 
 #: Every schema finding is this one to ISO: ExternalStatusReason1Code FF01, InvalidFileFormat.
 _REASON: Final = "FF01"

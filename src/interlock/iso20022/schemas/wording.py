@@ -8,9 +8,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-#: Bounds of what a text lists, and of a name in it; ISO's longest name has some forty letters.
+from interlock.iso20022.findings import short
+
+#: How many names a text lists.
 _EXPECTED_MAX: Final = 30
-_NAME_MAX: Final = 100
 
 
 class Saying(NamedTuple):
@@ -159,11 +160,6 @@ def listed(names: Sequence[str]) -> str:
         return names[0]
     more = f" and {len(names) - _EXPECTED_MAX} others" if len(names) > _EXPECTED_MAX else ""
     return f"one of {', '.join(names[:_EXPECTED_MAX])}{more}"
-
-
-def short(name: str) -> str:
-    """The name, or its start: a sender may give a wrapper names of 50,000 letters, repeated in each finding."""
-    return name if len(name) <= _NAME_MAX else f"{name[:_NAME_MAX]}..."
 
 
 def _content(message: str) -> tuple[str, str]:
