@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -288,6 +289,31 @@ async def test_clients_share_no_keys(place: Place) -> None:
 
 
 # -- doubles ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("business_id", "message_id", "answer"),
+    [("B-1", "M-1", "admi.002.001.01"), ("B-1", "M-2", "admi.002.001.01"), ("B-2", "M-1", "pacs.002.001.10")],
+    ids=["same again", "same envelope", "same message"],
+)
+async def test_an_envelope_that_comes_again_is_no_business_message(
+    place: Place, business_id: str, message_id: str, answer: str
+) -> None:
+    """A status report would say RJCT beside the names of payments that were settled; only another envelope gets one."""
+    sample = (Path(__file__).parents[1] / "samples" / "pacs.008.001.08_bah.xml").read_bytes()
+
+    def headed(business: str, message: str) -> bytes:
+        content = sample.replace(b"<BizMsgIdr>EXAMPLE-M-0001", f"<BizMsgIdr>{business}".encode())
+        return content.replace(b"<MsgId>EXAMPLE-M-0001", f"<MsgId>{message}".encode())
+
+    async with a_world(place) as world:
+        first = await world.workflow.receiving.submit(ALICE, headed("B-1", "M-1"))
+        assert first.standing.status is Status.ACSC
+        double = world.verify((await world.workflow.receiving.submit(ALICE, headed(business_id, message_id))).id)
+        assert (double.standing.status, double.reason, double.answer) == (Status.RJCT, "DU01", answer)
+        uetr = world.store.payments(first.id)[0].uetr
+        assert uetr is not None
+        assert (uetr.encode() in (world.answer(double) or b"")) is answer.startswith("pacs")
 
 
 async def test_a_message_identification_is_used_once(place: Place) -> None:

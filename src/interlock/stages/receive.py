@@ -35,10 +35,11 @@ def run(inspection: Inspection, taken: Mapping[Key, UUID]) -> Passed | Refusal:
     if not _is_served(inspection):
         return _not_served(inspection, warnings)
     kinds = {key.kind for key in taken}
-    if KeyKind.MESSAGE in kinds:
-        return replace(_MESSAGE_DUPLICATE, findings=warnings)
+    # First the envelope: a status report on what comes again in the same one would speak of the payments in the first.
     if KeyKind.HEADER in kinds:
         return replace(_HEADER_DUPLICATE, findings=warnings)
+    if KeyKind.MESSAGE in kinds:
+        return replace(_MESSAGE_DUPLICATE, findings=warnings)
     reason, note = inspection.duplicate_reason or DUPLICATE_REASON, PAYMENT_DUPLICATE
     refused = {key.payment: Refusal(reason=reason, note=note) for key in taken if key.payment}
     if refused and inspection.original is not None and len(refused) == len(inspection.original.payments):
