@@ -72,6 +72,18 @@ def recall(control: str, one: Ids | None = None, *, whole: bool = False) -> Mess
     return parsed(text.replace("<Undrlyg>", f"<CtrlData>{control}</CtrlData><Undrlyg>", 1).encode())
 
 
+def returned(debtor: str) -> Message:
+    """A return whose chain names this as its debtor."""
+    creditor = "<Agt><FinInstnId><BICFI>EXMPDEFF</BICFI></FinInstnId></Agt>"
+    chain = f"<RtrChain><Dbtr>{debtor}</Dbtr><Cdtr>{creditor}</Cdtr></RtrChain>"
+    text = (
+        '<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pacs.004.001.09"><PmtRtr><GrpHdr><MsgId>M</MsgId></GrpHdr>'
+        '<TxInf><RtrId>R</RtrId><RtrdIntrBkSttlmAmt Ccy="EUR">1.00</RtrdIntrBkSttlmAmt>'
+        f"{chain}</TxInf></PmtRtr></Document>"
+    )
+    return parsed(text.encode())
+
+
 def settled_on(day: str, created: str = "2026-11-22T10:00:00Z", **changes: Any) -> Message:
     """A message of one payment."""
     made = message(HEADED, created_at=created)
@@ -292,6 +304,7 @@ BAD: Final[list[tuple[str, Message, list[int | None]]]] = [
     ("party.empty", edited((f"<Nm>Ada Example</Nm>\n        {_DEBTOR_ADDRESS}", "")), [1]),
     ("party.address_without_name", edited(("<Nm>Ada Example</Nm>", "")), [1]),
     ("party.name_or_bic", edited(("<Nm>Ada Example</Nm>", "<CtryOfRes>DE</CtryOfRes>"), (_DEBTOR_ADDRESS, "")), [1]),
+    ("party.name_or_bic", returned("<Pty><CtryOfRes>DE</CtryOfRes></Pty>"), [1]),
     ("party.bic_alone", edited(("</PstlAdr>", "</PstlAdr><Id><OrgId><AnyBIC>EXMPDEFF</AnyBIC></OrgId></Id>")), [1]),
     ("country.known", edited(("<Ctry>DE</Ctry>", "<Ctry>UK</Ctry>")), [1]),
     ("address.unstructured", _address(_lines("Musterweg 1", "Frankfurt")), [1]),
@@ -471,6 +484,9 @@ GOOD: Final[list[tuple[str, Message]]] = [
         ),
     ),
     ("party.name_or_bic", sample(FILES[2])),
+    ("party.name_or_bic", returned("<Pty><Nm>Ada Example</Nm></Pty>")),
+    ("party.name_or_bic", returned("<Pty><Id><OrgId><AnyBIC>EXMPDEFF</AnyBIC></OrgId></Id></Pty>")),
+    ("party.name_or_bic", returned("<Agt><FinInstnId><BICFI>EXMPDEFF</BICFI></FinInstnId></Agt>")),
     ("party.bic_alone", edited((_DEBTOR_ADDRESS, "<Id><OrgId><AnyBIC>EXMPDEFF</AnyBIC></OrgId></Id>"))),
     ("country.known", edited(("<Ctry>DE</Ctry>", "<Ctry>XK</Ctry>"))),
     ("address.unstructured", _address(_town(_lines("Musterweg 1")))),

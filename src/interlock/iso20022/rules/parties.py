@@ -18,10 +18,15 @@ def _address_without_name(names: tuple[str, ...]) -> str | None:
 
 
 def _neither_name_nor_bic(element: etree._Element, _today: date) -> str | None:
+    # In the chain of a return the party is one of two: a bank, or somebody else.
+    is_chosen = len(element) > 0 and local_name(element[0]) == "Pty"
+    party = element[0] if is_chosen else element
     # Schemas put the name first; banks as parties have FinInstnId there.
-    if len(element) and local_name(element[0]) in ("Nm", "FinInstnId"):
+    if len(party) and local_name(party[0]) in ("Nm", "FinInstnId", "Agt"):
         return None
-    return None if child(element, "Id", "OrgId", "AnyBIC") is not None else "Nm"
+    if child(party, "Id", "OrgId", "AnyBIC") is not None:
+        return None
+    return "Pty/Nm" if is_chosen else "Nm"
 
 
 def _bic_and_address(element: etree._Element, _today: date) -> str | None:
