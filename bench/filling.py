@@ -115,9 +115,7 @@ class Filling:
                     connection.execute(f"DROP TABLE {whole.table}".encode())
                     connection.execute(f"ALTER TABLE {whole.name} RENAME TO {whole.table}".encode())
             for partition in era.partitions():
-                with connection.transaction():
-                    for table, column in schema.PARTITIONED.items():
-                        schema.attach(connection, table, column, partition, move=False)
+                schema.attach(connection, partition)
             told("statistics")
             for table in TABLES:
                 connection.execute(f"VACUUM (ANALYZE) {table}".encode(), prepare=False)

@@ -234,6 +234,31 @@ def test_what_came_before_its_partition_moves_into_it(postgres_url: str) -> None
     store.close()
 
 
+def test_who_reads_what_moves_finds_it(postgres_url: str) -> None:
+    """Whoever looks for a row while it moves into its partition waits, and finds it there."""
+    with (
+        closing(opened(postgres_url)) as store,
+        closing(opened(postgres_url)) as other,
+        psycopg.connect(postgres_url, autocommit=True) as watch,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        (early,) = Writer(store).won(birth())
+
+        def waiting(number: int) -> None:
+            while watch.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() != (number,):
+                pass
+
+        with psycopg.connect(postgres_url) as holder:
+            # The last table that is seen to: the rows of the others have moved by then, though nobody sees it yet.
+            holder.execute("SELECT 1 FROM deliveries_default")
+            moving = pool.submit(other.maintain, AT + timedelta(days=1))  # which makes the row's own day first
+            waiting(1)
+            reading = pool.submit(store.get, early.id)
+            waiting(2)
+        moving.result()
+        assert reading.result() == early
+
+
 def test_partitions_are_made_while_others_write(postgres_url: str) -> None:
     """Writers beside it lose nothing and see no error."""
     done = threading.Event()

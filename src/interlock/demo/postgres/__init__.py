@@ -333,7 +333,7 @@ class Cluster:
             )  # fmt: skip
         self._tell_watchman()
         try:
-            self._await_ready(began)
+            self._await_ready(self._process, began)
         except BaseException:
             self._process.kill()
             self._process.wait()
@@ -343,9 +343,8 @@ class Cluster:
         self._watch()
         self._tell_watchman()
 
-    def _await_ready(self, began: int) -> None:
+    def _await_ready(self, process: subprocess.Popen[bytes], began: int) -> None:
         """PostgreSQL notes its state in a file, which is what its own `pg_ctl` waits for as well."""
-        process = self._running()
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             if _state(self.data, process.pid) in {"ready", "standby"}:

@@ -156,7 +156,7 @@ class PostgresPeriods:
             bound = UUID(bytes=mapping.id_bound(before))
             while strays := fetch(connection, self._sql["stray"], (bound,)):
                 place = self._place(strays[0][0])
-                self._patiently(connection, partial(self._attach, connection, place))
+                self._patiently(connection, partial(schema.attach, connection, place))
 
     def _place(self, stray: UUID) -> Partition:
         """The day of a row that has no partition, as far as there is none."""
@@ -365,7 +365,7 @@ class PostgresPeriods:
             connection.execute(self._sql["delete_gaps"], (archive.name,))
             if connection.execute(self._sql["note_restored"], (archive.name, micros(at))).rowcount != 1:
                 raise ConflictError(f"{archive.name} is restored already")
-            self._patiently(connection, partial(self._attach, connection, place))
+            self._patiently(connection, partial(schema.attach, connection, place))
             for table in PARTITIONED:
                 connection.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT of_its_time").format(_own(table, period)))
 
@@ -435,11 +435,6 @@ class PostgresPeriods:
         if missing := [c.name for c in present.values() if c.required and c.name not in rows.columns]:
             raise RequestError(f"{where} lacks columns that the database must have: {', '.join(missing)}")
         return [present[column].type for column in rows.columns]
-
-    def _attach(self, connection: Connection, place: Partition) -> None:
-        """Make the five tables partitions, with whatever of their time the DEFAULT ones hold."""
-        for table, column in PARTITIONED.items():
-            schema.attach(connection, table, column, place, move=True)
 
     # -- archives and keys --
 

@@ -195,46 +195,58 @@ def extend(connection: Connection, now: datetime, days: int) -> int:
 
 
 def _make(connection: Connection, partition: Partition) -> None:
-    """A partition of every table, together with whatever of its rows the DEFAULT partitions have taken meanwhile."""
     with connection.transaction():
         # Whoever writes waits while this goes on: milliseconds, or we give way.
         connection.execute("SET LOCAL lock_timeout = '2s'")
         # And whoever falls asleep in the midst of it is ended, lest all wait for that.
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = '2s'")
-        for table, column in PARTITIONED.items():
-            attach(connection, table, column, partition, move=True)
+        attach(connection, partition)
 
 
-def attach(connection: Connection, table: str, column: str, partition: Partition, *, move: bool) -> None:
+def attach(connection: Connection, partition: Partition) -> None:
+    """Make a partition of every table, with whatever of its rows the DEFAULT partitions hold, in one transaction.
+
+    Raises StoreUnavailable where others hold what it needs.
+    """
+    try:
+        try:
+            with connection.transaction():
+                for table in PARTITIONED:
+                    _attach(connection, table, partition)
+        except errors.CheckViolation:  # a DEFAULT partition holds some of its rows
+            with connection.transaction():
+                # Whoever has chosen the DEFAULT partition to look for a row, and waits for it there, would not find it
+                # once it has moved. So nobody may choose meanwhile.
+                connection.execute(f"LOCK TABLE {', '.join(f'ONLY {t}' for t in PARTITIONED)} IN ACCESS EXCLUSIVE MODE")
+                for table in PARTITIONED:
+                    _attach(connection, table, partition, move=True)
+    except (errors.LockNotAvailable, errors.DeadlockDetected) as exc:
+        raise StoreUnavailable(f"the partition {partition.name} could not be made now: {said(exc)}") from exc
+
+
+def _attach(connection: Connection, table: str, partition: Partition, *, move: bool = False) -> None:
     """Make one table's partition and make it part of the table. move: rows of the DEFAULT one go into it first."""
     words = {
         "part": sql.Identifier(f"{table}_{partition.name}"),
         "parent": sql.Identifier(table),
         "rest": sql.Identifier(f"{table}_default"),
-        "column": sql.Identifier(column),
+        "column": sql.Identifier(PARTITIONED[table]),
         "lower": sql.Literal(str(partition.lower)),
         "upper": sql.Literal(str(partition.upper)),
     }
-    try:
-        # As a table of its own first: so the parent is not locked against those who read and write it.
-        if not fetch(connection, "SELECT 1 FROM pg_class WHERE oid = to_regclass($1)", (f"{table}_{partition.name}",)):
-            make = sql.SQL(
-                "CREATE TABLE {part} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)"
-            )
-            connection.execute(make.format(**words))
-        if table in _CHURNED:
-            # What is open enters an index and leaves it: dead entries must not pile up where the oldest is looked for.
-            often = sql.SQL("ALTER TABLE {part} SET (autovacuum_vacuum_scale_factor = 0.01)")
-            connection.execute(often.format(**words))
-        if move:
-            # As strong as it will be needed at the end: who has it already to read may be about to write.
-            connection.execute(sql.SQL("LOCK TABLE {rest} IN ACCESS EXCLUSIVE MODE").format(**words))
-            moved = sql.SQL(
-                "WITH gone AS (DELETE FROM {rest} WHERE {column} >= {lower} AND {column} < {upper} RETURNING *) "
-                "INSERT INTO {part} SELECT * FROM gone"
-            )
-            connection.execute(moved.format(**words))
-        bound = sql.SQL("ALTER TABLE {parent} ATTACH PARTITION {part} FOR VALUES FROM ({lower}) TO ({upper})")
-        connection.execute(bound.format(**words))
-    except (errors.LockNotAvailable, errors.DeadlockDetected) as exc:
-        raise StoreUnavailable(f"the partition {partition.name} could not be made now: {said(exc)}") from exc
+    # As a table of its own first: so the parent is not locked against those who read and write it.
+    if not fetch(connection, "SELECT 1 FROM pg_class WHERE oid = to_regclass($1)", (f"{table}_{partition.name}",)):
+        make = sql.SQL("CREATE TABLE {part} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)")
+        connection.execute(make.format(**words))
+    if table in _CHURNED:
+        # What is open enters an index and leaves it: dead entries must not pile up where the oldest is looked for.
+        often = sql.SQL("ALTER TABLE {part} SET (autovacuum_vacuum_scale_factor = 0.01)")
+        connection.execute(often.format(**words))
+    if move:
+        moved = sql.SQL(
+            "WITH gone AS (DELETE FROM {rest} WHERE {column} >= {lower} AND {column} < {upper} RETURNING *) "
+            "INSERT INTO {part} SELECT * FROM gone"
+        )
+        connection.execute(moved.format(**words))
+    bound = sql.SQL("ALTER TABLE {parent} ATTACH PARTITION {part} FOR VALUES FROM ({lower}) TO ({upper})")
+    connection.execute(bound.format(**words))
