@@ -677,6 +677,17 @@ def _profiles() -> str:
     return table(headings, rows)
 
 
+def _forms() -> str:
+    from interlock.iso20022.forms import PARTS, Part
+
+    said = described(Part)
+    rows = (
+        (f"`{part}`", said[part], ", ".join(family for family, parts in PARTS.items() if part in parts))
+        for part in Part
+    )
+    return table(("part", "what is left out", "of"), rows)
+
+
 def _profile_findings() -> str:
     from interlock.iso20022.profiles import RULES
 
@@ -730,6 +741,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "peer-settings": _peer_settings,
     "client-settings": _client_settings,
     "profiles": _profiles,
+    "forms": _forms,
     "profile-findings": _profile_findings,
     "profiles-settings": _profiles_settings,
     "rules-by-default": _rules_by_default,

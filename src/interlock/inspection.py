@@ -169,6 +169,7 @@ def inspect(  # noqa: PLR0913 - one call, each of its facts by name
         is_usable=original is not None and answers.has_usable_original(original),
         answer=None if definition is None else answer_for(definition, chosen, today),
         enquiry=None if definition is None else enquiry_for(definition, chosen, today),
+        forms={} if chosen is None else dict(chosen.forms(today)),
         profile=None if chosen is None else chosen.name,
         edition=edition,
         duplicate_keys=None if chosen is None else chosen.duplicate_keys,

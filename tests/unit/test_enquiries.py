@@ -169,6 +169,24 @@ async def test_the_route_names_the_profile_that_recalls_go_by(
         assert [*said["Conf"], *said["Cd"]] == told
 
 
+@pytest.mark.parametrize(
+    ("profile", "group"), [("fednow", None), ("fedwire", None), ("cbprplus", None), ("sepa-inst", ["ACSC"])]
+)
+async def test_a_payment_is_answered_in_the_form_of_its_scheme(
+    place: Place, profile: str, group: list[str] | None
+) -> None:
+    """By the profile that judged it; a message that comes through no scheme is answered as ISO 20022 has it."""
+    one = next(
+        one for one in examples.read(examples.folder_of(Profiles.load().named(profile), None))
+        if not one.expect and b"pacs.008.001.08" in one.path.read_bytes()
+    )  # fmt: skip
+    async with a_world(place, Route(name="scheme", messages=("pacs.008.*",), sla=SLA, profile=profile), AUTO) as world:
+        world.hand.now = datetime.combine(one.on, time(12), tzinfo=UTC)
+        told = await answer(world, await world.workflow.receiving.submit(ALICE, one.path.read_bytes()))
+        assert (told["TxSts"], told.get("GrpSts")) == (["ACSC"], group)
+        assert told["OrgnlMsgId"] == [extract(read(one.path.read_bytes())).message_id]
+
+
 async def test_one_payment_of_several_is_cancelled_by_itself(place: Place) -> None:
     """The others live on; it is told so, again too, and by the answer to its message; then all that are left can be."""
     transfers, message_id = (Transfer(), Transfer(), Transfer()), fresh()

@@ -31,6 +31,7 @@ from interlock.iso20022.answers import SHAPES, PaymentVerdict, Verdict, build
 from interlock.iso20022.codes import Status
 from interlock.iso20022.envelopes import new_parser, read
 from interlock.iso20022.fields import extract
+from interlock.iso20022.forms import PARTS
 from interlock.ports import ControlScope, Page, Query, Store
 from interlock.stores.sqlite import SqliteStore
 from interlock.transaction import BodyKind
@@ -705,6 +706,18 @@ def test_every_edition_of_an_answer_is_read(definition: str) -> None:
             assert (told.amount, told.currency) == (payment.decimal, payment.currency)
     if "blocks" in SHAPES[definition].has:
         assert answer.blocks == (("PART", ("ACSC", "RJCT")), ("ACSC", ("ACSC",)))
+
+
+def test_an_answer_in_a_schemes_form_is_read() -> None:
+    """One that says nothing of the group names its message in each payment; nothing that is left out is missed."""
+    forms = {"pacs.002": PARTS["pacs.002"]}
+    made = build(THREE, MIXED, answer_id="a" * 32, now=datetime(2026, 11, 22, tzinfo=UTC), forms=forms)
+    answer = answer_of(made.body, new_parser())
+    assert answer is not None
+    assert (answer.original_id, answer.original_definition) == (THREE.message_id, THREE.definition)
+    assert (answer.status, answer.counts) == (None, (None, None))
+    assert [told.status for told in answer.payments] == ["ACSC", "RJCT", "ACSC"]
+    assert [told.names for told in answer.payments] == [{"uetr": payment.uetr} for payment in THREE.payments]
 
 
 @pytest.mark.parametrize(

@@ -264,6 +264,7 @@ class _Bench:
         definition, pieces = answers.stream(
             original, verdict, reading.payments, reading.groups,
             answer_id=order.answer_id, now=order.now, definition=self._inspection.answer,
+            forms=self._inspection.forms,
         )  # fmt: skip
         digest, number = sha256(), 0
         for piece in _joined(pieces):

@@ -24,6 +24,7 @@ from interlock.iso20022.answers import (
     Statement,
 )
 from interlock.iso20022.codes import Status
+from interlock.iso20022.forms import NO_FORMS, Forms
 from interlock.iso20022.original import Level, Original, Reference
 from interlock.iso20022.references import REFERENCES_MAX
 from interlock.stages import cancelling, chasing
@@ -246,28 +247,40 @@ def _investigation(original: Original, matches: Matches) -> InvestigationResult:
 
 
 def answer(
-    original: Original, outcome: Outcome, *, answer_id: str, now: datetime, definition: str | None = None
+    original: Original,
+    outcome: Outcome,
+    *,
+    answer_id: str,
+    now: datetime,
+    definition: str | None = None,
+    forms: Forms = NO_FORMS,
 ) -> Answer:
     """The answer to a request, once what it asked for is done; an admi.002 where its version has no word for that.
 
-    definition: the version that a profile names, in place of the one published with the request.
+    definition: the version that a profile names, in place of the one published with the request; forms: what the
+    scheme leaves out.
     """
     chosen = definition or answers.enquiry_definition(original.definition) or ""
     if outcome.investigation is not None:
         return answers.build_investigation(
-            original, outcome.investigation, answer_id=answer_id, now=now, definition=chosen
+            original, outcome.investigation, answer_id=answer_id, now=now, definition=chosen, forms=forms
         )
     chase = outcome.chase
     if chase is not None and _can_say(chase.resolution, chase.definition):
         return answers.build_resolution(
-            chase.about, chase.resolution, answer_id=answer_id, now=now, definition=chase.definition
-        )
+            chase.about, chase.resolution, answer_id=answer_id, now=now, definition=chase.definition,
+            forms=forms,
+        )  # fmt: skip
     resolution = outcome.resolution
     if resolution is not None and _can_say(resolution, chosen):
-        return answers.build_resolution(original, resolution, answer_id=answer_id, now=now, definition=chosen)
+        return answers.build_resolution(
+            original, resolution, answer_id=answer_id, now=now, definition=chosen, forms=forms
+        )
     if outcome.statements:
         report = outcome.report or chosen
-        return answers.build_statuses(original, outcome.statements, answer_id=answer_id, now=now, definition=report)
+        return answers.build_statuses(
+            original, outcome.statements, answer_id=answer_id, now=now, definition=report, forms=forms
+        )
     words = "nothing that was asked for can be told or changed here: the payment is as it was sent."
     return answers.build_admi002(
         reason="NARR",

@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from interlock.iso20022.findings import Finding, Severity
+from interlock.iso20022.forms import Part
 from interlock.iso20022.original import Original
 from interlock.iso20022.profiles.facts import DuplicateKey
 
@@ -31,6 +32,8 @@ class Inspection(Struct, frozen=True, kw_only=True):
     answer: str | None
     #: The definition of the answer to a request about other messages; None: it is no such request.
     enquiry: str | None = None
+    #: What the profile's answers leave out.
+    forms: dict[str, frozenset[Part]] = {}
     #: Name of the profile that judged it, and of that one's edition; None: none did.
     profile: str | None = None
     edition: str | None = None

@@ -6,6 +6,7 @@ from datetime import datetime
 from interlock.iso20022 import answers
 from interlock.iso20022.answers import Answer, PaymentVerdict, Verdict
 from interlock.iso20022.codes import Status
+from interlock.iso20022.forms import NO_FORMS, Forms
 from interlock.iso20022.original import Original
 from interlock.stages import enquire
 from interlock.stages.facts import Inspection
@@ -44,8 +45,9 @@ def answer(
     original = None if inspection is None else inspection.original
     note = transaction.note if end is not Status.ACSC else None
     chosen = None if inspection is None else inspection.answer or inspection.enquiry
+    forms = NO_FORMS if inspection is None else inspection.forms
     if original is not None and end is Status.ACSC and not untreatable:
-        served = _served(transaction, original, outcome, now, chosen)
+        served = _served(transaction, original, outcome, now, chosen, forms)
         if served is not None:
             return served
     usable = inspection is not None and inspection.is_usable and chosen is not None and not untreatable
@@ -70,7 +72,7 @@ def answer(
         # A code of ours: no rule has refused it, but its time was over, or its region was lost.
         is_partly_done=end is Status.CANC or transaction.code is not None,
     )
-    return answers.build(original, verdict, answer_id=transaction.id.hex, now=now, definition=chosen)
+    return answers.build(original, verdict, answer_id=transaction.id.hex, now=now, definition=chosen, forms=forms)
 
 
 def _served(
@@ -79,11 +81,12 @@ def _served(
     outcome: enquire.Outcome | None,
     now: datetime,
     definition: str | None,
+    forms: Forms,
 ) -> Answer | None:
     """The answer to what is no payment and was not refused: from the ledger, or a receipt; None for payments."""
     answer_id = transaction.id.hex
     if outcome is not None:
-        return enquire.answer(original, outcome, answer_id=answer_id, now=now, definition=definition)
+        return enquire.answer(original, outcome, answer_id=answer_id, now=now, definition=definition, forms=forms)
     if answers.receipt_definition(original.definition) is not None:
         reference = _reference(transaction, original)
         return answers.build_receipt(original, reference=reference, answer_id=answer_id, now=now)

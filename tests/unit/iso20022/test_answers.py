@@ -3,7 +3,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import given, settings
@@ -53,7 +53,7 @@ HEADED: Final = sample("pacs.008.001.08_bah.xml")
 BLOCKS: Final = sample("pain.001.001.09.xml")
 
 
-def answer(original: Original, verdict: Verdict = SETTLED, **more: str) -> Answer:
+def answer(original: Original, verdict: Verdict = SETTLED, **more: Any) -> Answer:
     return build(original, verdict, answer_id="ANSWER-1", now=NOW, **more)
 
 

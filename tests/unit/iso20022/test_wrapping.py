@@ -231,6 +231,23 @@ def test_market_practice_is_repeated() -> None:
     assert b"MktPrctc" not in one.body
 
 
+@pytest.mark.parametrize(
+    ("service", "repeated"),
+    [
+        ("swift.cbprplus.stp.03", "swift.cbprplus.03"),
+        ("swift.cbprplus.cov.04", "swift.cbprplus.04"),
+        ("swift.cbprplus.03", "swift.cbprplus.03"),
+        ("acme.stp.03", "acme.stp.03"),
+    ],
+)
+def test_a_report_is_of_no_variant(service: str, repeated: str) -> None:
+    """BizSvc, and in a DataPDU RequestSubtype, without the variant of the request; Rltd repeats that as it was."""
+    header = HEADER.replace("<CreDt>", f"<BizSvc>{service}</BizSvc><CreDt>")
+    root = answered(PDU.replace(HEADER, header).replace("swift.cbprplus.02", service))
+    assert [one.text for one in root.iter("{*}BizSvc")] == [repeated, service]
+    assert root.findtext(".//{*}RequestSubtype") == repeated
+
+
 def test_strange_names_are_not_repeated() -> None:
     """A wrapper that is deeper, or whose names are longer, than any sane one is not built again."""
     deep = "<w>" * 20 + PARTS + "</w>" * 20

@@ -83,7 +83,9 @@ def _report(family: str, reports: int, body: Any) -> Answer:
             status=_text(first, "GrpSts"),
             payments=tuple(_first_told(element) for element in _all(body, "OrgnlPmtInf", "OrgnlTxRefInfAndSts")),
         )
-    whole = "OrgnlGrpInfAndSts"
+    whole: tuple[str, ...] = ("OrgnlGrpInfAndSts",)
+    if _first(body, *whole) is None:  # a scheme whose reports say nothing of the group
+        whole = ("TxInfAndSts", "OrgnlGrpInf")
     payments: list[Told] = []
     blocks = []
     for element in body:
@@ -97,10 +99,10 @@ def _report(family: str, reports: int, body: Any) -> Answer:
         family=family,
         reports=reports,
         id=_text(body, "GrpHdr", "MsgId"),
-        original_id=_text(body, whole, "OrgnlMsgId"),
-        original_definition=_text(body, whole, "OrgnlMsgNmId"),
-        counts=(_text(body, whole, "OrgnlNbOfTxs"), _text(body, whole, "OrgnlCtrlSum")),
-        status=_text(body, whole, "GrpSts"),
+        original_id=_text(body, *whole, "OrgnlMsgId"),
+        original_definition=_text(body, *whole, "OrgnlMsgNmId"),
+        counts=(_text(body, *whole, "OrgnlNbOfTxs"), _text(body, *whole, "OrgnlCtrlSum")),
+        status=_text(body, *whole, "GrpSts"),
         payments=tuple(payments),
         blocks=tuple(blocks),
     )

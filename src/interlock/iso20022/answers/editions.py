@@ -5,20 +5,24 @@ Owns: `data/answers.toml` (status reports on payments) and `data/enquiries.toml`
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from types import MappingProxyType
 from typing import Any, Final
 
 from interlock.iso20022.answers.pieces import ID_MAX, NAMESPACE
+from interlock.iso20022.forms import PARTS, Forms, Part
 from interlock.iso20022.original import Original
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What one version of an answer has room for; one table of `data/answers.toml`, which explains each word."""
+    """What one version of an answer has room for; one table of `data/answers.toml`, which explains each word.
+
+    A scheme's form of it has less: `has` holds the parts that are not left out as well.
+    """
 
     definition: str
     namespace: str
@@ -54,7 +58,8 @@ def _shapes(tables: Mapping[str, Any]) -> Mapping[str, Shape]:
             definition=definition,
             namespace=prefix + definition,
             root=table["root"],
-            has=frozenset(table["has"]),
+            # Whether it has OrgnlTxRef the table says.
+            has=frozenset(table["has"]).union(PARTS.get(definition[:8], frozenset()) - {Part.REFERENCE}),
             reasons=frozenset(table.get("reasons", ())),
             confirmations=frozenset(table.get("confirmations", ())),
             requests=tuple(table["requests"]),
@@ -78,6 +83,17 @@ _ANSWERS: Final = frozenset(_ENQUIRIES["never_answered"])
 _RECEIPTS: Final = frozenset(_ENQUIRIES["receipts"])
 #: Families that are understood but not served, each with why, and what to do.
 UNDERSTOOD: Final[Mapping[str, str]] = MappingProxyType(_ENQUIRIES["understood"])
+
+
+def formed(shape: Shape, forms: Forms) -> Shape:
+    """A version as a scheme writes it."""
+    left_out = forms.get(shape.definition[:8])
+    return _without(shape, left_out) if left_out else shape
+
+
+@lru_cache(maxsize=256)
+def _without(shape: Shape, left_out: frozenset[Part]) -> Shape:
+    return replace(shape, has=shape.has - left_out)
 
 
 def answer_definition(definition: str) -> str | None:

@@ -1,5 +1,6 @@
 """The business application header of an answer. Pure."""
 
+import re
 from datetime import datetime
 from functools import lru_cache
 from typing import Final
@@ -23,6 +24,14 @@ from interlock.iso20022.records import TEXT_MAX
 #: The versions there are; a header of any other is answered with the one most in use.
 _HEADERS: Final = ("head.001.001.01", "head.001.001.02", "head.001.001.03", "head.001.001.04")
 
+#: The variant of a message in a CBPR+ service (`swift.cbprplus.stp.03`); a report has none of them.
+_VARIANT: Final = re.compile(r"(?<=^swift\.cbprplus)\.(?:stp|cov|adv|col)(?=\.\d\d\Z)")
+
+
+def service_of_answer(service: str) -> str:
+    """The business service of an answer to what came under that one."""
+    return _VARIANT.sub("", service)
+
 
 def app_header(header: Header, definition: str, message_id: str, now: datetime) -> str:
     """AppHdr of the answer: the version of the request's, sender and receiver swapped, the request's related."""
@@ -32,10 +41,11 @@ def app_header(header: Header, definition: str, message_id: str, now: datetime) 
     if is_first:  # Its type wants Z; later versions, and CBPR+, an offset.
         created_at = created_at.replace("+00:00", "Z")
     service = element("BizSvc", text_of(header.business_service))
+    own_service = element("BizSvc", text_of(service_of_answer(header.business_service or "")))
     return (
         f'<AppHdr xmlns="{NAMESPACE}{version}">'
         f"<Fr>{_party(header.receiver, is_first)}</Fr><To>{_party(header.sender, is_first)}</To>"
-        f"<BizMsgIdr>{message_id}</BizMsgIdr><MsgDefIdr>{definition}</MsgDefIdr>{service}"
+        f"<BizMsgIdr>{message_id}</BizMsgIdr><MsgDefIdr>{definition}</MsgDefIdr>{own_service}"
         f"{'' if is_first else _market_practice(header)}"
         f"<CreDt>{created_at}</CreDt>{_related(header, is_first, service)}</AppHdr>"
     )

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Final
 
-from interlock.iso20022.answers.editions import RESOLUTIONS, Shape, enquiry_definition
+from interlock.iso20022.answers.editions import RESOLUTIONS, Shape, enquiry_definition, formed
 from interlock.iso20022.answers.pieces import (
     NOT_PROVIDED,
     cut,
@@ -19,6 +19,7 @@ from interlock.iso20022.answers.reasons import status_reason
 from interlock.iso20022.answers.verdicts import Answer, InvestigationResult, PaymentVerdict, Statement
 from interlock.iso20022.answers.wrapping import enveloped
 from interlock.iso20022.codes import Status
+from interlock.iso20022.forms import NO_FORMS, Forms
 from interlock.iso20022.original import Investigation, Original, Reference
 
 _NOTHING: Final = Investigation()
@@ -31,6 +32,7 @@ def build_investigation(
     answer_id: str,
     now: datetime,
     definition: str | None = None,
+    forms: Forms = NO_FORMS,
 ) -> Answer:
     """The answer to a camt.110: where the investigation stands, and how the payments in question do.
 
@@ -40,6 +42,7 @@ def build_investigation(
     shape = RESOLUTIONS.get(definition or enquiry_definition(original.definition) or "")
     if shape is None or not shape.definition.startswith("camt.111"):
         raise ValueError("no answer of this kind can be written for this message; use build_admi002")
+    shape = formed(shape, forms)
     message_id = required_text(answer_id)
     asked = original.investigation or _NOTHING
     reason = element("StsRsn", element("Cd", text_of(result.reason)))

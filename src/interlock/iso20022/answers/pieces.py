@@ -110,10 +110,10 @@ def date_time_of(text: str | None) -> str | None:
     return text if text[11:13] < "24" and text[14:16] < "60" and text[17:19] < "60" else None
 
 
-def counts(number: str | None, control_sum: str | None) -> str:
+def counts(has: frozenset[str], number: str | None, control_sum: str | None) -> str:
     """OrgnlNbOfTxs and OrgnlCtrlSum."""
-    number = number if number and _COUNT.match(number) else None
-    control_sum = control_sum if control_sum and _SUM.match(control_sum) else None
+    number = number if number and "count" in has and _COUNT.match(number) else None
+    control_sum = control_sum if control_sum and "control_sum" in has and _SUM.match(control_sum) else None
     return element("OrgnlNbOfTxs", number) + element("OrgnlCtrlSum", control_sum)
 
 

@@ -1,5 +1,7 @@
 """Why: the reasons that answers carry. Pure."""
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from interlock.iso20022.answers.editions import FIRST_CUSTOMER_REPORT, Shape
@@ -21,12 +23,17 @@ def status_reason(shape: Shape, status: str, verdict: PaymentVerdict) -> str:
     if shape.definition == FIRST_CUSTOMER_REPORT:
         return _first_customer_reason(shape, code, narrative)
     name, text_name = ("StsRsn", "AddtlStsRsnInf") if shape.is_first_edition else ("Rsn", "AddtlInf")
-    texts = "".join(element(text_name, piece) for piece in narrative_pieces(narrative))
+    texts = "".join(element(text_name, piece) for piece in _pieces(shape, narrative))
     known = code in shape.reasons if shape.reasons else code is not None and is_status_reason(code)
+    known = known and "reason_codes" in shape.has
     # A code that the version does not know can still be said, as a proprietary one.
     choice = element("Cd" if known else "Prtry", cut(code, ID_MAX))
     content = (choice and f"<{name}>{choice}</{name}>") + texts
     return content and f"<StsRsnInf>{content}</StsRsnInf>"
+
+
+def _pieces(shape: Shape, narrative: str) -> Iterator[str]:
+    return islice(narrative_pieces(narrative), None if "more_texts" in shape.has else 1)
 
 
 def _first_customer_reason(shape: Shape, code: str | None, narrative: str) -> str:
@@ -38,8 +45,8 @@ def _first_customer_reason(shape: Shape, code: str | None, narrative: str) -> st
 
 def cancellation_reason(shape: Shape, code: str | None, narrative: str | None) -> str:
     """CxlStsRsnInf of a camt.029, or nothing where there is nothing to say."""
-    known = code in (shape.reasons or CANCELLATION_REJECTIONS.codes)
+    known = "reason_codes" in shape.has and code in (shape.reasons or CANCELLATION_REJECTIONS.codes)
     words = narrative or (NO_NARRATIVE if code == "NARR" else "")
     choice = element("Cd" if known else "Prtry", cut(code, ID_MAX))
-    texts = "".join(element("AddtlInf", piece) for piece in narrative_pieces(words))
+    texts = "".join(element("AddtlInf", piece) for piece in _pieces(shape, words))
     return element("CxlStsRsnInf", element("Rsn", choice) + texts)

@@ -21,6 +21,7 @@ from interlock.iso20022.answers.verdicts import (
     Verdict,
 )
 from interlock.iso20022.codes import Status
+from interlock.iso20022.forms import NO_FORMS, Forms
 from interlock.iso20022.original import Original
 
 #: What a camt.029 has for the outcome of a cancellation that is refused.
@@ -32,27 +33,34 @@ _ASK_AGAIN = (
 
 
 def build(
-    original: Original, verdict: Verdict, *, answer_id: str, now: datetime, definition: str | None = None
+    original: Original,
+    verdict: Verdict,
+    *,
+    answer_id: str,
+    now: datetime,
+    definition: str | None = None,
+    forms: Forms = NO_FORMS,
 ) -> Answer:
     """The answer of the request's own family to a verdict on it, with a header where the request had one.
 
     original: must have a usable original (`has_usable_original`); what in it does not fit the answer's types is left
     out, so that the answer is valid even if the request was not.
     answer_id: MsgId and BizMsgIdr, 1 to 35 characters; now: aware.
-    definition: the version that a profile names, in place of the one published with the request.
+    definition: the version that a profile names, in place of the one published with the request; forms: what the
+    scheme leaves out.
     Raises ValueError for what only a caller can get wrong: no usable original, unknown definition, no id, naive time, a
     request about others that was not refused.
     """
     chosen = definition or answer_definition(original.definition) or enquiry_definition(original.definition) or ""
     family = chosen[:8]
     if family not in ("camt.029", "camt.111"):
-        return build_report(original, verdict, answer_id=answer_id, now=now, definition=chosen)
+        return build_report(original, verdict, answer_id=answer_id, now=now, definition=chosen, forms=forms)
     if verdict.status not in (Status.RJCT, Status.CANC):
         raise ValueError("a request about other messages is answered from the ledger")
     words = " ".join(filter(None, (verdict.reason, verdict.narrative)))
     if family == "camt.111":
         result = InvestigationResult(status="RJCT", narrative=words or None)
-        return build_investigation(original, result, answer_id=answer_id, now=now, definition=chosen)
+        return build_investigation(original, result, answer_id=answer_id, now=now, definition=chosen, forms=forms)
     if original.references and original.definition[:8] in ("camt.055", "camt.056"):
         is_refused = not verdict.is_partly_done
         told = Resolved(
@@ -63,7 +71,7 @@ def build(
         )
         cases = tuple(replace(told, reference=one) for one in original.references)
         resolution = Resolution(confirmation=_REJECTED if is_refused else _PENDING, cases=cases)
-        return build_resolution(original, resolution, answer_id=answer_id, now=now, definition=chosen)
+        return build_resolution(original, resolution, answer_id=answer_id, now=now, definition=chosen, forms=forms)
     # A camt.029 has no word for an investigation that was not taken in, and no room for why.
     return build_admi002(
         reason=verdict.reason or "NARR",

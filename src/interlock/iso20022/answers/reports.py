@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from msgspec import structs
 
-from interlock.iso20022.answers.editions import FIRST_CUSTOMER_REPORT, SHAPES, Shape, answer_definition
+from interlock.iso20022.answers.editions import FIRST_CUSTOMER_REPORT, SHAPES, Shape, answer_definition, formed
 from interlock.iso20022.answers.pieces import (
     ID_MAX,
     agent_in,
@@ -26,23 +26,29 @@ from interlock.iso20022.answers.reasons import status_reason
 from interlock.iso20022.answers.verdicts import Answer, PaymentVerdict, Verdict
 from interlock.iso20022.answers.wrapping import enveloped
 from interlock.iso20022.codes import Status
-from interlock.iso20022.original import Original, OriginalPayment, PaymentGroup
+from interlock.iso20022.forms import NO_FORMS, Forms
+from interlock.iso20022.original import Agent, Original, OriginalPayment, PaymentGroup
 
 
 def build_report(
-    original: Original, verdict: Verdict, *, answer_id: str, now: datetime, definition: str | None = None
+    original: Original,
+    verdict: Verdict,
+    *,
+    answer_id: str,
+    now: datetime,
+    definition: str | None = None,
+    forms: Forms = NO_FORMS,
 ) -> Answer:
     """The status report on a request: pacs.002, pain.002 or pain.014, with a header where the request had one.
 
     original: must have a usable original (`has_usable_original`); what in it does not fit the answer's types is left
     out, so that the answer is valid even if the request was not.
     answer_id: MsgId and BizMsgIdr, 1 to 35 characters; now: aware.
-    definition: the version that a profile names, in place of the one published with the request.
+    definition: the version that a profile names, in place of the one published with the request; forms: what the
+    scheme leaves out.
     Raises ValueError for what only a caller can get wrong: no usable original, unknown definition, no id, naive time.
     """
-    shape = SHAPES.get(definition or answer_definition(original.definition) or "")
-    if shape is None or not 0 < len(original.message_id or "") <= ID_MAX:
-        raise ValueError("no status report can be written for this message; use build_admi002")
+    shape = _shape(original, definition, forms)
     created_at = timestamp(now)
     message_id = required_text(answer_id)
     if shape.definition == FIRST_CUSTOMER_REPORT:
@@ -51,6 +57,13 @@ def build_report(
         content = _report(shape, original, verdict, message_id, created_at)
     document = f'<Document xmlns="{shape.namespace}"><{shape.root}>{content}</{shape.root}></Document>'
     return Answer(definition=shape.definition, body=enveloped(document, shape.definition, original, message_id, now))
+
+
+def _shape(original: Original, definition: str | None, forms: Forms) -> Shape:
+    shape = SHAPES.get(definition or answer_definition(original.definition) or "")
+    if shape is None or not 0 < len(original.message_id or "") <= ID_MAX:
+        raise ValueError("no status report can be written for this message; use build_admi002")
+    return formed(shape, forms)
 
 
 def _report(shape: Shape, original: Original, verdict: Verdict, message_id: str, created_at: str) -> str:
@@ -62,15 +75,39 @@ def _report(shape: Shape, original: Original, verdict: Verdict, message_id: str,
 
 def _group(shape: Shape, original: Original, outcome: "_Outcome", message_id: str, created_at: str) -> str:
     """The answer's own header, and the group as a whole."""
-    party = "<InitgPty><Nm>NOTPROVIDED</Nm></InitgPty>" if "party" in shape.has else ""
-    agents = route(shape.has, original.instructing_agent, original.instructed_agent) if "agents" in shape.has else ""
+    has = shape.has
+    parties = ""
+    if "party" in has:
+        parties = "<InitgPty><Nm>NOTPROVIDED</Nm></InitgPty>" + ends(shape, outcome.payments)
+    elif "agents" in has and "header_agents" in has:
+        parties = route(has, original.instructing_agent, original.instructed_agent)
+    header = f"<GrpHdr><MsgId>{message_id}</MsgId><CreDtTm>{created_at}</CreDtTm>{parties}</GrpHdr>"
+    if outcome.about:
+        return header
+    status = f"<GrpSts>{outcome.status}</GrpSts>{outcome.reason}" if "group_status" in has else ""
     return (
-        f"<GrpHdr><MsgId>{message_id}</MsgId><CreDtTm>{created_at}</CreDtTm>{party}{agents}</GrpHdr>"
-        f"<OrgnlGrpInfAndSts><OrgnlMsgId>{text_of(original.message_id)}</OrgnlMsgId>"
-        f"<OrgnlMsgNmId>{original.definition}</OrgnlMsgNmId>"
+        f"{header}<OrgnlGrpInfAndSts>{_message(original)}"
+        f"{counts(has, original.number_of_transactions, original.control_sum)}{status}</OrgnlGrpInfAndSts>"
+    )
+
+
+def ends(shape: Shape, payments: Iterable[OriginalPayment]) -> str:
+    """DbtrAgt and CdtrAgt in the header of a pain.014, where all payments have the same."""
+    if "header_agents" not in shape.has:
+        return ""
+    debtor = {payment.debtor_agent for payment in payments}
+    creditor = {payment.creditor_agent for payment in payments}
+    return (
+        f"{agent_in(shape.has, 'DbtrAgt', debtor.pop()) if len(debtor) == 1 else ''}"
+        f"{agent_in(shape.has, 'CdtrAgt', creditor.pop()) if len(creditor) == 1 else ''}"
+    )
+
+
+def _message(original: Original) -> str:
+    """OrgnlMsgId, OrgnlMsgNmId and OrgnlCreDtTm."""
+    return (
+        f"<OrgnlMsgId>{text_of(original.message_id)}</OrgnlMsgId><OrgnlMsgNmId>{original.definition}</OrgnlMsgNmId>"
         f"{element('OrgnlCreDtTm', date_time_of(original.created_at))}"
-        f"{counts(original.number_of_transactions, original.control_sum)}"
-        f"<GrpSts>{outcome.status}</GrpSts>{outcome.reason}</OrgnlGrpInfAndSts>"
     )
 
 
@@ -83,15 +120,14 @@ def stream_report(
     answer_id: str,
     now: datetime,
     definition: str | None = None,
+    forms: Forms = NO_FORMS,
 ) -> tuple[str, Iterator[bytes]]:
     """As `build_report`, of a request whose payments are too many for memory: the definition, and pieces of the body.
 
     original: without payments and blocks; these are walked again and again. Together the pieces are what `build_report`
     gives.
     """
-    shape = SHAPES.get(definition or answer_definition(original.definition) or "")
-    if shape is None or not 0 < len(original.message_id or "") <= ID_MAX:
-        raise ValueError("no status report can be written for this message; use build_admi002")
+    shape = _shape(original, definition, forms)
     if shape.definition == FIRST_CUSTOMER_REPORT:  # of 2005: nobody sends so many in it
         whole = structs.replace(original, payments=tuple(payments), groups=tuple(groups))
         answer = build_report(whole, verdict, answer_id=answer_id, now=now, definition=definition)
@@ -121,7 +157,8 @@ def _streamed_blocks(
     for payment in payments:
         shown.setdefault(payment.group, set()).add(outcome.of_payment(payment))
     for index, members in groupby(payments, lambda payment: payment.group):
-        start, end = _around_block(groups[index] if index is not None else _NO_GROUP, outcome.together(shown[index]))
+        block = groups[index] if index is not None else _NO_GROUP
+        start, end = _around_block(shape, block, outcome.together(shown[index]))
         yield start
         for payment in members:
             yield _payment(shape, payment, outcome)
@@ -140,11 +177,19 @@ def _streamed_payments(
 class _Outcome:
     """A verdict, seen as the answer shows it: per payment, per block, for the whole."""
 
-    __slots__ = ("_pieces", "reason", "shape", "status", "verdict", "whole")
+    __slots__ = ("_pieces", "about", "agents", "payments", "reason", "shape", "status", "verdict", "whole")
 
     def __init__(self, shape: Shape, original: Original, verdict: Verdict) -> None:
         self.shape = shape
         self.verdict = verdict
+        self.payments = original.payments
+        #: OrgnlGrpInf of each payment, where the answer says nothing of the group; where no payment could be read
+        #: there is but the group to speak of.
+        self.about = ""
+        if "group" not in shape.has and shape.definition.startswith("pacs.002") and original.payments:
+            self.about = f"<OrgnlGrpInf>{_message(original)}</OrgnlGrpInf>"
+        #: Of a payment that names none, where the answer's header has none either.
+        self.agents = (None, None) if "header_agents" in shape.has else _agents(original)
         self.whole = PaymentVerdict(status=verdict.status, reason=verdict.reason, narrative=verdict.narrative)
         # Most payments of a message share a verdict: its text is made once.
         self._pieces: dict[PaymentVerdict, tuple[str, str]] = {}
@@ -174,6 +219,16 @@ class _Outcome:
         return statuses.pop(), next(iter(shown))[1] if len(shown) == 1 else ""
 
 
+def _agents(original: Original) -> tuple[Agent | None, Agent | None]:
+    """Who has instructed whom: by the group header, else by the header."""
+    header = original.header
+    sender, receiver = (None, None) if header is None else (header.sender, header.receiver)
+    return (
+        original.instructing_agent or (sender if sender and not sender.is_organisation else None),
+        original.instructed_agent or (receiver if receiver and not receiver.is_organisation else None),
+    )
+
+
 def _blocks(shape: Shape, original: Original, outcome: _Outcome) -> str:
     """One OrgnlPmtInfAndSts a block of the request, its payments inside."""
     pieces = []
@@ -184,17 +239,17 @@ def _blocks(shape: Shape, original: Original, outcome: _Outcome) -> str:
 
 
 def _block(shape: Shape, group: PaymentGroup, payments: tuple[OriginalPayment, ...], outcome: _Outcome) -> str:
-    start, end = _around_block(group, outcome.summary(payments))
+    start, end = _around_block(shape, group, outcome.summary(payments))
     return start + "".join([_payment(shape, payment, outcome) for payment in payments]) + end
 
 
-def _around_block(group: PaymentGroup, together: tuple[str, str]) -> tuple[str, str]:
+def _around_block(shape: Shape, group: PaymentGroup, together: tuple[str, str]) -> tuple[str, str]:
     """What stands before a block's payments, and after them."""
     status, reason = together
     start = (
         f"<OrgnlPmtInfAndSts><OrgnlPmtInfId>{text_of(group.payment_information_id) or 'NOTPROVIDED'}</OrgnlPmtInfId>"
-        f"{counts(group.number_of_transactions, group.control_sum)}"
-        f"<PmtInfSts>{status}</PmtInfSts>{reason}"
+        f"{counts(shape.has, group.number_of_transactions, group.control_sum)}"
+        f"{f'<PmtInfSts>{status}</PmtInfSts>{reason}' if 'block_status' in shape.has else ''}"
     )
     return start, "</OrgnlPmtInfAndSts>"
 
@@ -223,16 +278,18 @@ def _payment(shape: Shape, payment: OriginalPayment, outcome: _Outcome, block: s
     """TxInfAndSts: whose payment it was, what became of it, and as much of it as recognises it."""
     has = shape.has
     status, reason = outcome.of_payment(payment)
-    agents = route(has, payment.instructing_agent, payment.instructed_agent) if "agents" in has else ""
+    instructing, instructed = outcome.agents
+    agents = ""
+    if "agents" in has:
+        agents = route(has, payment.instructing_agent or instructing, payment.instructed_agent or instructed)
+    accepted = element("AccptncDtTm", date_time_of(payment.accepted_at)) if "accepted" in has else ""
     return (
-        f"<TxInfAndSts>{block}"
-        f"{element('OrgnlInstrId', text_of(payment.instruction_id))}"
-        f"{element('OrgnlEndToEndId', text_of(payment.end_to_end_id))}"
+        f"<TxInfAndSts>{outcome.about}{block}"
+        f"{element('OrgnlInstrId', text_of(payment.instruction_id)) if 'instruction' in has else ''}"
+        f"{element('OrgnlEndToEndId', text_of(payment.end_to_end_id)) if 'end_to_end' in has else ''}"
         f"{element('OrgnlTxId', text_of(payment.transaction_id)) if 'tx' in has else ''}"
         f"{element('OrgnlUETR', uetr_of(payment.uetr)) if 'uetr' in has else ''}"
-        f"<TxSts>{status}</TxSts>{reason}"
-        f"{element('AccptncDtTm', date_time_of(payment.accepted_at))}"
-        f"{agents}{reference(shape, payment)}</TxInfAndSts>"
+        f"<TxSts>{status}</TxSts>{reason}{accepted}{agents}{reference(shape, payment)}</TxInfAndSts>"
     )
 
 
@@ -247,9 +304,11 @@ def reference(shape: Shape, payment: OriginalPayment) -> str:
         settlement_date = element("IntrBkSttlmDt", date_of(payment.settlement_date))
     else:
         amount = amount and f"<Amt><InstdAmt{amount}</InstdAmt></Amt>"
-    debtor_agent = agent_in(shape.has, "DbtrAgt", payment.debtor_agent)
-    creditor_agent = agent_in(shape.has, "CdtrAgt", payment.creditor_agent)
-    content = f"{amount}{settlement_date}{debtor_agent}{creditor_agent}"
+    agents = ""
+    if "reference_agents" in shape.has:
+        agents = agent_in(shape.has, "DbtrAgt", payment.debtor_agent)
+        agents += agent_in(shape.has, "CdtrAgt", payment.creditor_agent)
+    content = f"{amount}{settlement_date}{agents}"
     return content and f"<OrgnlTxRef>{content}</OrgnlTxRef>"
 
 

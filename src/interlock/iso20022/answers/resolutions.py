@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from itertools import groupby
 
-from interlock.iso20022.answers.editions import RESOLUTIONS, Shape, enquiry_definition
+from interlock.iso20022.answers.editions import RESOLUTIONS, Shape, enquiry_definition, formed
 from interlock.iso20022.answers.pieces import (
     NOT_PROVIDED,
     amount_of,
@@ -21,6 +21,7 @@ from interlock.iso20022.answers.reasons import cancellation_reason
 from interlock.iso20022.answers.statuses import numbered
 from interlock.iso20022.answers.verdicts import Answer, Resolution, Resolved
 from interlock.iso20022.answers.wrapping import enveloped
+from interlock.iso20022.forms import NO_FORMS, Forms
 from interlock.iso20022.original import Level, Original, Party, Reference
 
 
@@ -37,22 +38,25 @@ def build_resolution(
     answer_id: str,
     now: datetime,
     definition: str | None = None,
+    forms: Forms = NO_FORMS,
 ) -> Answer:
     """The resolution of an investigation: the outcome of the whole, then case by case.
 
-    original: a camt.055, camt.056, camt.026, camt.027 or camt.087.
+    original: a camt.055, camt.056, camt.026, camt.027 or camt.087; forms: what the scheme leaves out.
     Raises ValueError for what only a caller can get wrong: another kind of request, an unknown definition, an outcome
     that the version has no word for, no id, a naive time.
     """
     shape = RESOLUTIONS.get(definition or enquiry_definition(original.definition) or "")
     if shape is None or not shape.definition.startswith("camt.029"):
         raise ValueError("no resolution can be written for this message; use build_admi002")
+    shape = formed(shape, forms)
     message_id = required_text(answer_id)
+    case = _case(shape, original.case_id, original.case_creator) if "case" in shape.has else ""
     document = (
         f'<Document xmlns="{shape.namespace}"><{shape.root}>'
         f"<Assgnmt><Id>{message_id}</Id>{party_in(shape.has, 'Assgnr', original.assignee)}"
         f"{party_in(shape.has, 'Assgne', original.assigner)}<CreDtTm>{timestamp(now)}</CreDtTm></Assgnmt>"
-        f"{_case(shape, original.case_id, original.case_creator)}<Sts>{_outcome(shape, resolution)}</Sts>"
+        f"{case}<Sts>{_outcome(shape, resolution)}</Sts>"
         f"{_details(shape, original, resolution.cases, message_id)}</{shape.root}></Document>"
     )
     return Answer(definition=shape.definition, body=enveloped(document, shape.definition, original, message_id, now))
@@ -83,8 +87,9 @@ def _details(shape: Shape, original: Original, cases: Iterable[Resolved], messag
     is_customers = original.definition.startswith("camt.055")
 
     def case(one: Reference) -> str:
-        """The case of a reference, where it is not that of the whole."""
-        return "" if one.case_id == original.case_id else _case(shape, one.case_id, one.case_creator)
+        """The case of a reference, where it is not told as that of the whole."""
+        is_told = "case" in shape.has and one.case_id == original.case_id
+        return "" if is_told else _case(shape, one.case_id, one.case_creator)
 
     rest = []
     details = []
@@ -115,10 +120,21 @@ def _why(shape: Shape, resolved: Resolved) -> str:
 
 def _message(shape: Shape, resolved: Resolved, case: _CaseOf) -> str:
     one = resolved.reference
+    own_id = element("OrgnlGrpCxlId", text_of(one.own_id)) if "cancellation_ids" in shape.has else ""
     return (
-        f"<OrgnlGrpInfAndSts>{element('OrgnlGrpCxlId', text_of(one.own_id))}{case(one)}{_group(one)}"
-        f"<GrpCxlSts>{resolved.status}</GrpCxlSts>{_why(shape, resolved)}</OrgnlGrpInfAndSts>"
+        f"<OrgnlGrpInfAndSts>{own_id}{case(one)}{_group(one)}"
+        f"{_status(shape, 'GrpCxlSts', resolved)}</OrgnlGrpInfAndSts>"
     )
+
+
+def _status(shape: Shape, name: str, resolved: Resolved) -> str:
+    """What became of one, in the element of that name, and why."""
+    status = element(name, resolved.status) if "cancellation_status" in shape.has else ""
+    return f"{status}{_why(shape, resolved)}"
+
+
+def _status_id(shape: Shape, message_id: str, one: Reference) -> str:
+    return element("CxlStsId", numbered(message_id, one.ordinal)) if "status_id" in shape.has else ""
 
 
 def _payments(shape: Shape, cases: Iterable[Resolved], message_id: str, case: _CaseOf) -> str:
@@ -127,21 +143,24 @@ def _payments(shape: Shape, cases: Iterable[Resolved], message_id: str, case: _C
 
 
 def _payment(shape: Shape, resolved: Resolved, message_id: str, case: _CaseOf) -> str:
-    one = resolved.reference
-    amount = amount_of(one.amount, one.currency)
+    has, one = shape.has, resolved.reference
+    settled = ""
+    if "amount" in has:
+        amount = amount_of(one.amount, one.currency)
+        settled = amount and f"<OrgnlIntrBkSttlmAmt{amount}</OrgnlIntrBkSttlmAmt>"
+        settled += element("OrgnlIntrBkSttlmDt", date_of(one.settlement_date))
     return (
-        f"<TxInfAndSts><CxlStsId>{numbered(message_id, one.ordinal)}</CxlStsId>{case(one)}"
-        f"{element('OrgnlGrpInf', _group(one) if one.message_id else None)}{_ids(one)}"
-        f"{element('OrgnlTxId', text_of(one.transaction_id))}"
-        f"{element('OrgnlUETR', uetr_of(one.uetr)) if 'uetr' in shape.has else ''}"
-        f"<TxCxlSts>{resolved.status}</TxCxlSts>{_why(shape, resolved)}"
-        f"{amount and f'<OrgnlIntrBkSttlmAmt{amount}</OrgnlIntrBkSttlmAmt>'}"
-        f"{element('OrgnlIntrBkSttlmDt', date_of(one.settlement_date))}</TxInfAndSts>"
+        f"<TxInfAndSts>{_status_id(shape, message_id, one)}{case(one)}"
+        f"{element('OrgnlGrpInf', _group(one) if one.message_id else None)}{_ids(shape, one)}"
+        f"{element('OrgnlTxId', text_of(one.transaction_id)) if 'tx' in has else ''}"
+        f"{element('OrgnlUETR', uetr_of(one.uetr)) if 'uetr' in has else ''}"
+        f"{_status(shape, 'TxCxlSts', resolved)}{settled}</TxInfAndSts>"
     )
 
 
-def _ids(one: Reference) -> str:
-    return element("OrgnlInstrId", text_of(one.instruction_id)) + element("OrgnlEndToEndId", text_of(one.end_to_end_id))
+def _ids(shape: Shape, one: Reference) -> str:
+    instruction = element("OrgnlInstrId", text_of(one.instruction_id)) if "instruction" in shape.has else ""
+    return instruction + (element("OrgnlEndToEndId", text_of(one.end_to_end_id)) if "end_to_end" in shape.has else "")
 
 
 def _blocks(shape: Shape, cases: Iterable[Resolved], message_id: str, case: _CaseOf) -> str:
@@ -163,8 +182,9 @@ def _block(shape: Shape, block_id: str, members: tuple[Resolved, ...], message_i
     group = element("OrgnlGrpInf", _group(first) if first.message_id else None)
     own_id = own_case = status = ""
     if whole is not None:
-        own_id, own_case = element("OrgnlPmtInfCxlId", text_of(whole.reference.own_id)), case(whole.reference)
-        status = f"<PmtInfCxlSts>{whole.status}</PmtInfCxlSts>{_why(shape, whole)}"
+        own_case, status = case(whole.reference), _status(shape, "PmtInfCxlSts", whole)
+        if "cancellation_ids" in shape.has:
+            own_id = element("OrgnlPmtInfCxlId", text_of(whole.reference.own_id))
     payments = [_customer_payment(shape, one, message_id, case) for one in members if one is not whole]
     return (
         f"<OrgnlPmtInfAndSts>{own_id}{own_case}<OrgnlPmtInfId>{text_of(block_id) or NOT_PROVIDED}</OrgnlPmtInfId>"
@@ -174,10 +194,10 @@ def _block(shape: Shape, block_id: str, members: tuple[Resolved, ...], message_i
 
 def _customer_payment(shape: Shape, resolved: Resolved, message_id: str, case: _CaseOf) -> str:
     one = resolved.reference
-    amount = amount_of(one.amount, one.currency)
+    amount = amount_of(one.amount, one.currency) if "amount" in shape.has else ""
     return (
-        f"<TxInfAndSts><CxlStsId>{numbered(message_id, one.ordinal)}</CxlStsId>{case(one)}{_ids(one)}"
+        f"<TxInfAndSts>{_status_id(shape, message_id, one)}{case(one)}{_ids(shape, one)}"
         f"{element('UETR', uetr_of(one.uetr)) if 'uetr' in shape.has else ''}"
-        f"<TxCxlSts>{resolved.status}</TxCxlSts>{_why(shape, resolved)}"
+        f"{_status(shape, 'TxCxlSts', resolved)}"
         f"{amount and f'<OrgnlInstdAmt{amount}</OrgnlInstdAmt>'}</TxInfAndSts>"
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby
 
-from interlock.iso20022.answers.editions import SHAPES, Shape, enquiry_definition
+from interlock.iso20022.answers.editions import SHAPES, Shape, enquiry_definition, formed
 from interlock.iso20022.answers.pieces import (
     ID_MAX,
     NOT_PROVIDED,
@@ -17,10 +17,11 @@ from interlock.iso20022.answers.pieces import (
     uetr_of,
 )
 from interlock.iso20022.answers.reasons import status_reason
-from interlock.iso20022.answers.reports import reference
+from interlock.iso20022.answers.reports import ends, reference
 from interlock.iso20022.answers.verdicts import Answer, PaymentVerdict, Statement
 from interlock.iso20022.answers.wrapping import enveloped
 from interlock.iso20022.codes import Status
+from interlock.iso20022.forms import NO_FORMS, Forms
 from interlock.iso20022.original import Level, Original
 
 
@@ -31,27 +32,31 @@ def build_statuses(
     answer_id: str,
     now: datetime,
     definition: str | None = None,
+    forms: Forms = NO_FORMS,
 ) -> Answer:
     """The status report on a status request: a group status for each message asked for, a status for each payment.
 
-    definition: the version, in place of the pacs.002 published with the request. A pain.014 has room for one message:
-    all statements must be about the same.
+    definition: the version, in place of the pacs.002 published with the request; forms: what the scheme leaves out. A
+    pain.014 has room for one message: all statements must be about the same.
     Raises ValueError for what only a caller can get wrong: another kind of request, an unknown definition, no
     statement, no id, a naive time.
     """
     shape = SHAPES.get(definition or enquiry_definition(original.definition) or "")
     if shape is None or not shape.definition.startswith(("pacs.002", "pain.014")) or not statements:
         raise ValueError("no status report can be written for this message; use build_admi002")
+    shape = formed(shape, forms)
     message_id = required_text(answer_id)
     groups = [one for one in statements if one.reference.level is Level.MESSAGE]
     payments = [one for one in statements if one.reference.level is not Level.MESSAGE]
     if shape.definition.startswith("pain.014"):
-        party = "<InitgPty><Nm>NOTPROVIDED</Nm></InitgPty>"
+        known = [one.payment for one in payments if one.payment is not None]
+        party = "<InitgPty><Nm>NOTPROVIDED</Nm></InitgPty>" + ends(shape, known)
         content = _requests_to_pay(shape, groups, payments)
     else:
-        party = route(shape.has, original.instructing_agent, original.instructed_agent)
+        asked = route(shape.has, original.instructing_agent, original.instructed_agent)
+        party = asked if "header_agents" in shape.has else ""
         content = "".join(
-            [*(_group(shape, one) for one in groups), *(_payment(shape, one, message_id) for one in payments)]
+            [*(_group(shape, one) for one in groups), *(_payment(shape, one, message_id, asked) for one in payments)]
         )
     document = (
         f'<Document xmlns="{shape.namespace}"><{shape.root}>'
@@ -86,31 +91,40 @@ def _group(shape: Shape, statement: Statement) -> str:
     )
 
 
-def _payment(shape: Shape, statement: Statement, message_id: str) -> str:
-    """TxInfAndSts; the ids are those that were asked with, where the ledger has no better."""
-    asked, payment = statement.reference, statement.payment
+def _payment(shape: Shape, statement: Statement, message_id: str, route_: str) -> str:
+    """TxInfAndSts; the ids are those that were asked with, where the ledger has no better.
+
+    route_: InstgAgt and InstdAgt of this answer, for one that must have them and for which the ledger has none.
+    """
+    has, asked, payment = shape.has, statement.reference, statement.payment
     instruction_id = text_of(payment.instruction_id if payment else asked.instruction_id)
     end_to_end_id = text_of(payment.end_to_end_id if payment else asked.end_to_end_id)
     transaction_id = text_of(payment.transaction_id if payment else asked.transaction_id)
-    uetr = uetr_of(payment.uetr if payment else asked.uetr) if "uetr" in shape.has else None
-    told = ""
+    uetr = uetr_of(payment.uetr if payment else asked.uetr) if "uetr" in has else None
+    accepted = agents = told = ""
     # What a customer has instructed is no interbank amount.
     if payment is not None and (statement.definition or "").startswith("pacs"):
-        agents = route(shape.has, payment.instructing_agent, payment.instructed_agent)
-        told = f"{element('AccptncDtTm', date_time_of(payment.accepted_at))}{agents}{reference(shape, payment)}"
+        accepted = element("AccptncDtTm", date_time_of(payment.accepted_at)) if "accepted" in has else ""
+        agents = route(has, payment.instructing_agent, payment.instructed_agent)
+        told = reference(shape, payment)
+    if not agents and "header_agents" not in has:
+        agents = route_
     return (
-        f"<TxInfAndSts><StsId>{numbered(message_id, asked.ordinal)}</StsId>"
+        f"<TxInfAndSts>{element('StsId', numbered(message_id, asked.ordinal)) if 'status_id' in has else ''}"
         f"<OrgnlGrpInf>{_message(statement)}</OrgnlGrpInf>"
-        f"{element('OrgnlInstrId', instruction_id)}{element('OrgnlEndToEndId', end_to_end_id)}"
-        f"{element('OrgnlTxId', transaction_id)}{element('OrgnlUETR', uetr)}"
-        f"<TxSts>{statement.status}</TxSts>{_why(shape, statement)}{told}</TxInfAndSts>"
+        f"{element('OrgnlInstrId', instruction_id) if 'instruction' in has else ''}"
+        f"{element('OrgnlEndToEndId', end_to_end_id) if 'end_to_end' in has else ''}"
+        f"{element('OrgnlTxId', transaction_id) if 'tx' in has else ''}{element('OrgnlUETR', uetr)}"
+        f"<TxSts>{statement.status}</TxSts>{_why(shape, statement)}{accepted}{agents}{told}</TxInfAndSts>"
     )
 
 
 def _requests_to_pay(shape: Shape, groups: Sequence[Statement], payments: Sequence[Statement]) -> str:
     """OrgnlGrpInfAndSts, which a pain.014 must have, and the payments in the blocks of their message."""
     whole = groups[0] if groups else None
-    said = "" if whole is None else f"<GrpSts>{whole.status}</GrpSts>{_why(shape, whole)}"
+    said = ""
+    if whole is not None and "group_status" in shape.has:
+        said = f"<GrpSts>{whole.status}</GrpSts>{_why(shape, whole)}"
     about = _message(whole or payments[0])
     blocks = []
     for block, members in groupby(payments, lambda one: one.block or one.reference.payment_information_id):

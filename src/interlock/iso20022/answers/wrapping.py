@@ -4,7 +4,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
-from interlock.iso20022.answers.headers import app_header
+from interlock.iso20022.answers.headers import app_header, service_of_answer
 from interlock.iso20022.answers.pieces import ID_MAX, NOT_PROVIDED, attribute, cut, element, escape
 from interlock.iso20022.original import EnvelopeKind, Header, Original, Transport
 from interlock.iso20022.wrappers import Wrapper, wrappers
@@ -106,10 +106,11 @@ def _data_pdu(transport: Transport, wrapper: Wrapper, content: str, definition: 
         return _saa(name, escape(details.get(path, "")))
 
     direction = details.get(f"{message}/SubFormat", "")
+    subtype = details.get(f"{network}/SWIFTNetNetworkInfo/RequestSubtype", "")
     switched = "".join(
         (
             _saa("RequestType", definition),
-            named("RequestSubtype", f"{network}/SWIFTNetNetworkInfo/RequestSubtype"),
+            _saa("RequestSubtype", escape(service_of_answer(subtype))),
         )
     )
     service = named("Priority", f"{network}/Priority") + named("Service", f"{network}/Service")

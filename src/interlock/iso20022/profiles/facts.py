@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from interlock.iso20022.findings import Severity
+from interlock.iso20022.forms import PARTS, Part
 from interlock.iso20022.reasons import is_status_reason
 
 
@@ -249,6 +250,23 @@ class Answer(Fact):
     definition: Definition
 
 
+class Form(Fact):
+    """What the answers of a family leave out of what their version has room for."""
+
+    without: tuple[Part, ...]
+
+
+def _can_be_without(forms: dict[str, Form]) -> dict[str, Form]:
+    for family, form in forms.items():
+        known = PARTS.get(family)
+        if known is None:
+            raise ValueError(f"{family}: no such answer has a form; those that have: {', '.join(sorted(PARTS))}")
+        for part in form.without:
+            if part not in known:
+                raise ValueError(f"{family} cannot be without {part}; it can without {', '.join(sorted(known))}")
+    return forms
+
+
 class Setting(Fact):
     """A rule of ours with another weight, or turned on or off."""
 
@@ -281,6 +299,8 @@ class Checks(_Frozen):
     characters: tuple[Characters, ...] = ()
     amounts: tuple[Amount, ...] = ()
     answers: dict[Family, Answer] = {}
+    #: By the family of the answer.
+    forms: Annotated[dict[str, Form], AfterValidator(_can_be_without)] = {}
     rules: dict[str, Setting] = {}
 
     @property
@@ -295,7 +315,8 @@ class Checks(_Frozen):
     def facts(self) -> tuple[Fact, ...]:
         """Everything here that has a source."""
         single = tuple(fact for fact in (self.header, self.unlisted) if fact is not None)
-        return (*single, *self.versions.values(), *self.demands, *self.answers.values(), *self.rules.values())
+        tables = (*self.versions.values(), *self.answers.values(), *self.forms.values(), *self.rules.values())
+        return (*single, *self.demands, *tables)
 
 
 # -- what is known besides --------------------------------------------------------------------------------------------

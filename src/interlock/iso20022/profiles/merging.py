@@ -34,7 +34,7 @@ def editions_of(
 def _merged(layers: Iterable[Checks]) -> Checks:
     """What several layers say together: of the same demand the last."""
     single: dict[str, Any] = {}
-    tables: dict[str, dict[str, Any]] = {"versions": {}, "answers": {}, "rules": {}}
+    tables: dict[str, dict[str, Any]] = {"versions": {}, "answers": {}, "forms": {}, "rules": {}}
     demands: dict[str, dict[tuple[object, ...], Demand]] = {}
     for layer in layers:
         single |= {key: value for key in ("header", "unlisted") if (value := getattr(layer, key)) is not None}

@@ -15,6 +15,7 @@ from lxml import etree
 
 from interlock.iso20022 import rules
 from interlock.iso20022.findings import Finding, Severity
+from interlock.iso20022.forms import Forms
 from interlock.iso20022.original import Original
 from interlock.iso20022.profiles.checking import Checker
 from interlock.iso20022.profiles.facts import (
@@ -91,6 +92,11 @@ class Edition:
         answers = self.checks.answers
         answer = answers.get(definition) or answers.get(definition[:8])
         return None if answer is None else answer.definition
+
+    @cached_property
+    def forms(self) -> Forms:
+        """What its answers leave out, by their family; the same object each time."""
+        return {family: frozenset(form.without) for family, form in self.checks.forms.items()}
 
 
 def source_of(fact: Fact, sources: Mapping[str, Source]) -> Source:
@@ -215,6 +221,10 @@ class Profile:
         return _best(
             self.editions_on(today), lambda edition: tuple(edition.checker.findings(original, document, header))
         ).findings
+
+    def forms(self, on: date) -> Forms:
+        """What answers leave out on a day."""
+        return self.editions_on(on)[0].forms
 
     def answer_definition(self, definition: str, on: date) -> str | None:
         """The version of the answer to a definition on a day; None: the profile leaves it to the usual table."""

@@ -42,6 +42,8 @@ def told(profile: Profile, edition: Edition) -> Iterator[Told]:
         yield Told(NAMES[type(demand)], f"{where}: {said(demand)}", held.severity, demand)
     for family, answer in sorted(checks.answers.items()):
         yield Told("answer", f"{family} is answered with {answer.definition}", "", answer)
+    for family, form in sorted(checks.forms.items()):
+        yield Told("form", f"{family} without {', '.join(form.without)}", "", form)
     for rule, setting in checks.rules.items():
         yield Told("rule", rule, setting.severity, setting)
 
