@@ -226,6 +226,20 @@ def test_what_stands_between_payments_is_seen(stray: str, after: str) -> None:
                 assert_same((text[:end] + stray + text[end:]).encode(), chunk_bytes)
 
 
+def test_a_header_among_the_payments_is_told_as_such() -> None:
+    """One that stands inside the message is an element too many there, not a header that comes too late."""
+    header = (
+        '<AppHdr xmlns="urn:iso:std:iso:20022:tech:xsd:head.001.001.02"><Fr/><To/><BizMsgIdr>B</BizMsgIdr>'
+        "<MsgDefIdr>pacs.008.001.08</MsgDefIdr>"
+        "<BizSvc>swift.cbprplus.03</BizSvc><CreDt>2026-06-09T14:03:16+01:00</CreDt></AppHdr>"
+    )
+    for base in _BASES:
+        text = etree.tostring(etree.fromstring(base), encoding="unicode")
+        for place in (text.find("<GrpHdr"), text.find("<CdtTrfTxInf"), text.rfind("</CdtTrfTxInf>")):
+            if place > 0:
+                assert_same((text[:place] + header + text[place:]).encode(), 64)
+
+
 _EXAMPLES = settings(
     max_examples=int(os.environ.get("INTERLOCK_EXAMPLES", "100")),
     deadline=None,

@@ -354,8 +354,11 @@ class _Technical:
 
 def _head(original: Original, document: etree._Element | None) -> Original:
     """The first fields of a message with those of its header, as far as that was met before the payments."""
-    root = None if document is None else document.getroottree().getroot()
-    header = None if root is None else next(root.iter("{*}AppHdr"), None)
+    if document is None:
+        return original
+    headers = document.getroottree().getroot().iter("{*}AppHdr")
+    # One within the document is none of its own.
+    header = next((one for one in headers if document not in one.iterancestors()), None)
     namespace = "" if header is None else header.tag.rpartition("}")[0][1:]
     definition = definition_of_namespace(namespace)
     if header is None or definition is None:
