@@ -21,7 +21,7 @@ from interlock.iso20022.findings import Finding, Severity
 from interlock.iso20022.original import Original
 from interlock.iso20022.profiles import Profile, Profiles
 from interlock.iso20022.schemas import Catalogue
-from interlock.stages.facts import Inspection
+from interlock.stages.facts import Inspection, Practice
 
 #: Names the profile for a definition (None: not known) where a route does; None leaves the choice to the header.
 ProfileOf: TypeAlias = Callable[[str | None], str | None]
@@ -169,11 +169,9 @@ def inspect(  # noqa: PLR0913 - one call, each of its facts by name
         is_usable=original is not None and answers.has_usable_original(original),
         answer=None if definition is None else answer_for(definition, chosen, today),
         enquiry=None if definition is None else enquiry_for(definition, chosen, today),
-        forms={} if chosen is None else dict(chosen.forms(today)),
         profile=None if chosen is None else chosen.name,
         edition=edition,
-        duplicate_keys=None if chosen is None else chosen.duplicate_keys,
-        duplicate_reason=None if chosen is None or chosen.duplicates is None else chosen.duplicates.reason,
+        practice=practice_of(chosen, today),
     )
 
 
@@ -192,6 +190,18 @@ def _business(
     """The profile's edition that judged, and its findings."""
     edition, findings = profile.judge(original, today=today, document=envelope.document, header=envelope.header)
     return edition.name or None, envelopes.pinpoint(envelope, findings) if findings else ()
+
+
+def practice_of(profile: Profile | None, today: date) -> Practice:
+    """What the profile says of doubles and of answers on that day."""
+    if profile is None:
+        return Practice()
+    return Practice(
+        duplicate_keys=profile.duplicate_keys,
+        duplicate_reason=None if profile.duplicates is None else profile.duplicates.reason,
+        untreatable=frozenset() if profile.untreatable is None else frozenset(profile.untreatable.when),
+        forms=dict(profile.forms(today)),
+    )
 
 
 def answer_for(definition: str, profile: Profile | None, today: date) -> str | None:

@@ -187,6 +187,29 @@ async def test_a_payment_is_answered_in_the_form_of_its_scheme(
         assert told["OrgnlMsgId"] == [extract(read(one.path.read_bytes())).message_id]
 
 
+@pytest.mark.parametrize(("profile", "family"), [("fednow", "admi.002"), ("cbprplus", "pacs.002")])
+async def test_what_is_no_business_message_in_a_scheme(place: Place, profile: str, family: str) -> None:
+    """A schema error, or a MsgId that was used before, in the scheme's own words."""
+    one = next(
+        one for one in examples.read(examples.folder_of(Profiles.load().named(profile), None))
+        if not one.expect and b"pacs.008.001.08" in one.path.read_bytes()
+    )  # fmt: skip
+    content = one.path.read_bytes()
+    again = content.replace(b"<BizMsgIdr>EXAMPLE-0001", b"<BizMsgIdr>EXAMPLE-0002")
+    broken = content.replace(b"EXAMPLE-0001", b"EXAMPLE-0003").replace(b"<ChrgBr>", b"<Colour/><ChrgBr>")
+    assert content not in (again, broken)
+    async with a_world(place, Route(name="scheme", messages=("pacs.008.*",), sla=SLA, profile=profile), AUTO) as world:
+        world.hand.now = datetime.combine(one.on, time(12), tzinfo=UTC)
+        told = await answer(world, await world.workflow.receiving.submit(ALICE, content))
+        assert (told[""], told["TxSts"]) == (["pacs.002.001.10"], ["ACSC"])
+        for spoilt, reason in ((again, "DU01"), (broken, "FF01")):
+            refused = await world.workflow.receiving.submit(ALICE, spoilt)
+            told = await answer(world, refused)
+            assert (refused.standing.end, refused.reason) == (Status.RJCT, reason)
+            assert told[""][0].startswith(family)
+            assert told.get("TxSts") == (None if family == "admi.002" else ["RJCT"])
+
+
 async def test_one_payment_of_several_is_cancelled_by_itself(place: Place) -> None:
     """The others live on; it is told so, again too, and by the answer to its message; then all that are left can be."""
     transfers, message_id = (Transfer(), Transfer(), Transfer()), fresh()

@@ -103,9 +103,9 @@ def test_the_profile_names_the_answer(profile: str | None, definition: str, answ
 
 def test_doubles_are_known_by_the_profiles_keys() -> None:
     """What makes a double comes with the inspection, and nothing where the profile does not say."""
-    assert look(pacs008()).duplicate_keys is None
+    assert look(pacs008()).practice.duplicate_keys is None
     found = look(pacs008(), "cbprplus")
-    assert (found.duplicate_keys, found.duplicate_reason) == (("message", "header", "uetr"), "AM05")
+    assert (found.practice.duplicate_keys, found.practice.duplicate_reason) == (("message", "header", "uetr"), "AM05")
 
 
 @pytest.mark.parametrize(

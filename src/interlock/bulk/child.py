@@ -27,7 +27,7 @@ from interlock.bulk.frames import (
     receive,
     send,
 )
-from interlock.inspection import answer_for, enquiry_for
+from interlock.inspection import answer_for, enquiry_for, practice_of
 from interlock.iso20022 import answers
 from interlock.iso20022.answers import PaymentVerdict, Verdict
 from interlock.iso20022.bulk import Batch, BulkLimits, Judge, Reading, by_profile
@@ -229,8 +229,7 @@ class _Bench:
             enquiry=None if definition is None else enquiry_for(definition, profile, job.today),
             profile=None if judge is None else judge.profile,
             edition=None if judge is None else judge.edition,
-            duplicate_keys=None if profile is None else profile.duplicate_keys,
-            duplicate_reason=self._duplicate_reason,
+            practice=practice_of(profile, job.today),
         )
         self._inspection = inspection
         frame = Read(
@@ -264,7 +263,7 @@ class _Bench:
         definition, pieces = answers.stream(
             original, verdict, reading.payments, reading.groups,
             answer_id=order.answer_id, now=order.now, definition=self._inspection.answer,
-            forms=self._inspection.forms,
+            forms=self._inspection.practice.forms,
         )  # fmt: skip
         digest, number = sha256(), 0
         for piece in _joined(pieces):

@@ -5,7 +5,19 @@ from msgspec import Struct
 from interlock.iso20022.findings import Finding, Severity
 from interlock.iso20022.forms import Part
 from interlock.iso20022.original import Original
-from interlock.iso20022.profiles.facts import DuplicateKey
+from interlock.iso20022.profiles.facts import DuplicateKey, Untreatable
+
+
+class Practice(Struct, frozen=True, kw_only=True):
+    """What the profile says of doubles and of answers; without one all is as usual."""
+
+    #: By what it knows doubles, and the ISO reason of a payment that is one; None: as usual.
+    duplicate_keys: tuple[DuplicateKey, ...] | None = None
+    duplicate_reason: str | None = None
+    #: What makes a message none that could be answered in its own family.
+    untreatable: frozenset[Untreatable] = frozenset()
+    #: What answers leave out, by their family.
+    forms: dict[str, frozenset[Part]] = {}
 
 
 class Inspection(Struct, frozen=True, kw_only=True):
@@ -32,14 +44,10 @@ class Inspection(Struct, frozen=True, kw_only=True):
     answer: str | None
     #: The definition of the answer to a request about other messages; None: it is no such request.
     enquiry: str | None = None
-    #: What the profile's answers leave out.
-    forms: dict[str, frozenset[Part]] = {}
     #: Name of the profile that judged it, and of that one's edition; None: none did.
     profile: str | None = None
     edition: str | None = None
-    #: By what that profile knows doubles, and the ISO reason of a payment that is one; None: as usual.
-    duplicate_keys: tuple[DuplicateKey, ...] | None = None
-    duplicate_reason: str | None = None
+    practice: Practice = Practice()
     #: Our own mistake kept us from looking at it; the message is held for an operator, not judged.
     failure: str | None = None
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from interlock.iso20022 import answers
 from interlock.iso20022.findings import Finding, Severity
 from interlock.iso20022.original import Agent, Original, OriginalPayment
-from interlock.iso20022.profiles.facts import DuplicateKey
+from interlock.iso20022.profiles.facts import DuplicateKey, Untreatable
 from interlock.iso20022.reasons import reason_for
 from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Passed, Refusal
@@ -30,7 +30,8 @@ PAYMENT_DUPLICATE = "this payment was sent before: its identification belongs to
 def run(inspection: Inspection, taken: Mapping[Key, UUID]) -> Passed | Refusal:
     """Judge a message by what it is (`inspection`) and by which of its keys are another transaction's (`taken`)."""
     if (format_fault := _first_error(inspection.technical)) is not None:
-        return _refusal(format_fault, inspection.technical)
+        refusal = _refusal(format_fault, inspection.technical)
+        return replace(refusal, untreatable=Untreatable.SCHEMA in inspection.practice.untreatable)
     warnings = tuple(finding for finding in inspection.technical if finding.severity is Severity.WARNING)
     if not _is_served(inspection):
         return _not_served(inspection, warnings)
@@ -39,8 +40,9 @@ def run(inspection: Inspection, taken: Mapping[Key, UUID]) -> Passed | Refusal:
     if KeyKind.HEADER in kinds:
         return replace(_HEADER_DUPLICATE, findings=warnings)
     if KeyKind.MESSAGE in kinds:
-        return replace(_MESSAGE_DUPLICATE, findings=warnings)
-    reason, note = inspection.duplicate_reason or DUPLICATE_REASON, PAYMENT_DUPLICATE
+        untreatable = Untreatable.MESSAGE in inspection.practice.untreatable
+        return replace(_MESSAGE_DUPLICATE, findings=warnings, untreatable=untreatable)
+    reason, note = inspection.practice.duplicate_reason or DUPLICATE_REASON, PAYMENT_DUPLICATE
     refused = {key.payment: Refusal(reason=reason, note=note) for key in taken if key.payment}
     if refused and inspection.original is not None and len(refused) == len(inspection.original.payments):
         return Refusal(reason=reason, note=note, findings=warnings)

@@ -45,7 +45,7 @@ def answer(
     original = None if inspection is None else inspection.original
     note = transaction.note if end is not Status.ACSC else None
     chosen = None if inspection is None else inspection.answer or inspection.enquiry
-    forms = NO_FORMS if inspection is None else inspection.forms
+    forms = NO_FORMS if inspection is None else inspection.practice.forms
     if original is not None and end is Status.ACSC and not untreatable:
         served = _served(transaction, original, outcome, now, chosen, forms)
         if served is not None:

@@ -472,7 +472,7 @@ def _keys(
         return (), ()
     kept: list[Key] = []
     names: list[Key] = []
-    wanted = arrival.inspection.duplicate_keys
+    wanted = arrival.inspection.practice.duplicate_keys
     (kept if entered and arrival.root is None else names).extend(receive.message_keys(original, wanted))
     names.extend(receive.message_names(original, wanted))
     ended = transaction.standing.end in (Status.RJCT, Status.CANC)

@@ -145,7 +145,7 @@ def reports(profile: str) -> Iterator[Answer]:
     assert asked.valid, asked.findings
     for verdict in VERDICTS:
         yield answers.build(
-            asked.original, verdict, answer_id="A-1", now=NOW, definition=asked.answer, forms=asked.forms
+            asked.original, verdict, answer_id="A-1", now=NOW, definition=asked.answer, forms=asked.practice.forms
         )
     yield _streamed(asked)
     if profile == "rtp":  # who asks there names the message, and the answer would have to count its payments
@@ -158,7 +158,7 @@ def reports(profile: str) -> Iterator[Answer]:
         message_id=asked.original.message_id, definition=asked.definition, created_at=asked.original.created_at,
     )  # fmt: skip
     yield answers.build_statuses(
-        request_, [statement], answer_id="A-1", now=NOW, definition=chased.enquiry, forms=chased.forms
+        request_, [statement], answer_id="A-1", now=NOW, definition=chased.enquiry, forms=chased.practice.forms
     )
 
 
@@ -180,7 +180,7 @@ def _streamed(asked: Inspection) -> Answer:
     assert original is not None
     definition, pieces = answers.stream(
         original, VERDICTS[1], original.payments, original.groups,
-        answer_id="A-1", now=NOW, definition=asked.answer, forms=asked.forms,
+        answer_id="A-1", now=NOW, definition=asked.answer, forms=asked.practice.forms,
     )  # fmt: skip
     return Answer(definition=definition, body=b"".join(pieces))
 
@@ -193,9 +193,11 @@ def resolutions(profile: str) -> Iterator[Answer]:
         one = Resolved(reference=original.references[0], status=status, reason="CUST", narrative=LONG)
         yield answers.build_resolution(
             original, Resolution(confirmation=confirmation, cases=(one,)),
-            answer_id="A-1", now=NOW, definition=asked.enquiry, forms=asked.forms,
+            answer_id="A-1", now=NOW, definition=asked.enquiry, forms=asked.practice.forms,
         )  # fmt: skip
-    yield answers.build(original, VERDICTS[1], answer_id="A-1", now=NOW, definition=asked.enquiry, forms=asked.forms)
+    yield answers.build(
+        original, VERDICTS[1], answer_id="A-1", now=NOW, definition=asked.enquiry, forms=asked.practice.forms
+    )
 
 
 @pytest.mark.parametrize(("profile", "family"), GRAMMARS, ids=str)
@@ -221,7 +223,9 @@ def requests_to_pay(profile: str) -> Iterator[Answer]:
     original = _headed(asked, profile)
     assert asked.technical == ()
     for verdict in VERDICTS:
-        yield answers.build(original, verdict, answer_id="A-1", now=NOW, definition=asked.answer, forms=asked.forms)
+        yield answers.build(
+            original, verdict, answer_id="A-1", now=NOW, definition=asked.answer, forms=asked.practice.forms
+        )
 
 
 _BY_NUMBER: Final = (
@@ -246,7 +250,7 @@ def test_a_report_without_payments_speaks_of_the_group(profile: str) -> None:
     assert broken.original is not None
     assert broken.original.payments == ()
     one = answers.build(
-        broken.original, VERDICTS[1], answer_id="A-1", now=NOW, definition=broken.answer, forms=broken.forms
+        broken.original, VERDICTS[1], answer_id="A-1", now=NOW, definition=broken.answer, forms=broken.practice.forms
     )
     assert "<OrgnlGrpInfAndSts " in content(one)
     assert seen(one.body).technical == ()

@@ -361,6 +361,22 @@ class Duplicates(Fact):
     text: str = ""
 
 
+class Untreatable(StrEnum):
+    """What makes a message none at all in a scheme, however much of it can be read."""
+
+    #: It is not valid by its schema.
+    SCHEMA = "schema"
+    #: Its GrpHdr/MsgId was used before.
+    MESSAGE = "message"
+
+
+class Rejection(Fact):
+    """When a message is answered with admi.002, not in its own family."""
+
+    when: tuple[Untreatable, ...] = Field(min_length=1)
+    text: str = ""
+
+
 class Retry(Fact):
     """When a sender may ask, and under which identification it may send again."""
 
@@ -428,6 +444,7 @@ class ProfileFile(Checks):
     decide_within: Span | None = None
     timeout: TimeoutReason | None = None
     duplicates: Duplicates | None = None
+    untreatable: Rejection | None = None
     retry: Retry | None = None
     recall: tuple[Recall, ...] = ()
     editions: tuple[EditionFile, ...] = ()

@@ -205,6 +205,7 @@ def _profile(one: _Written, layers: list[_Written], faults: list[str]) -> Profil
         decide_within_fact=_last(file.decide_within for file in files),
         timeout_fact=_last(file.timeout for file in files),
         duplicates=_last(file.duplicates for file in files),
+        untreatable=_last(file.untreatable for file in files),
         retry=_last(file.retry for file in files),
         recall=next((file.recall for file in reversed(files) if file.recall), ()),
         is_ours=one.is_ours,
@@ -241,5 +242,5 @@ def _faults_of(profile: Profile, sets: Mapping[str, CharacterSet]) -> Iterator[s
 def _besides(profile: Profile) -> tuple[Fact | None, ...]:
     return (
         profile.choice, profile.sla_fact, profile.decide_within_fact, profile.timeout_fact, profile.duplicates,
-        profile.retry, *profile.recall,
+        profile.untreatable, profile.retry, *profile.recall,
     )  # fmt: skip

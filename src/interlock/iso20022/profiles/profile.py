@@ -28,6 +28,7 @@ from interlock.iso20022.profiles.facts import (
     Fact,
     Mark,
     Recall,
+    Rejection,
     Retry,
     Source,
     Span,
@@ -134,6 +135,7 @@ class Profile:
     decide_within_fact: Span | None = None
     timeout_fact: TimeoutReason | None = None
     duplicates: Duplicates | None = None
+    untreatable: Rejection | None = None
     retry: Retry | None = None
     recall: tuple[Recall, ...] = ()
     #: False for one of the operator's.

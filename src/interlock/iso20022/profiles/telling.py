@@ -1,9 +1,9 @@
 """All that a profile says, fact by fact, for people: the command line and the documentation. Pure."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from interlock.iso20022.profiles.facts import Characters, Fact, Placed, Recall, Retry
+from interlock.iso20022.profiles.facts import Characters, Fact, Placed, Recall, Retry, Untreatable
 from interlock.iso20022.profiles.profile import Edition, Profile, mark_of
 from interlock.iso20022.profiles.wording import NAMES, said
 
@@ -66,10 +66,19 @@ def _besides(profile: Profile) -> Iterator[Told]:
         keys = ", ".join(profile.duplicates.keys)
         text = f"{keys}; a payment that is one: {profile.duplicates.reason}. {profile.duplicates.text}"
         yield Told("duplicates", text.strip(), "", profile.duplicates)
+    if profile.untreatable is not None:
+        words = ", ".join(_UNTREATABLE[one] for one in profile.untreatable.when)
+        yield Told("admi.002", f"answers {words}. {profile.untreatable.text}".strip(), "", profile.untreatable)
     if profile.retry is not None:
         yield Told("retry", _retry(profile.retry), "", profile.retry)
     for recall in profile.recall:
         yield Told("recall", _recall(recall), "", recall)
+
+
+_UNTREATABLE: Final = {
+    Untreatable.SCHEMA: "what is not valid by its schema",
+    Untreatable.MESSAGE: "a MsgId that was used before",
+}
 
 
 def _retry(retry: Retry) -> str:
