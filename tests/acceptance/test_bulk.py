@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
+from pathlib import Path
 
 import apsw
 import httpx
@@ -287,16 +288,24 @@ def wait(for_what: Callable[[], bool], seconds: float = 60) -> None:
         assert time.monotonic() < end, "it did not come to that"
 
 
-def test_limits(servers: Callable[..., Server]) -> None:
-    """Too many bytes are refused with 413 whether they were announced or not, too many payments with an answer."""
-    server = servers("limits", bulk_bytes_max=1_400_000, bulk_payments_max=1_650, bulk_files_max=1)
+def test_limits(servers: Callable[..., Server], tmp_path: Path) -> None:
+    """Too many bytes are refused with 413 whether they were announced or not, too many payments with an answer.
+
+    The answer is in the form that the profile has for it.
+    """
+    (tmp_path / "terse.toml").write_text('title = "Terse"\n[forms]\n"pacs.002" = { without = ["group"] }\n', "utf-8")
+    routes = f'[profiles]\nfolder = "{tmp_path}"\n[routes.default]\nprofile = "terse"\n'
+    server = servers("limits", routes, bulk_bytes_max=1_400_000, bulk_payments_max=1_650, bulk_files_max=1)
     caller = server.add("limits")
     with caller.http:
         long = pacs008(*many(2 * MANY))
         assert caller.submit(long).status_code == 413
         assert caller.submit(iter([long[:700_000], long[700_000:]])).status_code == 413  # type: ignore[arg-type]
         assert caller.submit(iter([pacs008()])).json()["status"] == "ACSC"  # type: ignore[arg-type]
-        assert caller.submit(iter([pacs008(*many(1_650))])).json()["status"] == "ACSC"  # type: ignore[arg-type]
+        taken = caller.submit(iter([pacs008(*many(1_650))])).json()  # type: ignore[arg-type]
+        answer = etree.fromstring(caller.get(taken["transaction_id"], "/messages/outbox").content)
+        assert (taken["status"], answer.find(".//{*}OrgnlGrpInfAndSts")) == ("ACSC", None)
+        assert len(answer.findall(".//{*}TxInfAndSts/{*}OrgnlGrpInf")) == 1_650
         shown = caller.submit(pacs008(*many(1_651))).json()
         assert (shown["status"], shown["payments_count"]) == ("RJCT", 0)
         with ThreadPoolExecutor(2) as pool:
