@@ -31,7 +31,7 @@ from interlock.iso20022.answers import SHAPES, PaymentVerdict, Verdict, build
 from interlock.iso20022.codes import Status
 from interlock.iso20022.envelopes import new_parser, read
 from interlock.iso20022.fields import extract
-from interlock.iso20022.forms import PARTS
+from interlock.iso20022.forms import PARTS, Form
 from interlock.ports import ControlScope, Page, Query, Store
 from interlock.stores.sqlite import SqliteStore
 from interlock.transaction import BodyKind
@@ -710,7 +710,7 @@ def test_every_edition_of_an_answer_is_read(definition: str) -> None:
 
 def test_an_answer_in_a_schemes_form_is_read() -> None:
     """One that says nothing of the group names its message in each payment; nothing that is left out is missed."""
-    forms = {"pacs.002": PARTS["pacs.002"]}
+    forms = {"pacs.002": Form(without=PARTS["pacs.002"])}
     made = build(THREE, MIXED, answer_id="a" * 32, now=datetime(2026, 11, 22, tzinfo=UTC), forms=forms)
     answer = answer_of(made.body, new_parser())
     assert answer is not None

@@ -1,9 +1,11 @@
-"""The form of an answer: what a scheme leaves out of it that the standard has room for. Pure data."""
+"""The form of an answer: how a scheme wants what the standard leaves open. Pure data."""
 
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
+
+from msgspec import Struct
 
 
 class Part(StrEnum):
@@ -78,6 +80,22 @@ PARTS: Final[Mapping[str, frozenset[Part]]] = MappingProxyType(
     }
 )
 
-#: By the family of the answer, what is left out of it.
-Forms: TypeAlias = Mapping[str, frozenset[Part]]
+
+#: How schemes say of a payment that it was settled, or as good as.
+SettledCode: TypeAlias = Literal["ACSC", "ACCC", "ACCP", "ACSP", "ACTC", "ACWP"]
+SETTLED_CODES: Final[frozenset[str]] = frozenset(get_args(SettledCode))
+
+
+class Form(Struct, frozen=True, kw_only=True):
+    """How a scheme wants one family of answers."""
+
+    without: frozenset[Part] = frozenset()
+    #: The status of a payment that has been settled.
+    settled: SettledCode = "ACSC"
+    #: Reasons name who gives them, in StsRsnInf/Orgtr: the agent that was instructed.
+    originator: bool = False
+
+
+#: By the family of the answer; where there is none it is as the standard has it.
+Forms: TypeAlias = Mapping[str, Form]
 NO_FORMS: Final[Forms] = MappingProxyType({})

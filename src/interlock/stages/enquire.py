@@ -257,8 +257,8 @@ def answer(
 ) -> Answer:
     """The answer to a request, once what it asked for is done; an admi.002 where its version has no word for that.
 
-    definition: the version that a profile names, in place of the one published with the request; forms: what the
-    scheme leaves out.
+    definition: the version that a profile names, in place of the one published with the request; forms: how the
+    scheme wants it.
     """
     chosen = definition or answers.enquiry_definition(original.definition) or ""
     if outcome.investigation is not None:

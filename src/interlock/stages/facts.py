@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from interlock.iso20022.findings import Finding, Severity
-from interlock.iso20022.forms import Part
+from interlock.iso20022.forms import Form
 from interlock.iso20022.original import Original
 from interlock.iso20022.profiles.facts import DuplicateKey, Untreatable
 
@@ -16,8 +16,8 @@ class Practice(Struct, frozen=True, kw_only=True):
     duplicate_reason: str | None = None
     #: What makes a message none that could be answered in its own family.
     untreatable: frozenset[Untreatable] = frozenset()
-    #: What answers leave out, by their family.
-    forms: dict[str, frozenset[Part]] = {}
+    #: Of answers, by their family.
+    forms: dict[str, Form] = {}
 
 
 class Inspection(Struct, frozen=True, kw_only=True):

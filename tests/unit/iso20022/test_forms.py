@@ -26,7 +26,7 @@ from interlock.iso20022.answers import (
 from interlock.iso20022.codes import Status
 from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.findings import Severity
-from interlock.iso20022.forms import PARTS, Forms, Part
+from interlock.iso20022.forms import PARTS, Form, Forms, Part
 from interlock.iso20022.original import Agent, Original, Party
 from interlock.iso20022.profiles import Profiles
 from interlock.iso20022.profiles.facts import ProfileFile
@@ -167,10 +167,10 @@ def _headed(asked: Inspection, profile: str) -> Original:
     original, paid = asked.original, seen(example(profile), profile).original
     assert original is not None
     assert paid is not None
-    assert paid.header is not None
+    header = paid.header
     return replace(
-        original, header=paid.header, transport=paid.transport, assigner=Party(agent=paid.header.sender),
-        assignee=Party(agent=paid.header.receiver),
+        original, header=header, transport=paid.transport, assigner=header and Party(agent=header.sender),
+        assignee=header and Party(agent=header.receiver),
         references=tuple(replace(one, created_at="2026-11-23T09:00:00+00:00") for one in original.references),
     )  # fmt: skip
 
@@ -242,6 +242,43 @@ _REQUEST_TO_PAY: Final = f"""<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pai
 </CdtrPmtActvtnReq></Document>"""
 
 
+@pytest.mark.parametrize(("profile", "code"), [("sepa-inst", "ACCP"), ("rtp", "ACTC"), ("fednow", "ACSC")])
+def test_what_was_settled_is_said_in_the_schemes_word(profile: str, code: str) -> None:
+    """Of each payment and of the whole; also where one is asked for its status."""
+    settled, *_ = made = list(reports(profile))
+    root = etree.fromstring(settled.body)
+    assert {one.text for tag in ("TxSts", "GrpSts") for one in root.iter(f"{{*}}{tag}")} == {code}
+    mixed = etree.fromstring(made[3].body)
+    assert [one.text for one in mixed.iter("{*}TxSts")] == ["RJCT"]
+    chased = seen(request("pacs.028.001.03", Ids()), profile)
+    assert chased.original is not None
+    statement = Statement(reference=chased.original.references[0], status="ACSC")
+    told = answers.build_statuses(
+        chased.original, [statement], answer_id="A-1", now=NOW, definition=chased.enquiry, forms=chased.practice.forms
+    )
+    assert [one.text for one in etree.fromstring(told.body).iter("{*}TxSts")] == [code]
+
+
+def test_a_reason_names_who_gives_it() -> None:
+    """The agent that was instructed, by its BIC; nobody where the form does not ask, or no BIC is known."""
+    for profile, named in (("sepa-sct", True), ("sepa-inst", True), ("cbprplus", False)):
+        asked = seen(example(profile) if profile != "sepa-sct" else _transfers(), profile)
+        original = asked.original
+        assert original is not None
+        for bic in ("EXMPFRPPXXX", "none"):
+            agent = Agent(bic=bic)
+            payments = tuple(replace(one, instructed_agent=agent) for one in original.payments)
+            request_ = replace(original, header=None, transport=None, instructed_agent=agent, payments=payments)
+            one = answers.build(request_, VERDICTS[1], answer_id="A-1", now=NOW, forms=asked.practice.forms)
+            assert seen(one.body).technical == ()
+            found = [element.text for element in etree.fromstring(one.body).iterfind(".//{*}Orgtr//{*}AnyBIC")]
+            assert set(found) == ({bic} if named and bic != "none" else set())
+
+
+def _transfers() -> bytes:
+    return (EXAMPLES / "sepa-sct" / "examples" / "transfers.xml").read_bytes()
+
+
 @pytest.mark.parametrize("profile", ["cbprplus", "fednow"])
 def test_a_report_without_payments_speaks_of_the_group(profile: str) -> None:
     """Where no payment could be read, something must be said all the same: of the message."""
@@ -293,7 +330,7 @@ def test_every_part_can_be_left_out(family: str) -> None:
     """Each alone, and all together: what is left is valid by the standard."""
     assert GONE[family].keys() == PARTS[family]
     for parts in [*({part} for part in PARTS[family]), set(PARTS[family])]:
-        for one in whole(family, {family: frozenset(parts)}):
+        for one in whole(family, {family: Form(without=frozenset(parts))}):
             assert one.definition.startswith(family)
             assert [(f.xpath, f.text) for f in seen(one.body).technical] == [], parts
             assert [part for part in parts if GONE[family][part] in content(one)] == []

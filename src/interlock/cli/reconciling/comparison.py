@@ -11,6 +11,7 @@ from interlock.cli.reconciling.answers import FAMILIES, NAMES, OTHERS, Answer
 from interlock.cli.reconciling.books import Sum, written
 from interlock.cli.reconciling.cases import UNREADABLE, Case
 from interlock.iso20022.codes import Status
+from interlock.iso20022.forms import SETTLED_CODES
 from interlock.iso20022.original import Original, OriginalPayment, to_decimal
 from interlock.lifecycle import EventKind
 from interlock.ports import Store
@@ -245,7 +246,7 @@ def _unlike_told(case: Case, answer: Answer) -> Iterator[str]:
     stands = {payment.ordinal: payment.status for payment in kept}
     for told, due in zip(answer.payments, sent, strict=True):
         status = stands.get(due.ordinal)
-        if status is not None and told.status != _said_as(status):
+        if status is not None and _known_as(told.status) != _said_as(status):
             yield f"payment {due.ordinal} is {status}, and its answer says {_code(told.status)}"
         if told.amount is not None and (told.amount, told.currency) != (due.decimal, due.currency):
             repeated, shown = written(told.amount, told.currency), written(due.decimal, due.currency)
@@ -260,6 +261,11 @@ def _said_as(status: Status) -> str:
     return "RJCT" if status is Status.CANC else status.value
 
 
+def _known_as(code: str | None) -> str | None:
+    """An answer's code as ours: schemes have several for what was settled."""
+    return Status.ACSC.value if code in SETTLED_CODES else code
+
+
 def _code(status: str | None) -> str:
     return status if status is not None and len(status) == 4 and status.isascii() and status.isalpha() else "nothing"
 
@@ -269,7 +275,7 @@ def _unlike_group(case: Case, answer: Answer) -> Iterator[str]:
     end = case.transaction.standing.end
     due = _together([told.status for told in answer.payments]) if answer.payments else end and _said_as(end)
     # A scheme's form may leave out what the payments say as well.
-    if answer.status != due and not (answer.status is None and answer.payments):
+    if _known_as(answer.status) != _known_as(due) and not (answer.status is None and answer.payments):
         yield f"its answer says {_code(answer.status)} of the whole, and it is {_code(due)}"
     for place, (status, inside) in enumerate(answer.blocks, 1):
         if inside and status is not None and status != _together(inside):

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from interlock.iso20022.answers.pieces import ID_MAX, NAMESPACE
-from interlock.iso20022.forms import PARTS, Forms, Part
+from interlock.iso20022.forms import PARTS, Form, Forms, Part, SettledCode
 from interlock.iso20022.original import Original
 
 
@@ -34,6 +34,9 @@ class Shape:
     published: date
     #: Of a camt.029: the only confirmations that the version has; empty where it takes the external code set.
     confirmations: frozenset[str] = frozenset()
+    #: As in `Form`.
+    settled: SettledCode = "ACSC"
+    originator: bool = False
 
     @property
     def is_first_edition(self) -> bool:
@@ -87,13 +90,13 @@ UNDERSTOOD: Final[Mapping[str, str]] = MappingProxyType(_ENQUIRIES["understood"]
 
 def formed(shape: Shape, forms: Forms) -> Shape:
     """A version as a scheme writes it."""
-    left_out = forms.get(shape.definition[:8])
-    return _without(shape, left_out) if left_out else shape
+    form = forms.get(shape.definition[:8])
+    return shape if form is None else _in_form(shape, form)
 
 
 @lru_cache(maxsize=256)
-def _without(shape: Shape, left_out: frozenset[Part]) -> Shape:
-    return replace(shape, has=shape.has - left_out)
+def _in_form(shape: Shape, form: Form) -> Shape:
+    return replace(shape, has=shape.has - form.without, settled=form.settled, originator=form.originator)
 
 
 def answer_definition(definition: str) -> str | None:

@@ -165,14 +165,14 @@ def party_in(has: frozenset[str], name: str, party: Party | None) -> str:
         names = _names(has, agent)
         if names:
             return f"<{name}><Agt><FinInstnId>{names}</FinInstnId></Agt></{name}>"
-    identity = "" if agent is None else _organisation(has, agent)
+    identity = "" if agent is None else organisation(has, agent)
     known_as = cut(party.name, 140) if party is not None else ""
     if not identity and not known_as:
         known_as = NOT_PROVIDED
     return f"<{name}><Pty>{element('Nm', known_as)}{identity}</Pty></{name}>"
 
 
-def _organisation(has: frozenset[str], agent: Agent) -> str:
+def organisation(has: frozenset[str], agent: Agent) -> str:
     """Id of an organisation by what the version has room for."""
     bic = agent.bic if agent.bic and (BIC_2014 if "bic2014" in has else BIC).match(agent.bic) else None
     names = element("AnyBIC" if "bicfi" in has else "BICOrBEI", bic)

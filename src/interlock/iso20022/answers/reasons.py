@@ -5,9 +5,10 @@ from itertools import islice
 from typing import Final
 
 from interlock.iso20022.answers.editions import FIRST_CUSTOMER_REPORT, Shape
-from interlock.iso20022.answers.pieces import ID_MAX, cut, element, narrative_pieces
+from interlock.iso20022.answers.pieces import ID_MAX, cut, element, narrative_pieces, organisation
 from interlock.iso20022.answers.verdicts import PaymentVerdict
 from interlock.iso20022.codes import Status
+from interlock.iso20022.original import Agent
 from interlock.iso20022.reasons import CANCELLATION_REJECTIONS, is_status_reason
 
 #: What a rejection without a reason says: not specified, by an agent.
@@ -16,8 +17,8 @@ UNSPECIFIED: Final = "MS03"
 NO_NARRATIVE: Final = "No further information."
 
 
-def status_reason(shape: Shape, status: str, verdict: PaymentVerdict) -> str:
-    """StsRsnInf, or nothing where there is nothing to say."""
+def status_reason(shape: Shape, status: str, verdict: PaymentVerdict, originator: Agent | None = None) -> str:
+    """StsRsnInf, or nothing where there is nothing to say. originator: who says it, where the form has that."""
     code = verdict.reason or (UNSPECIFIED if status == Status.RJCT else None)
     narrative = verdict.narrative or (NO_NARRATIVE if code == "NARR" else "")
     if shape.definition == FIRST_CUSTOMER_REPORT:
@@ -29,6 +30,8 @@ def status_reason(shape: Shape, status: str, verdict: PaymentVerdict) -> str:
     # A code that the version does not know can still be said, as a proprietary one.
     choice = element("Cd" if known else "Prtry", cut(code, ID_MAX))
     content = (choice and f"<{name}>{choice}</{name}>") + texts
+    if content and shape.originator and originator is not None and not shape.is_first_edition:
+        content = element("Orgtr", organisation(shape.has, originator)) + content
     return content and f"<StsRsnInf>{content}</StsRsnInf>"
 
 

@@ -46,8 +46,8 @@ def build(
     original: must have a usable original (`has_usable_original`); what in it does not fit the answer's types is left
     out, so that the answer is valid even if the request was not.
     answer_id: MsgId and BizMsgIdr, 1 to 35 characters; now: aware.
-    definition: the version that a profile names, in place of the one published with the request; forms: what the
-    scheme leaves out.
+    definition: the version that a profile names, in place of the one published with the request; forms: how the
+    scheme wants it.
     Raises ValueError for what only a caller can get wrong: no usable original, unknown definition, no id, naive time, a
     request about others that was not refused.
     """

@@ -44,8 +44,8 @@ def build_report(
     original: must have a usable original (`has_usable_original`); what in it does not fit the answer's types is left
     out, so that the answer is valid even if the request was not.
     answer_id: MsgId and BizMsgIdr, 1 to 35 characters; now: aware.
-    definition: the version that a profile names, in place of the one published with the request; forms: what the
-    scheme leaves out.
+    definition: the version that a profile names, in place of the one published with the request; forms: how the
+    scheme wants it.
     Raises ValueError for what only a caller can get wrong: no usable original, unknown definition, no id, naive time.
     """
     shape = _shape(original, definition, forms)
@@ -177,7 +177,18 @@ def _streamed_payments(
 class _Outcome:
     """A verdict, seen as the answer shows it: per payment, per block, for the whole."""
 
-    __slots__ = ("_pieces", "about", "agents", "payments", "reason", "shape", "status", "verdict", "whole")
+    __slots__ = (
+        "_pieces",
+        "about",
+        "agents",
+        "originator",
+        "payments",
+        "reason",
+        "shape",
+        "status",
+        "verdict",
+        "whole",
+    )
 
     def __init__(self, shape: Shape, original: Original, verdict: Verdict) -> None:
         self.shape = shape
@@ -189,7 +200,12 @@ class _Outcome:
         if "group" not in shape.has and shape.definition.startswith("pacs.002") and original.payments:
             self.about = f"<OrgnlGrpInf>{_message(original)}</OrgnlGrpInf>"
         #: Of a payment that names none, where the answer's header has none either.
-        self.agents = (None, None) if "header_agents" in shape.has else _agents(original)
+        known = _agents(original)
+        self.agents = (None, None) if "header_agents" in shape.has else known
+        self.originator = known[1]
+        if self.originator is None and original.payments:
+            first = original.payments[0]
+            self.originator = first.instructed_agent or first.creditor_agent
         self.whole = PaymentVerdict(status=verdict.status, reason=verdict.reason, narrative=verdict.narrative)
         # Most payments of a message share a verdict: its text is made once.
         self._pieces: dict[PaymentVerdict, tuple[str, str]] = {}
@@ -200,7 +216,8 @@ class _Outcome:
         pieces = self._pieces.get(verdict)
         if pieces is None:
             status = Status.RJCT if verdict.status is Status.CANC else verdict.status
-            pieces = self._pieces[verdict] = status.value, status_reason(self.shape, status, verdict)
+            reason = status_reason(self.shape, status, verdict, self.originator)
+            pieces = self._pieces[verdict] = said(self.shape, status), reason
         return pieces
 
     def of_payment(self, payment: OriginalPayment) -> tuple[str, str]:
@@ -217,6 +234,11 @@ class _Outcome:
         if len(statuses) > 1:
             return "PART", ""
         return statuses.pop(), next(iter(shown))[1] if len(shown) == 1 else ""
+
+
+def said(shape: Shape, status: str) -> str:
+    """A status in the scheme's words."""
+    return shape.settled if status == Status.ACSC else str(status)
 
 
 def _agents(original: Original) -> tuple[Agent | None, Agent | None]:

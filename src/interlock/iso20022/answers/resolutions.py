@@ -42,7 +42,7 @@ def build_resolution(
 ) -> Answer:
     """The resolution of an investigation: the outcome of the whole, then case by case.
 
-    original: a camt.055, camt.056, camt.026, camt.027 or camt.087; forms: what the scheme leaves out.
+    original: a camt.055, camt.056, camt.026, camt.027 or camt.087; forms: how the scheme wants it.
     Raises ValueError for what only a caller can get wrong: another kind of request, an unknown definition, an outcome
     that the version has no word for, no id, a naive time.
     """

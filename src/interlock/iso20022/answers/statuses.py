@@ -17,7 +17,7 @@ from interlock.iso20022.answers.pieces import (
     uetr_of,
 )
 from interlock.iso20022.answers.reasons import status_reason
-from interlock.iso20022.answers.reports import ends, reference
+from interlock.iso20022.answers.reports import ends, reference, said
 from interlock.iso20022.answers.verdicts import Answer, PaymentVerdict, Statement
 from interlock.iso20022.answers.wrapping import enveloped
 from interlock.iso20022.codes import Status
@@ -36,7 +36,7 @@ def build_statuses(
 ) -> Answer:
     """The status report on a status request: a group status for each message asked for, a status for each payment.
 
-    definition: the version, in place of the pacs.002 published with the request; forms: what the scheme leaves out. A
+    definition: the version, in place of the pacs.002 published with the request; forms: how the scheme wants it. A
     pain.014 has room for one message: all statements must be about the same.
     Raises ValueError for what only a caller can get wrong: another kind of request, an unknown definition, no
     statement, no id, a naive time.
@@ -86,7 +86,7 @@ def _why(shape: Shape, statement: Statement) -> str:
 
 def _group(shape: Shape, statement: Statement) -> str:
     return (
-        f"<OrgnlGrpInfAndSts>{_message(statement)}<GrpSts>{statement.status}</GrpSts>"
+        f"<OrgnlGrpInfAndSts>{_message(statement)}<GrpSts>{said(shape, statement.status)}</GrpSts>"
         f"{_why(shape, statement)}</OrgnlGrpInfAndSts>"
     )
 
@@ -115,23 +115,23 @@ def _payment(shape: Shape, statement: Statement, message_id: str, route_: str) -
         f"{element('OrgnlInstrId', instruction_id) if 'instruction' in has else ''}"
         f"{element('OrgnlEndToEndId', end_to_end_id) if 'end_to_end' in has else ''}"
         f"{element('OrgnlTxId', transaction_id) if 'tx' in has else ''}{element('OrgnlUETR', uetr)}"
-        f"<TxSts>{statement.status}</TxSts>{_why(shape, statement)}{accepted}{agents}{told}</TxInfAndSts>"
+        f"<TxSts>{said(shape, statement.status)}</TxSts>{_why(shape, statement)}{accepted}{agents}{told}</TxInfAndSts>"
     )
 
 
 def _requests_to_pay(shape: Shape, groups: Sequence[Statement], payments: Sequence[Statement]) -> str:
     """OrgnlGrpInfAndSts, which a pain.014 must have, and the payments in the blocks of their message."""
     whole = groups[0] if groups else None
-    said = ""
+    status = ""
     if whole is not None and "group_status" in shape.has:
-        said = f"<GrpSts>{whole.status}</GrpSts>{_why(shape, whole)}"
+        status = f"<GrpSts>{said(shape, whole.status)}</GrpSts>{_why(shape, whole)}"
     about = _message(whole or payments[0])
     blocks = []
     for block, members in groupby(payments, lambda one: one.block or one.reference.payment_information_id):
         content = "".join([_request_to_pay(shape, one) for one in members])
         name = text_of(block) or NOT_PROVIDED
         blocks.append(f"<OrgnlPmtInfAndSts><OrgnlPmtInfId>{name}</OrgnlPmtInfId>{content}</OrgnlPmtInfAndSts>")
-    return f"<OrgnlGrpInfAndSts>{about}{said}</OrgnlGrpInfAndSts>{''.join(blocks)}"
+    return f"<OrgnlGrpInfAndSts>{about}{status}</OrgnlGrpInfAndSts>{''.join(blocks)}"
 
 
 def _request_to_pay(shape: Shape, statement: Statement) -> str:
@@ -140,9 +140,10 @@ def _request_to_pay(shape: Shape, statement: Statement) -> str:
     end_to_end_id = text_of(payment.end_to_end_id if payment else asked.end_to_end_id)
     uetr = uetr_of(payment.uetr if payment else asked.uetr) if "uetr" in shape.has else None
     told = "" if payment is None else reference(shape, payment)
+    status = f"<TxSts>{said(shape, statement.status)}</TxSts>{_why(shape, statement)}"
     return (
         f"<TxInfAndSts>{element('OrgnlInstrId', instruction_id)}{element('OrgnlEndToEndId', end_to_end_id)}"
-        f"{element('OrgnlUETR', uetr)}<TxSts>{statement.status}</TxSts>{_why(shape, statement)}{told}</TxInfAndSts>"
+        f"{element('OrgnlUETR', uetr)}{status}{told}</TxInfAndSts>"
     )
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from interlock.iso20022.findings import Severity
-from interlock.iso20022.forms import PARTS, Part
+from interlock.iso20022.forms import PARTS, Part, SettledCode
 from interlock.iso20022.reasons import is_status_reason
 
 
@@ -250,13 +250,18 @@ class Answer(Fact):
     definition: Definition
 
 
-class Form(Fact):
-    """What the answers of a family leave out of what their version has room for."""
+class AnswerForm(Fact):
+    """How the answers of a family are written, where the standard leaves it open."""
 
-    without: tuple[Part, ...]
+    #: What they leave out of what their version has room for.
+    without: tuple[Part, ...] = ()
+    #: The status of a payment that has been settled.
+    settled: SettledCode = "ACSC"
+    #: Reasons name who gives them.
+    originator: bool = False
 
 
-def _can_be_without(forms: dict[str, Form]) -> dict[str, Form]:
+def _can_be_without(forms: dict[str, AnswerForm]) -> dict[str, AnswerForm]:
     for family, form in forms.items():
         known = PARTS.get(family)
         if known is None:
@@ -300,7 +305,7 @@ class Checks(_Frozen):
     amounts: tuple[Amount, ...] = ()
     answers: dict[Family, Answer] = {}
     #: By the family of the answer.
-    forms: Annotated[dict[str, Form], AfterValidator(_can_be_without)] = {}
+    forms: Annotated[dict[str, AnswerForm], AfterValidator(_can_be_without)] = {}
     rules: dict[str, Setting] = {}
 
     @property

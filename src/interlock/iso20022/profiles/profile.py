@@ -15,7 +15,7 @@ from lxml import etree
 
 from interlock.iso20022 import rules
 from interlock.iso20022.findings import Finding, Severity
-from interlock.iso20022.forms import Forms
+from interlock.iso20022.forms import Form, Forms
 from interlock.iso20022.original import Original
 from interlock.iso20022.profiles.checking import Checker
 from interlock.iso20022.profiles.facts import (
@@ -96,8 +96,11 @@ class Edition:
 
     @cached_property
     def forms(self) -> Forms:
-        """What its answers leave out, by their family; the same object each time."""
-        return {family: frozenset(form.without) for family, form in self.checks.forms.items()}
+        """The form of its answers, by their family; the same object each time."""
+        return {
+            family: Form(without=frozenset(form.without), settled=form.settled, originator=form.originator)
+            for family, form in self.checks.forms.items()
+        }
 
 
 def source_of(fact: Fact, sources: Mapping[str, Source]) -> Source:
@@ -225,7 +228,7 @@ class Profile:
         ).findings
 
     def forms(self, on: date) -> Forms:
-        """What answers leave out on a day."""
+        """The form of answers on a day."""
         return self.editions_on(on)[0].forms
 
     def answer_definition(self, definition: str, on: date) -> str | None:

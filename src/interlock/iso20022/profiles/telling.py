@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from interlock.iso20022.profiles.facts import Characters, Fact, Placed, Recall, Retry, Untreatable
+from interlock.iso20022.profiles.facts import AnswerForm, Characters, Fact, Placed, Recall, Retry, Untreatable
 from interlock.iso20022.profiles.profile import Edition, Profile, mark_of
 from interlock.iso20022.profiles.wording import NAMES, said
 
@@ -43,7 +43,7 @@ def told(profile: Profile, edition: Edition) -> Iterator[Told]:
     for family, answer in sorted(checks.answers.items()):
         yield Told("answer", f"{family} is answered with {answer.definition}", "", answer)
     for family, form in sorted(checks.forms.items()):
-        yield Told("form", f"{family} without {', '.join(form.without)}", "", form)
+        yield Told("form", f"{family}: {_form(form)}", "", form)
     for rule, setting in checks.rules.items():
         yield Told("rule", rule, setting.severity, setting)
 
@@ -79,6 +79,15 @@ _UNTREATABLE: Final = {
     Untreatable.SCHEMA: "what is not valid by its schema",
     Untreatable.MESSAGE: "a MsgId that was used before",
 }
+
+
+def _form(form: AnswerForm) -> str:
+    parts = [f"without {', '.join(form.without)}"] if form.without else []
+    if form.settled != "ACSC":
+        parts.append(f"what was settled is {form.settled}")
+    if form.originator:
+        parts.append("reasons name who gives them")
+    return "; ".join(parts)
 
 
 def _retry(retry: Retry) -> str:
