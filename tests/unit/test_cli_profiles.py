@@ -1,6 +1,7 @@
 """`interlock profiles`, as typed."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -63,10 +64,31 @@ def test_unknown_names() -> None:
 
 
 def test_our_examples() -> None:
-    """They can be tested by anybody."""
+    """They can be tested by anybody, one profile's or all."""
     code, output = run("test", "swiss-sps")
     assert code == Exit.OK, output
-    assert "7 of 7 examples are as expected" in output
+    assert "10 of 10 examples are as expected" in output
+    code, output = run("test")
+    assert code == Exit.OK, output
+    told = re.search(r"(\d+) of (\d+) examples are as expected", output)
+    assert told is not None
+    assert told[1] == told[2] != "10"
+
+
+def test_all_profiles(tmp_path: Path) -> None:
+    """Ours and one's own, one without examples too; one that is not as expected is enough."""
+    (tmp_path / "plain.toml").write_text('title = "Plain"\n', "utf-8")
+    (tmp_path / "acme" / "examples").mkdir(parents=True)
+    (tmp_path / "acme" / "profile.toml").write_text('title = "Acme"\n', "utf-8")
+    (tmp_path / "acme" / "examples" / "a.xml").write_bytes(pacs008())
+    expected = tmp_path / "acme" / "examples" / "expected.toml"
+    expected.write_text('["a.xml"]\non = 2026-11-23\nexpect = ["profile.mandatory"]\n', "utf-8")
+    code, output = run("test", "--folder", tmp_path)
+    assert code == Exit.FAILED
+    assert "plain has no examples" in output
+    wrong = [line for line in lines(run("test", "--folder", tmp_path, "--json")[1]) if not line["as_expected"]]
+    assert [line["profile"] for line in wrong] == ["acme"]
+    assert run("test", "plain", "--folder", tmp_path)[0] == Exit.CONFIG
 
 
 def test_an_own_profile(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from interlock.cli.service import effective
 
 if TYPE_CHECKING:
     from interlock.iso20022.findings import Finding
-    from interlock.iso20022.profiles import Edition, Profiles
+    from interlock.iso20022.profiles import Edition, Profile, Profiles
     from interlock.iso20022.schemas import Catalogue
 
 profiles = typer.Typer(help="Market practices: list, show, test.", no_args_is_help=True)
@@ -91,7 +91,9 @@ def show(
 
 @profiles.command("test")
 def hold_to(
-    name: Name,
+    name: Annotated[
+        str | None, typer.Argument(help="Name of the profile; without it, all.", show_default=False)
+    ] = None,
     files: Annotated[
         list[Path] | None,
         typer.Argument(help="Messages, or folders of them; without any, its own examples.", show_default=False),
@@ -106,29 +108,30 @@ def hold_to(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Hold messages to a profile: its own examples against what they expect, or any files.
+    """Hold messages to a profile: its own examples against what they expect, or any files; without a name, to all.
 
     A folder with an expected.toml is a set of examples. Exit code 1 if an example is not as expected, 2 if another
     message is invalid.
     """
     user = _folder(folder, config)
-    judge = _Judge(name, _profiles(user), schemas or effective(config).schemas, _day(on), as_json=as_json)
+    known = _profiles(user)
+    judge = _Judge(known, schemas or effective(config).schemas, _day(on), as_json=as_json)
     if files:
         for path in files:
-            judge.look_at(path)
+            judge.look_at(known.named(name or ""), path)
+    elif name is not None:
+        judge.own_examples(known.named(name), user)
     else:
-        from interlock.iso20022.profiles import examples
-
-        judge.examples(examples.folder_of(judge.profile, user))
+        for profile in known:
+            judge.own_examples(profile, user, alone=False)
     raise typer.Exit(judge.exit)
 
 
 class _Judge:
-    """Holds messages to one profile and tells what it finds."""
+    """Holds messages to profiles and tells what it finds."""
 
-    def __init__(self, name: str, known: "Profiles", schemas: Path | None, day: date, *, as_json: bool) -> None:
+    def __init__(self, known: "Profiles", schemas: Path | None, day: date, *, as_json: bool) -> None:
         self._profiles, self._day, self._as_json = known, day, as_json
-        self.profile = known.named(name)
         self._catalogue = _catalogue(schemas)
         self._unexpected = self._invalid = self._examples = 0
 
@@ -139,37 +142,55 @@ class _Judge:
             say(f"{self._examples - self._unexpected} of {self._examples} examples are as expected")
         return Exit.FAILED if self._unexpected else Exit.INVALID if self._invalid else Exit.OK
 
-    def look_at(self, path: Path) -> None:
+    def look_at(self, profile: "Profile", path: Path) -> None:
         """A message, a folder of messages, or one of examples."""
         from interlock.iso20022.profiles.examples import EXPECTED
 
         if not path.is_dir():
-            self._message(path)
+            self._message(profile, path)
         elif (path / EXPECTED).exists():
-            self.examples(path)
+            self._examples_in(profile, path)
         else:
             for file in sorted(path.glob("*.xml")):
-                self._message(file)
+                self._message(profile, file)
 
-    def examples(self, folder: Path) -> None:
+    def own_examples(self, profile: "Profile", user: Path | None, *, alone: bool = True) -> None:
+        """Those that come with a profile. alone: it is asked for them; else it may have none."""
+        from interlock.iso20022.profiles import examples
+
+        folder = examples.folder_of(profile, user)
+        if alone or folder.exists():
+            self._examples_in(profile, folder)
+        elif not self._as_json:
+            say(f"{profile.name} has no examples")
+
+    def _examples_in(self, profile: "Profile", folder: Path) -> None:
         """Those in a folder, each on its own day."""
         from interlock.iso20022.profiles import examples
 
         for example in examples.read(folder):
-            _, findings = self._judge(example.path, example.on)
+            _, findings = self._judge(profile, example.path, example.on)
             wrong = example.missing(findings)
             self._examples += 1
             self._unexpected += bool(wrong)
             if self._as_json:
-                emit({"file": str(example.path), "on": f"{example.on}", "as_expected": not wrong, "wrong": wrong})
+                emit(
+                    {
+                        "profile": profile.name,
+                        "file": str(example.path),
+                        "on": f"{example.on}",
+                        "as_expected": not wrong,
+                        "wrong": wrong,
+                    }
+                )
                 continue
             console().print("wrong" if wrong else "ok   ", style="red" if wrong else "green", end="  ")
             console().print(example.path)
             for line in wrong:
                 say(f"       {line}")
 
-    def _message(self, path: Path) -> None:
-        valid, findings = self._judge(path, self._day)
+    def _message(self, profile: "Profile", path: Path) -> None:
+        valid, findings = self._judge(profile, path, self._day)
         self._invalid += valid is not True
         if self._as_json:
             listed = [
@@ -185,7 +206,7 @@ class _Judge:
             say(f"  {finding.severity} {finding.rule} ({finding.reason}): {finding.text}")
             say(f"      at {finding.xpath}" + ("" if finding.line is None else f", line {finding.line}"))
 
-    def _judge(self, path: Path, day: date) -> "tuple[bool | None, Sequence[Finding]]":
+    def _judge(self, profile: "Profile", path: Path, day: date) -> "tuple[bool | None, Sequence[Finding]]":
         from interlock.inspection import inspect
         from interlock.iso20022.envelopes import Limits
 
@@ -195,7 +216,7 @@ class _Judge:
             complain(f"{path} cannot be read: {exc.strerror or exc}")
             return None, ()
         inspection = inspect(
-            content, self._catalogue, limits=Limits(), today=day, profiles=self._profiles, profile=self.profile.name
+            content, self._catalogue, limits=Limits(), today=day, profiles=self._profiles, profile=profile.name
         )
         return inspection.valid, inspection.findings
 

@@ -155,6 +155,15 @@ def _remittance(new: str) -> Message:
     return edited((_USTRD, new))
 
 
+#: One of those that QR-bills are paid to, and a reference on one.
+_QR_IBAN: Final = "CH4431999123000889012"
+_QR: Final = "210000000003139471430009017"
+
+
+def _account(iban: str, new: str) -> Message:
+    return edited((f"<IBAN>{HEADED.payments[0].creditor_iban}</IBAN>", f"<IBAN>{iban}</IBAN>"), (_USTRD, new))
+
+
 def _charges(bearer: str, information: str = "", settled: str = "250.00", instructed: str = "250.00") -> Message:
     amounts = f'<InstdAmt Ccy="EUR">{instructed}</InstdAmt><ChrgBr>{bearer}</ChrgBr>{information}'
     return edited((_SLEV, amounts), (">250.00<", f">{settled}<"))
@@ -356,6 +365,10 @@ BAD: Final[list[tuple[str, Message, list[int | None]]]] = [
     ("reference.rf", _remittance(_REFERENCE.format(_SCOR, "RF18539007547035")), [1]),
     ("reference.rf", _remittance(_REFERENCE.format(_SCOR, "123").replace("</Tp>", "<Issr>ISO</Issr></Tp>")), [1]),
     ("reference.qr", _remittance(_REFERENCE.format(_QRR, "210000000003139471430009018")), [1]),
+    ("reference.qr_account", _account(_QR_IBAN, _USTRD), [1]),
+    ("reference.qr_account", _account(_QR_IBAN, _REFERENCE.format(_SCOR, "RF18539007547034")), [1]),
+    ("reference.qr_account", _remittance(_REFERENCE.format(_QRR, _QR)), [1]),
+    ("reference.qr_account", _remittance(_REFERENCE.format(_SCOR, "1") + _REFERENCE.format(_QRR, _QR)), [1]),
     ("remittance.mixed", _remittance(_USTRD + _REFERENCE.format(_SCOR, "1")), [1]),
     ("remittance.unstructured_once", _remittance(_USTRD * 2), [1]),
     ("remittance.unstructured_length", _remittance(f"<Ustrd>{'x' * 100}</Ustrd><Ustrd>{'x' * 41}</Ustrd>"), [1]),
@@ -530,6 +543,8 @@ GOOD: Final[list[tuple[str, Message]]] = [
     ("reference.rf", _remittance(_REFERENCE.format(_SCOR, "RF18539007547034"))),
     ("reference.rf", _remittance(_REFERENCE.format(_SCOR, "RFQ-2026"))),
     ("reference.qr", _remittance(_REFERENCE.format(_QRR, "210000000003139471430009017"))),
+    ("reference.qr_account", _account(_QR_IBAN, _REFERENCE.format(_QRR, _QR))),
+    ("reference.qr_account", _remittance(_REFERENCE.format(_SCOR, "RF18539007547034"))),
     ("remittance.mixed", _remittance(_REFERENCE.format(_SCOR, "1"))),
     ("remittance.unstructured_once", _remittance(_USTRD)),
     ("remittance.unstructured_length", _remittance(f"<Ustrd>{'x' * 140}</Ustrd>")),

@@ -82,12 +82,33 @@ def _is_qr(reference: str) -> bool:
 
 _QR: Final = re.compile(r"[0-9]{27}\Z")
 
+
+def _qr_account(element: etree._Element, _today: date) -> str | None:
+    """A QR-IBAN and a QR reference: each only with the other."""
+    account = text_of(child(element, "CdtrAcct", "Id", "IBAN"))
+    if not account:
+        return None
+    remittance = child(element, "RmtInf")
+    structured = () if remittance is None else children(remittance, "Strd")
+    types = [text_of(child(one, "CdtrRefInf", "Tp", "CdOrPrtry", "Prtry")) for one in structured]
+    if (_QR_IBAN.match(account) is not None) is ("QRR" in types):
+        return None
+    if "QRR" not in types:
+        return "CdtrAcct/Id/IBAN"
+    place = types.index("QRR") + 1
+    return f"RmtInf/Strd{f'[{place}]' if place > 1 else ''}/CdtrRefInf/Ref"
+
+
+#: Its institution's number, the five digits after the check digits, is from 30000 to 31999.
+_QR_IBAN: Final = re.compile(r"(?:CH|LI)[0-9]{2}3[01][0-9]{3}")
+
 ELEMENT_CHECKS: Final[dict[str, ElementCheck]] = {
     "remittance.unstructured_length": _unstructured_length,
     "remittance.structured_length": _structured_length,
     "remittance.related": _beside_remittance,
     "reference.rf": _creditor_reference,
     "reference.qr": _qr_reference,
+    "reference.qr_account": _qr_account,
 }
 SHAPE_CHECKS: Final[dict[str, ShapeCheck]] = {
     "remittance.mixed": _mixed,
