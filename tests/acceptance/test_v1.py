@@ -467,7 +467,8 @@ def test_definitions(alice: Caller) -> None:
         "camt.056.001.08": "camt.029.001.09",
         "admi.004.001.02": "admi.007.001.01",
         "pacs.002.001.10": None,
-        "camt.060.001.05": None,
+        "camt.060.001.05": "admi.002.001.01",
+        "head.001.001.02": None,
     }
     assert {name: known[name]["answer"] for name in answered} == answered
     assert "sepa-sct" in known["pacs.008.001.08"]["profiles"]

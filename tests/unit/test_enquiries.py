@@ -413,6 +413,26 @@ async def test_a_request_that_a_crash_left_half_way_is_answered_by_the_next_proc
         assert "CNCL" in str(await answer(world, world.stored(asking)))
 
 
+async def test_what_no_version_is_served_of_is_told_so_whatever_the_version(place: Place) -> None:
+    """Also in one that has no schema here: whoever sent it can do nothing about that."""
+    async with a_world(place) as world:
+        for version in ("07", "99"):
+            asking = (
+                f'<Document xmlns="urn:iso:std:iso:20022:tech:xsd:camt.003.001.{version}"><GetAcct><MsgHdr>'
+                f"<MsgId>{fresh()}</MsgId></MsgHdr></GetAcct></Document>"
+            )
+            refused = await world.workflow.receiving.submit(ALICE, asking.encode())
+            told = await answer(world, refused)
+            assert (told[""], refused.reason) == (["admi.002.001.01"], "FF01")
+            assert "no accounts are kept here" in " ".join(
+                told["AddtlData"] if "AddtlData" in told else told["RsnDesc"]
+            )
+            assert "definitions add" not in str(told)
+        unknown = asking.replace("camt.003", "pacs.008")
+        refused = await world.workflow.receiving.submit(ALICE, unknown.encode())
+        assert "There is no schema for pacs.008.001.99" in (refused.note or "")
+
+
 async def test_what_is_understood_and_not_served_is_told_so(place: Place) -> None:
     """With an admi.002 that says what to do; a system event is acknowledged."""
     event = (

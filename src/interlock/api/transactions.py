@@ -211,7 +211,7 @@ def _asking(routes: APIRouter, interlock: Interlock, access: Access) -> None:
             definitions=tuple(
                 DefinitionView(
                     definition=d.name,
-                    answer=_answer_to(d.name),
+                    answer=answers.answer_to(d.name),
                     source=d.source.value,
                     origin=d.origin,
                     profiles=d.profiles,
@@ -235,15 +235,6 @@ async def _answer(interlock: Interlock, view: str | None, transaction_id: UUID) 
     if transaction.standing.is_final or not transaction.answer_due:
         raise NoAnswerDue("the message is itself an answer, and is never answered")
     raise NoAnswerYet("the transaction has not ended; its answer comes with its end")
-
-
-def _answer_to(definition: str) -> str | None:
-    """The message version that answers one that is as it should be; None where nothing does, or only admi.002."""
-    return (
-        answers.answer_definition(definition)
-        or answers.enquiry_definition(definition)
-        or answers.receipt_definition(definition)
-    )
 
 
 def _validation(found: Inspection) -> ValidationView:

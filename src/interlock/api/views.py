@@ -191,7 +191,9 @@ class DefinitionView(View):
     """A message definition that is known here."""
 
     definition: str
-    answer: str | None = Field(description="The definition of its answer; null where it is not one that is answered.")
+    answer: str | None = Field(
+        description="The definition of its answer, admi.002 where it is not served; null where it is never answered."
+    )
     source: str = Field(
         description="Where its schema comes from: `compiled` or `packaged` (a package), `user` (the operator's folder)."
     )

@@ -181,11 +181,7 @@ def _with_profiles(schemas: Path | None, config: Path | None) -> "Catalogue":
 def _answer(definition: str) -> str | None:
     from interlock.iso20022 import answers
 
-    return (
-        answers.answer_definition(definition)
-        or answers.enquiry_definition(definition)
-        or answers.receipt_definition(definition)
-    )
+    return answers.answer_to(definition)
 
 
 def _as_json(definition: "Definition") -> dict[str, object]:

@@ -29,12 +29,10 @@ PAYMENT_DUPLICATE = "this payment was sent before: its identification belongs to
 
 def run(inspection: Inspection, taken: Mapping[Key, UUID]) -> Passed | Refusal:
     """Judge a message by what it is (`inspection`) and by which of its keys are another transaction's (`taken`)."""
-    if (format_fault := _first_error(inspection.technical)) is not None:
-        refusal = _refusal(format_fault, inspection.technical)
-        return replace(refusal, untreatable=Untreatable.SCHEMA in inspection.practice.untreatable)
     warnings = tuple(finding for finding in inspection.technical if finding.severity is Severity.WARNING)
-    if not _is_served(inspection):
-        return _not_served(inspection, warnings)
+    untaken = _untaken(inspection, warnings)
+    if untaken is not None:
+        return untaken
     kinds = {key.kind for key in taken}
     # First the envelope: a status report on what comes again in the same one would speak of the payments in the first.
     if KeyKind.HEADER in kinds:
@@ -47,6 +45,17 @@ def run(inspection: Inspection, taken: Mapping[Key, UUID]) -> Passed | Refusal:
     if refused and inspection.original is not None and len(refused) == len(inspection.original.payments):
         return Refusal(reason=reason, note=note, findings=warnings)
     return Passed(refused=refused, warnings=warnings)
+
+
+def _untaken(inspection: Inspection, warnings: tuple[Finding, ...]) -> Refusal | None:
+    """Why it is nothing that is dealt with here, where it is none."""
+    if inspection.valid is None and answers.is_understood(inspection.definition or ""):
+        # Nothing is done about it in any version: that a schema is missing here would help nobody.
+        return _not_served(inspection, inspection.technical)
+    if (format_fault := _first_error(inspection.technical)) is not None:
+        refusal = _refusal(format_fault, inspection.technical)
+        return replace(refusal, untreatable=Untreatable.SCHEMA in inspection.practice.untreatable)
+    return None if _is_served(inspection) else _not_served(inspection, warnings)
 
 
 def _is_served(inspection: Inspection) -> bool:

@@ -80,6 +80,16 @@ def test_user_schema_may_include_a_file_of_its_folder(tmp_path: Path) -> None:
     assert only(catalogue.validate(PACS_008, root)).text == "Only must have a length of at most 3: shorten it."
 
 
+ANYTHING = (
+    '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" elementFormDefault="qualified"'
+    f' targetNamespace="urn:iso:std:iso:20022:tech:xsd:{PACS_008}">{{}}</xs:schema>'
+)
+LAX = (
+    "<xs:element name='Document'><xs:complexType><xs:sequence><xs:any processContents='lax' maxOccurs='unbounded'/>"
+    "</xs:sequence></xs:complexType></xs:element>"
+)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -265,6 +275,8 @@ def test_the_same_again_is_nothing(tmp_path: Path) -> None:
         (user_schema("urn:scheme:own"), "no ISO 20022 message"),
         (user_schema().replace('element name="Document"', 'element name="Dokument"'), "no global element Document"),
         (user_schema(max3=""), "not a valid XSD"),
+        (ANYTHING.format("<xs:element name='Document'/>"), "takes anything at all"),
+        (ANYTHING.format(LAX), "takes anything at all"),
         (user_schema(more='<xs:include schemaLocation="absent.xsd"/>'), "bare file name"),
         (user_schema(more='<xs:include schemaLocation="../given.xsd"/>'), "bare file name"),
         (user_schema(more='<xs:import namespace="u:d" schemaLocation="http://127.0.0.1:9/d.xsd"/>'), "bare file name"),

@@ -4,6 +4,7 @@ import re
 from datetime import datetime
 from typing import Final
 
+from interlock.iso20022.answers.editions import REJECTION
 from interlock.iso20022.answers.pieces import (
     ID_MAX,
     NAMESPACE,
@@ -19,8 +20,6 @@ from interlock.iso20022.answers.reasons import UNSPECIFIED
 from interlock.iso20022.answers.verdicts import Answer
 from interlock.iso20022.answers.wrapping import enveloped
 from interlock.iso20022.original import Header, Original
-
-_REJECTION: Final = "admi.002.001.01"
 
 
 def build_admi002(
@@ -43,19 +42,19 @@ def build_admi002(
     """
     narrative = words_of(narrative)
     document = (
-        f'<Document xmlns="{NAMESPACE}{_REJECTION}"><{_REJECTION}>'
+        f'<Document xmlns="{NAMESPACE}{REJECTION}"><{REJECTION}>'
         f"<RltdRef><Ref>{text_of(reference) or NOT_PROVIDED}</Ref></RltdRef>"
         f"<Rsn><RjctgPtyRsn>{cut(reason, ID_MAX) or UNSPECIFIED}</RjctgPtyRsn>"
         f"<RjctnDtTm>{timestamp(now)}</RjctnDtTm>"
         f"{element('ErrLctn', cut(location, 350))}{element('RsnDesc', cut(narrative, 350))}"
         f"{element('AddtlData', cut(narrative, 20_000)) if len(narrative) > 350 else ''}"
-        f"</Rsn></{_REJECTION}></Document>"
+        f"</Rsn></{REJECTION}></Document>"
     )
     if original is None:
         original = _NO_ORIGINAL
     header = header or original.header
-    body = enveloped(document, _REJECTION, original, required_text(answer_id), now, header)
-    return Answer(definition=_REJECTION, body=body)
+    body = enveloped(document, REJECTION, original, required_text(answer_id), now, header)
+    return Answer(definition=REJECTION, body=body)
 
 
 _NO_ORIGINAL: Final = Original(

@@ -47,6 +47,8 @@ class Shape:
 #: The namespaces of 2005 had no `tech`.
 _NAMESPACE_2005: Final = "urn:iso:std:iso:20022:xsd:"
 FIRST_CUSTOMER_REPORT: Final = "pain.002.001.01"
+#: For what has no answer of its own family.
+REJECTION: Final = "admi.002.001.01"
 
 
 def _tables(file: str) -> dict[str, Any]:
@@ -123,6 +125,19 @@ def receipt_definition(definition: str) -> str | None:
 def is_answer(definition: str) -> bool:
     """True for messages that answer others and are never answered themselves."""
     return definition[:8] in _ANSWERS
+
+
+def is_understood(definition: str) -> bool:
+    """True for messages that are not served here in any version, and for which it is known why."""
+    return definition[:8] in UNDERSTOOD
+
+
+def answer_to(definition: str) -> str | None:
+    """The message version that answers this one in the `generic` profile, whatever it is; None where none does."""
+    if is_answer(definition) or definition.startswith("head."):
+        return None
+    usual = answer_definition(definition) or enquiry_definition(definition) or receipt_definition(definition)
+    return usual or REJECTION
 
 
 @cache

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from lxml import etree
+
 from interlock.errors import ConflictError, RequestError
 from interlock.iso20022.schemas.catalogue import Catalogue
 from interlock.iso20022.schemas.folder import (
@@ -114,7 +116,14 @@ def _definition(content: bytes, file: Path, target: Path) -> str:
             f"{file} has no global element {wanted}, which every schema of {facts.definition} has: "
             "is it a part of another file?"
         )
-    compiled(root, file)
+    schema = compiled(root, file)
+    outermost = etree.Element(etree.QName(facts.namespace, wanted))
+    etree.SubElement(outermost, "{urn:nonsense}Nonsense")
+    if schema.validate(outermost):
+        raise UnfitSchema(
+            f"{file} takes anything at all for a {wanted}, so nothing would be judged by it: its type must name the "
+            "message's elements."
+        )
     return facts.definition
 
 
