@@ -20,6 +20,7 @@ from interlock.iso20022.envelopes import Envelope, Limits
 from interlock.iso20022.findings import Finding, Severity
 from interlock.iso20022.original import Original
 from interlock.iso20022.profiles import Profile, Profiles
+from interlock.iso20022.profiles.facts import ClockStart
 from interlock.iso20022.schemas import Catalogue
 from interlock.stages.facts import Inspection, Practice
 
@@ -193,13 +194,15 @@ def _business(
 
 
 def practice_of(profile: Profile | None, today: date) -> Practice:
-    """What the profile says of doubles and of answers on that day."""
+    """What the profile says of clocks, doubles and answers on that day."""
     if profile is None:
         return Practice()
+    starts = ClockStart.RECEIVED if profile.sla_fact is None else profile.sla_fact.starts
     return Practice(
         duplicate_keys=profile.duplicate_keys,
         duplicate_reason=None if profile.duplicates is None else profile.duplicates.reason,
         untreatable=frozenset() if profile.untreatable is None else frozenset(profile.untreatable.when),
+        clock=None if starts is ClockStart.RECEIVED else starts,
         forms=dict(profile.forms(today)),
     )
 

@@ -21,6 +21,8 @@ from tests.messages import Transfer, fresh, pacs008
 from tests.world import ALICE, AUTO, BOB, CONSUMER, SLA, Place, World, a_world, place, shared_place, world_database  # noqa: F401
 
 pytestmark = pytest.mark.anyio
+#: A second after the time that the profiles' examples say they were made.
+SENT = time(9, 0, 1)
 
 
 @pytest.fixture
@@ -161,7 +163,7 @@ async def test_the_route_names_the_profile_that_recalls_go_by(
     async with a_world(
         tmp_path, Route(name="scheme", messages=("pacs.008.*",), sla=SLA, profile=profile), AUTO
     ) as world:
-        world.hand.now = datetime.combine(one.on, time(12), tzinfo=UTC)
+        world.hand.now = datetime.combine(one.on, SENT, tzinfo=UTC)
         settled = await world.workflow.receiving.submit(ALICE, one.path.read_bytes())
         assert (settled.standing.end, settled.route) == (Status.ACSC, "scheme"), settled.note
         world.hand.go(timedelta(days=after))
@@ -181,7 +183,7 @@ async def test_a_payment_is_answered_in_the_form_of_its_scheme(
         if not one.expect and b"pacs.008.001.08" in one.path.read_bytes()
     )  # fmt: skip
     async with a_world(place, Route(name="scheme", messages=("pacs.008.*",), sla=SLA, profile=profile), AUTO) as world:
-        world.hand.now = datetime.combine(one.on, time(12), tzinfo=UTC)
+        world.hand.now = datetime.combine(one.on, SENT, tzinfo=UTC)
         told = await answer(world, await world.workflow.receiving.submit(ALICE, one.path.read_bytes()))
         assert (told["TxSts"], told.get("GrpSts")) == (group or ["ACSC"], group)
         assert told["OrgnlMsgId"] == [extract(read(one.path.read_bytes())).message_id]
@@ -199,7 +201,7 @@ async def test_what_is_no_business_message_in_a_scheme(place: Place, profile: st
     broken = content.replace(b"EXAMPLE-0001", b"EXAMPLE-0003").replace(b"<ChrgBr>", b"<Colour/><ChrgBr>")
     assert content not in (again, broken)
     async with a_world(place, Route(name="scheme", messages=("pacs.008.*",), sla=SLA, profile=profile), AUTO) as world:
-        world.hand.now = datetime.combine(one.on, time(12), tzinfo=UTC)
+        world.hand.now = datetime.combine(one.on, SENT, tzinfo=UTC)
         told = await answer(world, await world.workflow.receiving.submit(ALICE, content))
         assert (told[""], told["TxSts"]) == (["pacs.002.001.10"], ["ACSC"])
         for spoilt, reason in ((again, "DU01"), (broken, "FF01")):

@@ -5,17 +5,19 @@ from msgspec import Struct
 from interlock.iso20022.findings import Finding, Severity
 from interlock.iso20022.forms import Form
 from interlock.iso20022.original import Original
-from interlock.iso20022.profiles.facts import DuplicateKey, Untreatable
+from interlock.iso20022.profiles.facts import ClockStart, DuplicateKey, Untreatable
 
 
 class Practice(Struct, frozen=True, kw_only=True):
-    """What the profile says of doubles and of answers; without one all is as usual."""
+    """What the profile says of clocks, doubles and answers; without one all is as usual."""
 
     #: By what it knows doubles, and the ISO reason of a payment that is one; None: as usual.
     duplicate_keys: tuple[DuplicateKey, ...] | None = None
     duplicate_reason: str | None = None
     #: What makes a message none that could be answered in its own family.
     untreatable: frozenset[Untreatable] = frozenset()
+    #: The time stamp at which a payment's time begins; None: it begins when the message comes.
+    clock: ClockStart | None = None
     #: Of answers, by their family.
     forms: dict[str, Form] = {}
 

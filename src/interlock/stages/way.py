@@ -22,7 +22,7 @@ from interlock.iso20022.findings import Finding
 from interlock.lifecycle import EventKind, Standing, State, judge
 from interlock.regions.rivals import Rival
 from interlock.routes import Route
-from interlock.stages import deliver, matching, process, receive, release
+from interlock.stages import clocks, deliver, matching, process, receive, release
 from interlock.stages.enquire import Outcome
 from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Held, Passed, Refusal
@@ -111,6 +111,10 @@ def advance(steps: Steps, arrival: Arrival, now: datetime) -> Change:
     before = steps.transaction
     steps.transaction = _placed(before, inspection, route)
     outcome: Passed | Held | Refusal = receive.run(inspection, arrival.taken)
+    # A second attempt is not late by the stamps of the first.
+    if before.standing.state is State.ACCP and arrival.root is None and isinstance(outcome, Passed):
+        steps.transaction = _timed(steps.transaction, inspection, route)
+        outcome = clocks.ahead(inspection, now) or outcome
     entered = isinstance(outcome, Passed)
     if isinstance(outcome, Passed):
         if arrival.refused:
@@ -410,6 +414,14 @@ def _placed(transaction: Transaction, inspection: Inspection, route: Route) -> T
         answer_due=not inspection.is_answer,
         payments=0 if original is None else len(original.payments),
     )
+
+
+def _timed(transaction: Transaction, inspection: Inspection, route: Route) -> Transaction:
+    """The transaction with the clock of its scheme, where that has begun before the message came."""
+    deadline = transaction.deadline
+    if deadline is None or deadline.clock is not Clock.SLA:
+        return transaction
+    return replace(transaction, deadline=replace(deadline, at=clocks.due(inspection, route.sla, deadline.at)))
 
 
 def _change(

@@ -334,6 +334,23 @@ class Span(Fact):
     text: str = ""
 
 
+class ClockStart(StrEnum):
+    """When a payment's time begins."""
+
+    #: When the message came.
+    RECEIVED = "received"
+    #: At its AccptncDtTm.
+    ACCEPTED = "accepted"
+    #: At GrpHdr/CreDtTm.
+    CREATED = "created"
+
+
+class Sla(Span):
+    """The time that a payment has from its beginning to its end."""
+
+    starts: ClockStart = ClockStart.RECEIVED
+
+
 class TimeoutReason(Fact):
     """The ISO reason of a time-out."""
 
@@ -445,7 +462,7 @@ class ProfileFile(Checks):
     sources: dict[str, Source] = {}
     character_sets: dict[str, CharacterSet] = {}
     choose: Choice | None = None
-    sla: Span | None = None
+    sla: Sla | None = None
     decide_within: Span | None = None
     timeout: TimeoutReason | None = None
     duplicates: Duplicates | None = None

@@ -30,6 +30,7 @@ from interlock.iso20022.profiles.facts import (
     Recall,
     Rejection,
     Retry,
+    Sla,
     Source,
     Span,
     TimeoutReason,
@@ -134,7 +135,7 @@ class Profile:
     sources: Mapping[str, Source] = field(default_factory=dict)
     choice: Choice | None = None
     #: Facts about time and doubles, with their sources; `sla` and the like give the values.
-    sla_fact: Span | None = None
+    sla_fact: Sla | None = None
     decide_within_fact: Span | None = None
     timeout_fact: TimeoutReason | None = None
     duplicates: Duplicates | None = None

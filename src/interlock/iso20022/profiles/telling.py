@@ -3,7 +3,16 @@
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from interlock.iso20022.profiles.facts import AnswerForm, Characters, Fact, Placed, Recall, Retry, Untreatable
+from interlock.iso20022.profiles.facts import (
+    AnswerForm,
+    Characters,
+    ClockStart,
+    Fact,
+    Placed,
+    Recall,
+    Retry,
+    Untreatable,
+)
 from interlock.iso20022.profiles.profile import Edition, Profile, mark_of
 from interlock.iso20022.profiles.wording import NAMES, said
 
@@ -57,7 +66,8 @@ def _besides(profile: Profile) -> Iterator[Told]:
         listed += [f"MktPrctc {code}" for code in choice.market_practice]
         yield Told("chosen by", ", ".join(listed), "", choice)
     if sla is not None:
-        yield Told("SLA", f"{sla.seconds:g} s. {sla.text}".strip(), "", sla)
+        since = "" if sla.starts is ClockStart.RECEIVED else f" from {_STARTS[sla.starts]}"
+        yield Told("SLA", f"{sla.seconds:g} s{since}. {sla.text}".strip(), "", sla)
     if decide is not None:
         yield Told("decide within", f"{decide.seconds:g} s. {decide.text}".strip(), "", decide)
     if timeout is not None:
@@ -75,6 +85,7 @@ def _besides(profile: Profile) -> Iterator[Told]:
         yield Told("recall", _recall(recall), "", recall)
 
 
+_STARTS: Final = {ClockStart.ACCEPTED: "AccptncDtTm", ClockStart.CREATED: "GrpHdr/CreDtTm"}
 _UNTREATABLE: Final = {
     Untreatable.SCHEMA: "what is not valid by its schema",
     Untreatable.MESSAGE: "a MsgId that was used before",
