@@ -70,3 +70,15 @@ def test_a_return_is_known_by_its_own_id() -> None:
     own = replace(PAYMENT, own_id="R")
     assert firsts(receive.payment_keys(ORIGINAL, own, {Key.UETR})) == ["txid:R"]
     assert firsts(receive.finding_keys(ORIGINAL, own, {Key.UETR})) == ["uetr:" + UETR, "txid:T", "e2e:E"]
+
+
+def test_the_return_of_the_whole_is_known_by_what_it_returns() -> None:
+    """Under each name of it, whoever returns it; a part of it, or of an amount that is not told, is not."""
+    whole = replace(PAYMENT, own_id="R", amount="6.50", undone_amount="6.5", undone_currency=PAYMENT.currency)
+    found = receive.payment_keys(ORIGINAL, whole)
+    assert firsts(found) == ["txid:R", "txid:" + UETR, "txid:T"]
+    other = replace(whole, own_id="S", instructing_agent=None, debtor_agent=None)
+    assert set(found[1:]) == set(receive.payment_keys(ORIGINAL, other)[1:])
+    for changes in ({"amount": "6.49"}, {"undone_amount": None}, {"undone_currency": "XXX"}, {"amount": "x"}):
+        assert firsts(receive.payment_keys(ORIGINAL, replace(whole, **changes))) == ["txid:R"]
+    assert firsts(receive.payment_keys(ORIGINAL, replace(whole, transaction_id="R"))) == ["txid:R", "txid:" + UETR]

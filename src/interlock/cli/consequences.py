@@ -17,6 +17,7 @@ from interlock.cli.rereading import WIDEST, Message, is_lenient, is_limit, read_
 from interlock.errors import IllegalTransition
 from interlock.iso20022 import envelopes
 from interlock.iso20022.codes import Status
+from interlock.iso20022.forms import SETTLED_CODES
 from interlock.iso20022.original import Original, OriginalPayment
 from interlock.lifecycle import Effect, EventKind, Standing
 from interlock.ports import Store
@@ -355,7 +356,7 @@ def _unlike_end(
     if len(said) != len(payments):
         return  # the answer tells nothing of single payments
     for payment, status in zip(payments, said, strict=True):
-        if (payment.status is Status.ACSC) != (status == b"ACSC"):
+        if (payment.status is Status.ACSC) != (status.decode() in SETTLED_CODES):
             yield f"payment {payment.ordinal} is {payment.status}, the answer said {status.decode()}"
 
 

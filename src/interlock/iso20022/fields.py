@@ -55,6 +55,7 @@ _MESSAGE: Final = (
 _PAYMENT: Final = (
     "instruction_id", "end_to_end_id", "transaction_id", "own_id", "uetr", "amount", "amount.currency",
     "equivalent_amount", "equivalent_amount.currency", "settlement_date", "accepted_at", "debtor_iban", "creditor_iban",
+    "undone_amount", "undone_amount.currency",
 )  # fmt: skip
 _HEADER: Final = (
     "business_message_id", "message_definition", "business_service", "market_practice_registry", "market_practice",
@@ -251,6 +252,7 @@ def _add_payments(
         (
             instruction_id, end_to_end_id, transaction_id, own_id, uetr, amount, currency, equivalent,
             equivalent_currency, own_date, accepted_at, own_debtor_iban, own_creditor_iban,
+            undone_amount, undone_currency,
         ) = reader.payment_texts(fields.slots)  # fmt: skip
         is_equivalent = False
         if amount is None and "equivalent_amount" in reader.payment.slots:
@@ -269,6 +271,8 @@ def _add_payments(
                 amount=amount,
                 currency=currency,
                 amount_is_equivalent=is_equivalent,
+                undone_amount=undone_amount,
+                undone_currency=undone_currency,
                 settlement_date=own_date or settlement_date,
                 accepted_at=accepted_at,
                 debtor_agent=agent("debtor_agent") or agent("debtor") or debtor_agent,

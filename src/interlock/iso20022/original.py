@@ -71,6 +71,9 @@ class OriginalPayment(Struct, frozen=True, kw_only=True):
     currency: str | None
     #: True where `amount` is an EqvtAmt: what is to be transferred is this amount's worth in another currency.
     amount_is_equivalent: bool = False
+    #: Of a return or reversal: the amount of the payment that it undoes, OrgnlIntrBkSttlmAmt or OrgnlInstdAmt.
+    undone_amount: str | None = None
+    undone_currency: str | None = None
     #: IntrBkSttlmDt of the payment, or the group header's.
     settlement_date: str | None
     #: AccptncDtTm as written.
@@ -86,6 +89,13 @@ class OriginalPayment(Struct, frozen=True, kw_only=True):
     def decimal(self) -> Decimal | None:
         """Amount as a number; None where absent or unreadable."""
         return to_decimal(self.amount)
+
+    @property
+    def undoes_all(self) -> bool:
+        """Whether a return or reversal says that it gives back the whole of the payment, or more."""
+        whole = to_decimal(self.undone_amount)
+        back = self.decimal
+        return whole is not None and back is not None and self.currency == self.undone_currency and back >= whole
 
 
 class PaymentGroup(Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from interlock.iso20022.original import Agent, Party
 #: An agent takes six slots, in this order.
 _AGENT_SLOTS: Final = ("bic", "system", "proprietary_system", "member", "lei", "other")
 #: An amount takes two: the number, and after it the currency.
-_AMOUNTS: Final = ("amount", "equivalent_amount", "total_amount")
+_AMOUNTS: Final = ("amount", "equivalent_amount", "total_amount", "undone_amount")
 #: Numbers, dates, codes and the like, around which white space means nothing: it is taken off.
 _WORDS: Final = frozenset({
     *_AMOUNTS, "accepted_at", "control_sum", "created_at", "creditor_iban", "debtor_iban", "message_definition",

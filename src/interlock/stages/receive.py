@@ -141,17 +141,27 @@ def payment_keys(
 
     Both, so that a payment which is sent again without its UETR, or with another, is still a duplicate. They are
     qualified by the business function: a cover pacs.009 carries the UETR of its pacs.008 by rule. A return or reversal
-    is known by its own id, for one payment may be returned in several parts; the original's ids only find it.
+    is known by its own id, for one payment may be returned in several parts; the original's ids only find it. But what
+    gives back the whole is known by the original's ids too: that is done once.
 
     wanted: those that the profile has, maybe by InstrId or EndToEndId as well; None: the usual ones.
     """
     if payment.own_id:
-        return (_transaction_key(original, payment, payment.own_id),)
+        return (_transaction_key(original, payment, payment.own_id), *_whole_keys(original, payment))
     carried = _carried_keys(original, payment)
     if wanted is None:
         return carried
     kept = tuple(key for key in carried if _DUPLICATE_KEYS[key.kind] in wanted)
     return kept + tuple(_further_keys(original, payment, wanted))
+
+
+def _whole_keys(original: Original, payment: OriginalPayment) -> Iterator[Key]:
+    """By what the whole return or reversal of a payment is known, whoever gives it back."""
+    names = (payment.uetr, payment.transaction_id if payment.transaction_id != payment.own_id else None)
+    for name in names if payment.undoes_all else ():
+        if name:
+            value = f"{name}{QUALIFIER}whole{QUALIFIER}{original.definition[:8]}"
+            yield Key(kind=KeyKind.TRANSACTION, value=value, payment=payment.ordinal)
 
 
 def finding_keys(

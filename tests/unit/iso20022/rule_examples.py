@@ -75,13 +75,20 @@ def recall(control: str, one: Ids | None = None, *, whole: bool = False) -> Mess
 def returned(debtor: str) -> Message:
     """A return whose chain names this as its debtor."""
     creditor = "<Agt><FinInstnId><BICFI>EXMPDEFF</BICFI></FinInstnId></Agt>"
-    chain = f"<RtrChain><Dbtr>{debtor}</Dbtr><Cdtr>{creditor}</Cdtr></RtrChain>"
+    return given_back(f"<RtrChain><Dbtr>{debtor}</Dbtr><Cdtr>{creditor}</Cdtr></RtrChain>")
+
+
+def given_back(more: str = "", *, paid: str = "", amount: str = "1.00") -> Message:
+    """A return of so many euros. paid: the amount of the payment, as an element."""
     text = (
         '<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pacs.004.001.09"><PmtRtr><GrpHdr><MsgId>M</MsgId></GrpHdr>'
-        '<TxInf><RtrId>R</RtrId><RtrdIntrBkSttlmAmt Ccy="EUR">1.00</RtrdIntrBkSttlmAmt>'
-        f"{chain}</TxInf></PmtRtr></Document>"
+        f'<TxInf><RtrId>R</RtrId>{paid}<RtrdIntrBkSttlmAmt Ccy="EUR">{amount}</RtrdIntrBkSttlmAmt>'
+        f"{more}</TxInf></PmtRtr></Document>"
     )
     return parsed(text.encode())
+
+
+_PAID: Final = '<OrgnlIntrBkSttlmAmt Ccy="{}">1.00</OrgnlIntrBkSttlmAmt>'
 
 
 def settled_on(day: str, created: str = "2026-11-22T10:00:00Z", **changes: Any) -> Message:
@@ -365,6 +372,7 @@ BAD: Final[list[tuple[str, Message, list[int | None]]]] = [
     ("reference.rf", _remittance(_REFERENCE.format(_SCOR, "RF18539007547035")), [1]),
     ("reference.rf", _remittance(_REFERENCE.format(_SCOR, "123").replace("</Tp>", "<Issr>ISO</Issr></Tp>")), [1]),
     ("reference.qr", _remittance(_REFERENCE.format(_QRR, "210000000003139471430009018")), [1]),
+    ("amount.undone", given_back(paid=_PAID.format("EUR"), amount="1.01"), [1]),
     ("reference.qr_account", _account(_QR_IBAN, _USTRD), [1]),
     ("reference.qr_account", _account(_QR_IBAN, _REFERENCE.format(_SCOR, "RF18539007547034")), [1]),
     ("reference.qr_account", _remittance(_REFERENCE.format(_QRR, _QR)), [1]),
@@ -543,6 +551,9 @@ GOOD: Final[list[tuple[str, Message]]] = [
     ("reference.rf", _remittance(_REFERENCE.format(_SCOR, "RF18539007547034"))),
     ("reference.rf", _remittance(_REFERENCE.format(_SCOR, "RFQ-2026"))),
     ("reference.qr", _remittance(_REFERENCE.format(_QRR, "210000000003139471430009017"))),
+    ("amount.undone", given_back(paid=_PAID.format("EUR"), amount="1")),
+    ("amount.undone", given_back(paid=_PAID.format("USD"), amount="1.01")),
+    ("amount.undone", given_back('<CompstnAmt Ccy="EUR">0.01</CompstnAmt>', paid=_PAID.format("EUR"), amount="1.01")),
     ("reference.qr_account", _account(_QR_IBAN, _REFERENCE.format(_QRR, _QR))),
     ("reference.qr_account", _remittance(_REFERENCE.format(_SCOR, "RF18539007547034"))),
     ("remittance.mixed", _remittance(_REFERENCE.format(_SCOR, "1"))),

@@ -15,7 +15,7 @@ from lxml import etree
 from interlock.iso20022.original import OriginalPayment, to_decimal
 from interlock.iso20022.rules.dates import day_of
 from interlock.iso20022.rules.rule import ElementCheck, PaymentCheck
-from interlock.iso20022.rules.xml import text_of
+from interlock.iso20022.rules.xml import child, has, text_of
 
 
 class _Money(NamedTuple):
@@ -109,6 +109,26 @@ def _amount_decimals_of(element: etree._Element, _today: date) -> str | None:
     return "" if money is not None and money.decimals is not None and digits > money.decimals else None
 
 
+#: What comes back, and what was paid.
+_UNDONE: Final = (
+    ("RtrdIntrBkSttlmAmt", "OrgnlIntrBkSttlmAmt"),
+    ("RvsdIntrBkSttlmAmt", "OrgnlIntrBkSttlmAmt"),
+    ("RvsdInstdAmt", "OrgnlInstdAmt"),
+)
+
+
+def _amount_undone(element: etree._Element, _today: date) -> str | None:
+    """More than was paid comes back; that is right only where it says that it compensates for something."""
+    for name, paid in _UNDONE:
+        back, whole = child(element, name), child(element, paid)
+        if back is None or whole is None or back.get("Ccy") != whole.get("Ccy"):
+            continue
+        number, limit = number_of(text_of(back)), number_of(text_of(whole))
+        if number is not None and limit is not None and number > limit and not has(element, "CompstnAmt"):
+            return name
+    return None
+
+
 def _currency_code(element: etree._Element, _today: date) -> str | None:
     return None if text_of(element) in _CURRENCIES else ""
 
@@ -125,4 +145,5 @@ ELEMENT_CHECKS: Final[dict[str, ElementCheck]] = {
     "amount.decimals_elsewhere": _amount_decimals_of,
     "currency.known_elsewhere": _amount_currency,
     "currency.code": _currency_code,
+    "amount.undone": _amount_undone,
 }
