@@ -376,6 +376,29 @@ def test_a_profile_extends_another(tmp_path: Path) -> None:
     assert (profile.sla.total_seconds(), profile.timeout_reason) == (7, "AB06")
 
 
+def test_what_a_demand_leaves_open_stays(tmp_path: Path) -> None:
+    """Field by field; but whose word it is, and so how sure, is the later one's."""
+    (tmp_path / "base.toml").write_text(
+        "title = 'Base'\n[sources]\nguess = { text = 'g', mark = 'W' }\nread = { text = 'r', mark = 'P' }\n"
+        "[[amounts]]\ncurrencies = ['EUR']\nmax = 10\nsource = 'guess'\nmark = 'D'\ntext = 'small'\n"
+        "[[codes]]\npath = 'GrpHdr/X'\ncodes = ['A']\nreason = 'CH17'\n[[counts]]\npath = 'CdtTrfTxInf'\nmax = 1\n"
+        "severity = 'off'\n",
+        "utf-8",
+    )
+    (tmp_path / "over.toml").write_text(
+        "title = 'Over'\nextends = 'base'\n[[amounts]]\nmax = 20\nsource = 'read'\n"
+        "[[codes]]\npath = 'GrpHdr/X'\nwithout = ['B']\n[[counts]]\npath = 'CdtTrfTxInf'\nmax = 2\n",
+        "utf-8",
+    )
+    checks = Profiles.load(tmp_path).named("over").editions[-1].checks
+    (amount,), (codes,), (count,) = checks.amounts, checks.codes, checks.counts
+    assert (amount.currencies, amount.max) == (("EUR",), 20)
+    assert (amount.text, amount.source) == ("small", "read")
+    assert amount.mark is None
+    assert (codes.codes, codes.without, codes.reason) == ((), ("B",), "CH17")
+    assert (count.max, count.severity) == (2, None)
+
+
 def test_an_extended_profile_keeps_its_editions(tmp_path: Path) -> None:
     """The days of the profile extended hold, with what the other adds to all or to one of them."""
     write(tmp_path, DATED, "base")

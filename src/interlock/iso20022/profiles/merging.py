@@ -3,7 +3,16 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from interlock.iso20022.profiles.facts import CharacterSet, Checks, Demand, EditionFile, Fact, ProfileFile, Source
+from interlock.iso20022.profiles.facts import (
+    CharacterSet,
+    Checks,
+    Codes,
+    Demand,
+    EditionFile,
+    Fact,
+    ProfileFile,
+    Source,
+)
 from interlock.iso20022.profiles.profile import Edition
 
 
@@ -32,7 +41,7 @@ def editions_of(
 
 
 def _merged(layers: Iterable[Checks]) -> Checks:
-    """What several layers say together: of the same demand the last."""
+    """What several layers say together: of the same demand the last, and of what it leaves open the one before."""
     single: dict[str, Any] = {}
     tables: dict[str, dict[str, Any]] = {"versions": {}, "answers": {}, "forms": {}, "rules": {}}
     demands: dict[str, dict[tuple[object, ...], Demand]] = {}
@@ -43,12 +52,23 @@ def _merged(layers: Iterable[Checks]) -> Checks:
         for key in _DEMANDS:
             kept = demands.setdefault(key, {})
             for demand in getattr(layer, key):
-                kept.pop(demand.identity, None)
-                kept[demand.identity] = demand
+                kept[demand.identity] = _over(kept.pop(demand.identity, None), demand)
     lists = {
         key: tuple(demand for demand in kept.values() if demand.severity != "off") for key, kept in demands.items()
     }
     return Checks.model_construct(None, **{**single, **tables, **lists})
+
+
+def _over(before: Demand | None, demand: Demand) -> Demand:
+    """A demand over the same one of the layer below."""
+    if before is None or before.severity == "off":
+        return demand
+    said = {name: getattr(demand, name) for name in demand.model_fields_set}
+    if "source" in said:
+        said.setdefault("mark", None)  # how sure is another's word
+    if isinstance(demand, Codes):
+        said |= {"codes": demand.codes, "without": demand.without}  # one or the other
+    return before.model_copy(update=said)
 
 
 _DEMANDS: Final = ("mandatory", "forbidden", "codes", "lengths", "counts", "patterns", "characters", "amounts")
