@@ -137,6 +137,7 @@ _CHANGES: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
     ),
     "fednow": (
         ("interlock.bench.01", "frb.fednow.01"),
+        ("SHAR", "SLEV"),
         ('"EUR"', '"USD"'),
         (r"INDA</SttlmMtd>\s*<SttlmAcct>.*?</SttlmAcct>", "CLRG</SttlmMtd><ClrSys><Cd>FDN</Cd></ClrSys>"),
         (

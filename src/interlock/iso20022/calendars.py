@@ -36,6 +36,8 @@ class Holiday:
     count: int | None = None
     #: True where the Monday after is off when the day is a Sunday.
     is_moved_from_sunday: bool = False
+    #: True where the next day that is neither of the weekend nor another holiday is off instead.
+    is_moved_from_weekend: bool = False
 
     def in_year(self, year: int) -> date | None:
         """The day in a year; None where it is none, or not yet, or no more."""
@@ -110,10 +112,15 @@ class Calendar:
 
     def days_off(self, year: int) -> Iterator[tuple[date, str]]:
         """Holidays of a year with their names, weekends aside."""
+        taken: set[date] = set()
         for holiday in self.holidays:
             day = holiday.in_year(year)
-            if day is not None:
-                yield day, holiday.name
+            if day is None:
+                continue
+            while holiday.is_moved_from_weekend and (day.weekday() >= _SATURDAY or day in taken):
+                day += timedelta(days=1)
+            taken.add(day)
+            yield day, holiday.name
 
 
 @lru_cache(maxsize=64)

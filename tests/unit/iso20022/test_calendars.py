@@ -1,4 +1,4 @@
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
@@ -37,6 +37,22 @@ def test_easter_is_a_sunday_in_spring(year: int) -> None:
     day = easter(year)
     assert day.weekday() == 6
     assert date(year, 3, 22) <= day <= date(year, 4, 25)
+
+
+@pytest.mark.parametrize(
+    ("year", "moved"),
+    [
+        (2024, [date(2024, 1, 1), date(2024, 12, 25), date(2024, 12, 26)]),
+        (2026, [date(2026, 1, 1), date(2026, 12, 25), date(2026, 12, 28)]),
+        (2027, [date(2027, 1, 1), date(2027, 12, 27), date(2027, 12, 28)]),
+    ],
+)
+def test_bank_holidays_of_england(year: int, moved: list[date]) -> None:
+    """Those that the government has published: a holiday on a weekend is moved to the next free day."""
+    closed = [day for day, _ in CALENDARS["chaps"].days_off(year)]
+    mondays = {2024: [(5, 6), (5, 27), (8, 26)], 2026: [(5, 4), (5, 25), (8, 31)], 2027: [(5, 3), (5, 31), (8, 30)]}
+    by_easter = [easter(year) + timedelta(days=days) for days in (-2, 1)]
+    assert sorted(closed) == sorted([*moved, *by_easter, *(date(year, *day) for day in mondays[year])])
 
 
 def test_target_days_of_2026() -> None:

@@ -46,6 +46,11 @@ def _date_future(payment: OriginalPayment, today: date) -> str | None:
     return "IntrBkSttlmDt" if day is not None and day - today > _SETTLEMENT_AHEAD_MAX else None
 
 
+def _date_ahead(payment: OriginalPayment, today: date) -> str | None:
+    day = day_of(payment.settlement_date)
+    return "IntrBkSttlmDt" if day is not None and day - today > timedelta(days=1) else None
+
+
 def _execution_readable(original: Original, _today: date) -> Iterable[Place]:
     return _in_bad_blocks(original, lambda text: day_of(text) is None)
 
@@ -152,6 +157,8 @@ PAYMENT_CHECKS: Final[dict[str, PaymentCheck]] = {
     "settlement_date.future": _date_future,
     "settlement_date.missing": _date_missing,
     "accepted.future": _accepted_future,
+    "settlement_date.instant": _date_ahead,
+    "calendar.chaps": _closed("chaps"),
     "calendar.target": _closed("target"),
     "calendar.fedwire": _closed("fedwire"),
 }

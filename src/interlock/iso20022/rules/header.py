@@ -95,6 +95,19 @@ def _service_of_cbprplus(original: Original, _today: date) -> Iterable[Place]:
 _CBPRPLUS: Final = re.compile(r"swift\.cbprplus(?:\.[a-z]{3,8})?\.[0-9]{2}\Z")
 
 
+def _variant_of_cbprplus(original: Original, _today: date) -> Iterable[Place]:
+    """A service that is of another message than the one below it."""
+    header = original.header
+    found = None if header is None else _VARIANT.match(header.business_service or "")
+    if header is None or found is None or original.definition.startswith(_VARIANTS[found[1]]):
+        return ()
+    return _in_header(header, "BizSvc")
+
+
+_VARIANT: Final = re.compile(r"swift\.cbprplus\.(stp|cov|adv)\.")
+_VARIANTS: Final = {"stp": "pacs.008", "cov": "pacs.009", "adv": "pacs.009"}
+
+
 def _possible_duplicate(original: Original, _today: date) -> Iterable[Place]:
     header = original.header
     return _in_header(header, "PssblDplct") if header is not None and header.possible_duplicate else ()
@@ -118,6 +131,7 @@ MESSAGE_CHECKS: Final[dict[str, MessageCheck]] = {
     "header.possible_duplicate": _possible_duplicate,
     "header.service": _service_missing,
     "header.service_cbprplus": _service_of_cbprplus,
+    "header.service_variant": _variant_of_cbprplus,
 }
 HEADER_CHECKS: Final[dict[str, ElementCheck]] = {
     "header.copy": _copy,
