@@ -88,6 +88,21 @@ def given_back(more: str = "", *, paid: str = "", amount: str = "1.00") -> Messa
     return parsed(text.encode())
 
 
+def report(content: str) -> Message:
+    """A status report on one payment."""
+    text = (
+        '<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pacs.002.001.10"><FIToFIPmtStsRpt>'
+        "<GrpHdr><MsgId>M</MsgId><CreDtTm>2026-11-22T10:00:00Z</CreDtTm></GrpHdr>"
+        f"<TxInfAndSts>{content}</TxInfAndSts></FIToFIPmtStsRpt></Document>"
+    )
+    return parsed(text.encode())
+
+
+def _because(code: str, more: str = "", name: str = "StsRsnInf") -> str:
+    return f"<{name}><Rsn><Cd>{code}</Cd></Rsn>{more}</{name}>"
+
+
+_WHY: Final = "<AddtlInf>Words</AddtlInf>"
 _PAID: Final = '<OrgnlIntrBkSttlmAmt Ccy="{}">1.00</OrgnlIntrBkSttlmAmt>'
 
 
@@ -162,6 +177,7 @@ def _remittance(new: str) -> Message:
     return edited((_USTRD, new))
 
 
+_KIND: Final = "<PmtTpInf><SvcLvl><Cd>{}</Cd></SvcLvl></PmtTpInf>"
 #: One of those that QR-bills are paid to, and a reference on one.
 _QR_IBAN: Final = "CH4431999123000889012"
 _QR: Final = "210000000003139471430009017"
@@ -376,6 +392,15 @@ BAD: Final[list[tuple[str, Message, list[int | None]]]] = [
     ("reference.rf", _remittance(_REFERENCE.format(_SCOR, "RF18539007547035")), [1]),
     ("reference.rf", _remittance(_REFERENCE.format(_SCOR, "123").replace("</Tp>", "<Issr>ISO</Issr></Tp>")), [1]),
     ("reference.qr", _remittance(_REFERENCE.format(_QRR, "210000000003139471430009018")), [1]),
+    ("code.status", report("<TxSts>ZZZZ</TxSts>"), [None]),
+    ("code.reason", report(f"<TxSts>RJCT</TxSts>{_because('TECH')}"), [None]),
+    ("code.reason", given_back(_because("ZZZZ", name="RtrRsnInf")), [1]),
+    ("code.reason", parsed(request("camt.056.001.08", Ids(), reason="ZZZZ")), [None]),
+    ("code.purpose", edited((_USTRD, ""), ("<RmtInf>", "<Purp><Cd>ZZZZ</Cd></Purp><RmtInf>")), [1]),
+    ("code.type", edited(("<IntrBkSttlmAmt", f"{_KIND.format('ZZZZ')}<IntrBkSttlmAmt")), [1]),
+    ("reason.narrative", report(f"<TxSts>RJCT</TxSts>{_because('NARR')}"), [None]),
+    ("reason.narrative", given_back(_because("NARR", name="RtrRsnInf")), [1]),
+    ("reason.missing", report("<TxSts>RJCT</TxSts>"), [None]),
     ("amount.undone", given_back(paid=_PAID.format("EUR"), amount="1.01"), [1]),
     ("reference.qr_account", _account(_QR_IBAN, _USTRD), [1]),
     ("reference.qr_account", _account(_QR_IBAN, _REFERENCE.format(_SCOR, "RF18539007547034")), [1]),
@@ -561,6 +586,14 @@ GOOD: Final[list[tuple[str, Message]]] = [
     ("reference.rf", _remittance(_REFERENCE.format(_SCOR, "RF18539007547034"))),
     ("reference.rf", _remittance(_REFERENCE.format(_SCOR, "RFQ-2026"))),
     ("reference.qr", _remittance(_REFERENCE.format(_QRR, "210000000003139471430009017"))),
+    ("code.status", report("<TxSts>ACWP</TxSts>")),
+    ("code.reason", report(f"<TxSts>RJCT</TxSts>{_because('AC03')}")),
+    ("code.reason", parsed(request("camt.056.001.08", Ids(), reason="TECH"))),
+    ("code.purpose", edited((_USTRD, ""), ("<RmtInf>", "<Purp><Cd>SALA</Cd></Purp><RmtInf>"))),
+    ("code.type", edited(("<IntrBkSttlmAmt", f"{_KIND.format('SEPA')}<IntrBkSttlmAmt"))),
+    ("reason.narrative", report(f"<TxSts>RJCT</TxSts>{_because('NARR', _WHY)}")),
+    ("reason.missing", report(f"<TxSts>RJCT</TxSts>{_because('AC03')}")),
+    ("reason.missing", report("<TxSts>ACSC</TxSts>")),
     ("amount.undone", given_back(paid=_PAID.format("EUR"), amount="1")),
     ("amount.undone", given_back(paid=_PAID.format("USD"), amount="1.01")),
     ("amount.undone", given_back('<CompstnAmt Ccy="EUR">0.01</CompstnAmt>', paid=_PAID.format("EUR"), amount="1.01")),

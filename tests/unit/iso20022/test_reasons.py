@@ -16,7 +16,19 @@ from interlock.iso20022.reasons import (
     is_status_reason,
     reason_for,
 )
+from interlock.iso20022.rules import coded
 
+#: Those that only the rules know.
+OTHERS: Final = {
+    "return_reason": coded._REASONS["RtrRsnInf"],
+    "reversal_reason": coded._REASONS["RvslRsnInf"],
+    "payment_transaction_status": coded._STATUSES["TxSts"],
+    "payment_group_status": coded._STATUSES["GrpSts"],
+    "purpose": coded._KINDS["Purp"],
+    "category_purpose": coded._KINDS["CtgyPurp"],
+    "service_level": coded._KINDS["SvcLvl"],
+    "local_instrument": coded._KINDS["LclInstrm"],
+}
 CODES: Final = Path(__file__).parents[3].parent / "shared" / "iso20022" / "codes"
 
 
@@ -92,6 +104,7 @@ def test_what_would_fail_again_is_not_retryable(code: str) -> None:
     ("file", "codes"),
     [
         ("external_status_reason_code", frozenset(STATUS_REASONS)),
+        *((f"external_{name}_code", codes) for name, codes in OTHERS.items()),
         ("external_cancellation_reason_code", CANCELLATION_REASONS.codes),
         ("external_payment_cancellation_rejection_code", CANCELLATION_REJECTIONS.codes),
         ("external_investigation_execution_confirmation_code", INVESTIGATION_CONFIRMATIONS.codes),
