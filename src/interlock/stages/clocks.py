@@ -11,6 +11,7 @@ from typing import Final
 from interlock.iso20022.original import Original
 from interlock.iso20022.profiles.facts import ClockStart
 from interlock.iso20022.reasons import reason_for
+from interlock.iso20022.rules.dates import moment_of
 from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Refusal
 
@@ -42,13 +43,7 @@ def _stamps(inspection: Inspection) -> Iterator[datetime]:
     original, clock = inspection.original, inspection.practice.clock
     if original is None or clock is None or inspection.answer is None or not original.definition.startswith("pacs"):
         return  # only payments between banks are instant
-    for text in _texts(original, clock):
-        try:
-            stamp = datetime.fromisoformat(text or "")
-        except ValueError:
-            continue
-        if stamp.tzinfo is not None:
-            yield stamp
+    yield from filter(None, map(moment_of, _texts(original, clock)))
 
 
 def _texts(original: Original, clock: ClockStart) -> Iterator[str | None]:
