@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from random import Random
-from typing import Final
+from typing import Final, get_args
 
 from msgspec.structs import replace
 
@@ -19,6 +19,7 @@ from interlock.iso20022.answers import Answer, PaymentVerdict, Verdict
 from interlock.iso20022.codes import Status
 from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.findings import Finding, Severity
+from interlock.iso20022.forms import PARTS, Form, Forms, SettledCode
 from interlock.iso20022.original import EnvelopeKind, Original, OriginalPayment, Reference
 from interlock.iso20022.profiles import Profiles
 from interlock.lifecycle import EventKind
@@ -124,13 +125,28 @@ def _answers(found: Inspection, random: Random) -> Iterator[Answer]:
     chosen = found.answer or found.enquiry
     if not found.is_usable or chosen is None:
         return
+    forms = _forms(found, random)
     for status in (Status.RJCT, Status.CANC, *([Status.ACSC] if found.enquiry is None else [])):
         verdict = _verdict(original, status, random)
-        build = partial(answers.build, original, verdict, answer_id="A-1", now=_NOW, definition=chosen)
+        build = partial(answers.build, original, verdict, answer_id="A-1", now=_NOW, definition=chosen, forms=forms)
         answer = quick("answer", build)
         if answer.definition != chosen and not answer.definition.startswith("admi.002"):
             raise Broken("answer of another version", f"{answer.definition} in place of {chosen}")
         yield answer
+
+
+def _forms(found: Inspection, random: Random) -> Forms:
+    """How the answers are written: as the profile has it, or as any other might."""
+    if random.random() < 0.5:
+        return found.practice.forms
+    return {
+        family: Form(
+            without=frozenset(part for part in sorted(parts) if random.random() < 0.5),
+            settled=random.choice(get_args(SettledCode)),
+            originator=random.random() < 0.5,
+        )
+        for family, parts in PARTS.items()
+    }
 
 
 def _verdict(original: Original, status: Status, random: Random) -> Verdict:
@@ -152,10 +168,13 @@ def _of_enquiry(original: Original, found: Inspection, random: Random) -> Iterat
     asked = original.references[:20]
     known = {one.ordinal: (entry(_asked_for(original, one), *events),) for one in asked}
     before = dict.fromkeys(known, _NOW - timedelta(days=random.choice((0, 20, 90, 400))))
+    forms = _forms(found, random)
     unsure = Facts(entries=known, complete=False, offer_return=False, asked=before, reused=random.random() < 0.3)
     for facts in (Facts(), Facts(entries=known), unsure):
         outcome = quick("enquiry", partial(enquire.run, original, facts))
-        build = partial(enquire.answer, original, outcome, answer_id="A-1", now=_NOW, definition=found.enquiry)
+        build = partial(
+            enquire.answer, original, outcome, answer_id="A-1", now=_NOW, definition=found.enquiry, forms=forms
+        )
         yield quick("answer", build)
 
 

@@ -81,8 +81,8 @@ PARTS: Final[Mapping[str, frozenset[Part]]] = MappingProxyType(
 )
 
 
-#: How schemes say of a payment that it was settled, or as good as.
-SettledCode: TypeAlias = Literal["ACSC", "ACCC", "ACCP", "ACSP", "ACTC", "ACWP"]
+#: How schemes say of a payment that it was settled, or as good as; all versions of reports have these.
+SettledCode: TypeAlias = Literal["ACSC", "ACCP", "ACSP", "ACTC"]
 SETTLED_CODES: Final[frozenset[str]] = frozenset(get_args(SettledCode))
 
 
