@@ -67,6 +67,7 @@ async def test_its_time_begins_with_its_stamp(
         found = await ended(world, await world.workflow.receiving.submit(ALICE, example(profile)))
         assert (found.standing.end, found.reason) == (end, reason)
         assert (found.code == TIMED_OUT) is (reason in ("AB05", "AB06"))
+        assert ("own time stamp" in (found.note or "")) is (reason in ("AB05", "AB06"))
         assert world.verify(found.id).standing == found.standing
 
 

@@ -182,8 +182,10 @@ def expire(steps: Steps, route: Route) -> None:
         later = Deadline(clock=Clock.PEER, at=steps.now + _PEER_AGAIN)
         steps.take(EventKind.PEER_UNCONFIRMED, note="no peer has confirmed the end; it stays intended", deadline=later)
         return
-    which = "time" if clock is None else _CLOCK_WORDS[clock.clock]
-    steps.take(EventKind.DEADLINE, reason=route.timeout_reason, code=TIMED_OUT, note=f"the {which} ran out")
+    note = f"the {'time' if clock is None else _CLOCK_WORDS[clock.clock]} ran out"
+    if clock is not None and clock.at <= steps.transaction.created_at:
+        note = "its time had run out before it came: it counts from the payment's own time stamp"
+    steps.take(EventKind.DEADLINE, reason=route.timeout_reason, code=TIMED_OUT, note=note)
 
 
 _CLOCK_WORDS = {
