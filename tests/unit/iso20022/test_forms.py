@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pytest
 from lxml import etree
@@ -26,7 +26,7 @@ from interlock.iso20022.answers import (
 from interlock.iso20022.codes import Status
 from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.findings import Severity
-from interlock.iso20022.forms import PARTS, Form, Forms, Part
+from interlock.iso20022.forms import PARTS, Form, Forms, Part, SettledCode
 from interlock.iso20022.original import Agent, Original, Party
 from interlock.iso20022.profiles import Profiles
 from interlock.iso20022.profiles.facts import ProfileFile
@@ -336,6 +336,26 @@ def test_every_part_can_be_left_out(family: str) -> None:
             assert [part for part in parts if GONE[family][part] in content(one)] == []
 
 
+@pytest.mark.parametrize("definition", [name for name in answers.SHAPES if CATALOGUE.knows(name)])
+def test_every_version_can_be_in_any_form(definition: str) -> None:
+    """Whatever a scheme leaves out, and whatever it calls settled: early versions need more, and keep it."""
+    family = definition[:8]
+    original = _rich(seen(REQUESTS[family], "generic"))
+    forms = [Form(without=frozenset({part})) for part in PARTS[family]]
+    forms += [
+        Form(without=PARTS[family]),
+        Form(originator=True),
+        *(Form(settled=code) for code in get_args(SettledCode)),
+    ]
+    for form in forms:
+        for verdict in VERDICTS:
+            one = answers.build(
+                original, verdict, answer_id="A-1", now=NOW, definition=definition, forms={family: form}
+            )
+            assert one.definition == definition
+            assert [(f.xpath, f.text) for f in seen(one.body).technical] == [], (form, verdict)
+
+
 @pytest.mark.parametrize("family", PARTS)
 def test_nothing_is_left_out_unasked(family: str) -> None:
     """What a form can take away is there without one; a pain.014 has no room for some of it."""
@@ -344,15 +364,18 @@ def test_nothing_is_left_out_unasked(family: str) -> None:
     assert missing == ({Part.REFERENCE, Part.REFERENCE_AGENTS} if family == "pain.014" else set())
 
 
+#: What reports of a family answer.
+REQUESTS: Final = {
+    "pacs.002": example("generic"),
+    "pain.002": (SAMPLES / "pain.001.001.09.xml").read_bytes(),
+    "pain.014": _REQUEST_TO_PAY.encode(),
+}
+
+
 def whole(family: str, forms: Forms) -> Iterator[Answer]:
     """Answers of a family that between them have all that they can have."""
-    request_to = {
-        "pacs.002": example("generic"),
-        "pain.002": (SAMPLES / "pain.001.001.09.xml").read_bytes(),
-        "pain.014": _REQUEST_TO_PAY.encode(),
-    }
-    if family in request_to:
-        original = _rich(seen(request_to[family], "generic"))
+    if family in REQUESTS:
+        original = _rich(seen(REQUESTS[family], "generic"))
         yield answers.build(original, VERDICTS[1], answer_id="A-1", now=NOW, forms=forms)
     if family == "pacs.002":
         chased = seen(request("pacs.028.001.03", Ids()), "generic").original

@@ -197,7 +197,7 @@ class _Outcome:
         #: OrgnlGrpInf of each payment, where the answer says nothing of the group; where no payment could be read
         #: there is but the group to speak of.
         self.about = ""
-        if "group" not in shape.has and shape.definition.startswith("pacs.002") and original.payments:
+        if "group" not in shape.has and "message" in shape.has and original.payments:
             self.about = f"<OrgnlGrpInf>{_message(original)}</OrgnlGrpInf>"
         #: Of a payment that names none, where the answer's header has none either.
         known = _agents(original)
