@@ -15,7 +15,7 @@ from typing import TypeAlias
 import structlog
 from lxml import etree
 
-from interlock.iso20022 import answers, envelopes, fields
+from interlock.iso20022 import answers, envelopes, fields, wrappers
 from interlock.iso20022.envelopes import Envelope, Limits
 from interlock.iso20022.findings import Finding, Severity
 from interlock.iso20022.original import Original
@@ -250,7 +250,8 @@ def _technical(
 ) -> tuple[tuple[Finding, ...], bool]:
     """Findings of reading and of the schemas, and whether every part had a schema.
 
-    lenient: what is wrong in the header, which moves no money, is told and keeps nothing from going on.
+    lenient: what is wrong in the header, which moves no money, is told and keeps nothing from going on. Likewise, for
+    all, what a network is known to write otherwise than the standard.
     """
     findings = envelope.findings
     judged = True
@@ -260,8 +261,14 @@ def _technical(
             continue
         if catalogue.knows(definition):
             found = catalogue.validate(definition, element, profile)
-            if lenient and element is envelope.header:
-                found = tuple(replace(finding, severity=Severity.WARNING) for finding in found)
+            if element is envelope.header:
+                eased = wrappers.eased(envelope.kind)
+                found = tuple(
+                    replace(finding, severity=Severity.WARNING)
+                    if lenient or finding.xpath.rpartition("/")[2] in eased
+                    else finding
+                    for finding in found
+                )
             findings += found
         else:
             judged = False

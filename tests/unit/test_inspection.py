@@ -141,6 +141,21 @@ def test_what_holds_no_message_is_refused_in_its_own_envelope(
     assert (told.header is not None) is has_header
 
 
+def test_what_a_network_writes_otherwise_is_a_warning() -> None:
+    """The RTP network's header has no offset in its time, whatever the standard wants; the rest of it is judged."""
+    content = example("rtp", "network.xml")
+    found = look(content, "rtp")
+    assert [(one.rule, one.severity, one.xpath) for one in found.findings] == [
+        ("schema.pattern", Severity.WARNING, "/Message/AppHdr/CreDt")
+    ]
+    assert (found.valid, found.definition, found.answer) == (True, "pacs.008.001.08", "pacs.002.001.10")
+    spoilt = look(content.replace(b":NbOfTxs>1<", b":NbOfTxs>one<").replace(b"EXAMPLE-B-0001", b"B" * 36), "rtp")
+    assert [(one.rule, one.xpath) for one in spoilt.findings if one.severity is Severity.ERROR] == [
+        ("schema.maxLength", "/Message/AppHdr/BizMsgIdr"),
+        ("schema.pattern", "/Message/CreditTransfer/FIToFICstmrCdtTrf/GrpHdr/NbOfTxs"),
+    ]
+
+
 def test_lenient_reading_mends_namespaces() -> None:
     """A namespace that was declared for a prefix which nothing uses: refused, or mended and told."""
     namespace = b"urn:iso:std:iso:20022:tech:xsd:pacs.008.001.08"

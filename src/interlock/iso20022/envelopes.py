@@ -117,15 +117,18 @@ def read(
 def parse(body: bytes, parser: etree.XMLParser) -> etree._Element:
     """The outermost element; around AppHdr and Document that stand side by side it is one of ours.
 
+    What a wrapper that is known by name calls otherwise is AppHdr and Document in the tree.
     Raises etree.XMLSyntaxError; ValueError or LookupError for an encoding that lxml refuses before it parses.
     """
     try:
-        return etree.fromstring(body, parser)
+        root = etree.fromstring(body, parser)
     except etree.XMLSyntaxError as exc:
         siblings = _siblings(body, exc, parser)
         if siblings is None:
             raise
         return siblings
+    wrappers.rename(root)
+    return root
 
 
 _LIMITS: Final = Limits()
@@ -481,9 +484,11 @@ def _missing_finding(root: etree._Element, headers: list[_Part]) -> Finding:
     for element in root.iter():
         match = _NAMESPACE.match(element.tag.rpartition("}")[0].removeprefix("{"))
         if match and not match[1].startswith(("head.001.", "nvlp.001.")):
+            name = wrappers.name_of_document(root.tag, match[1])
+            where = "in the same namespace" if name == "Document" else "in the namespace of the wrapper"
             text = (
-                f"An element of {match[1]} does not stand in a Document: put what the message holds into one element "
-                "Document in the same namespace, spelt so."
+                f"An element of {match[1]} does not stand in a {name}: put what the message holds into one element "
+                f"{name} {where}, spelt so."
             )
             return _finding(rule, text, xpath=path_of(element), line=line_of(element))
     if headers:
@@ -564,10 +569,10 @@ def line_of(element: etree._Element) -> int | None:
 
 def path_of(element: etree._Element) -> str:
     """Path from the root of the bytes received, in local names, as findings give it; very long names are cut."""
-    names = [short(local_name(element))]
+    names = [short(wrappers.received_name(element))]
     above = element.getparent()
     while above is not None and above.tag != _SIBLINGS:
-        names.append(short(local_name(above)))
+        names.append(short(wrappers.received_name(above)))
         above = above.getparent()
     names.append("")
     names.reverse()
@@ -604,7 +609,7 @@ class _Children:
         if known is None:
             known = self._known[element] = {}
             for child in element:
-                known.setdefault(local_name(child), []).append(child)
+                known.setdefault(wrappers.received_name(child), []).append(child)
         return known.get(name, [])
 
 

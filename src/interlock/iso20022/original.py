@@ -186,6 +186,8 @@ class EnvelopeKind(StrEnum):
     DATA_PDU = "DataPDU"
     FEDNOW = "FedNow"
     FEDWIRE = "Fedwire"
+    #: The RTP network's, which has names of its own for Document.
+    RTP = "RTP"
     #: Any other wrapper.
     OTHER = "other"
 

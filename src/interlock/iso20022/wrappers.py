@@ -31,6 +31,8 @@ class Wrapper(NamedTuple):
     details: tuple[str, ...]
     messages: tuple[str, ...]
     answers: Mapping[str, str]
+    documents: Mapping[str, str]
+    eased: frozenset[str]
 
     @property
     def directions(self) -> tuple[tuple[tuple[str, str], str], ...]:
@@ -50,6 +52,8 @@ def _wrapper(kind: EnvelopeKind, table: Mapping[str, Any]) -> Wrapper:
         details=tuple(table.get("details", ())),
         messages=tuple(table.get("messages", ())),
         answers=MappingProxyType(table.get("answers", {})),
+        documents=MappingProxyType(table.get("documents", {})),
+        eased=frozenset(table.get("eased", ())),
     )
 
 
@@ -65,6 +69,56 @@ def wrappers() -> Mapping[EnvelopeKind, Wrapper]:
 @cache
 def _roots() -> Mapping[tuple[str, str | None], Wrapper]:
     return {root: wrapper for wrapper in wrappers().values() for root in wrapper.roots}
+
+
+def rename(root: etree._Element) -> None:
+    """Call header and document AppHdr and Document where the wrapper has names of its own for them; lines stay."""
+    wrapper = _renaming(root.tag)
+    if wrapper is None:
+        return
+    own = root.tag.rpartition("}")[0]
+    for element in root.iterchildren("*"):
+        inside = next(element.iterchildren("*"), None)
+        namespace, _, name = element.tag.rpartition("}")
+        if inside is None or namespace != own:
+            continue
+        meant = inside.tag.rpartition("}")[0]
+        family = _family(meant)
+        if name == "AppHdr" and family == "head.001":
+            element.tag = f"{meant}}}AppHdr"
+        elif wrapper.documents.get(family) == name:
+            element.tag = f"{meant}}}Document"
+
+
+def _renaming(tag: str) -> Wrapper | None:
+    """The wrapper of that tag, if it has names of its own for what it holds."""
+    namespace, _, name = tag.rpartition("}")
+    wrapper = _roots().get((name, namespace[1:] or None))
+    return wrapper if wrapper is not None and wrapper.documents else None
+
+
+def eased(kind: EnvelopeKind) -> frozenset[str]:
+    """Elements of the header that come otherwise than ISO's schema wants in envelopes of that kind."""
+    wrapper = wrappers().get(kind)
+    return frozenset() if wrapper is None else wrapper.eased
+
+
+def _family(namespace: str) -> str:
+    """`pacs.008` of a namespace of ISO 20022 with its version."""
+    return namespace.rpartition(":")[2][:8]
+
+
+def name_of_document(root: str, definition: str) -> str:
+    """What a message of that definition has to stand in, in a wrapper with that tag."""
+    wrapper = _renaming(root)
+    return "Document" if wrapper is None else wrapper.documents.get(definition[:8], "Document")
+
+
+def received_name(element: etree._Element) -> str:
+    """The local name that an element had in the bytes received, `rename` or not."""
+    namespace, _, name = element.tag.rpartition("}")
+    above = element.getparent() if name == "Document" else None
+    return name if above is None else name_of_document(above.tag, _family(namespace))
 
 
 #: No sane envelope is deeper, and no sane name longer: an answer does not repeat such.

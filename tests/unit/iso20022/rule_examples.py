@@ -531,6 +531,7 @@ GOOD: Final[list[tuple[str, Message]]] = [
         edited((_DEBTOR_AGENT, f"{_DEBTOR_AGENT}<Nm>Bank</Nm><PstlAdr>{_town()}</PstlAdr>")),
     ),
     ("party.empty", edited((_DEBTOR_ADDRESS, ""))),
+    ("party.empty", edited((_SLEV, f"{_SLEV}<Tax><Cdtr/></Tax>"))),
     ("party.address_without_name", edited((_DEBTOR_ADDRESS, ""))),
     (
         "party.name_or_bic",
@@ -543,6 +544,8 @@ GOOD: Final[list[tuple[str, Message]]] = [
     ("party.name_or_bic", returned("<Pty><Nm>Ada Example</Nm></Pty>")),
     ("party.name_or_bic", returned("<Pty><Id><OrgId><AnyBIC>EXMPDEFF</AnyBIC></OrgId></Id></Pty>")),
     ("party.name_or_bic", returned("<Agt><FinInstnId><BICFI>EXMPDEFF</BICFI></FinInstnId></Agt>")),
+    ("party.name_or_bic", edited((_SLEV, f"{_SLEV}<Tax><Cdtr><TaxId>T-1</TaxId></Cdtr></Tax>"))),
+    ("party.name_or_bic", edited((_SLEV, f"{_SLEV}<TaxRmt><Dbtr><TaxTp>T</TaxTp></Dbtr></TaxRmt>"))),
     ("party.bic_alone", edited((_DEBTOR_ADDRESS, "<Id><OrgId><AnyBIC>EXMPDEFF</AnyBIC></OrgId></Id>"))),
     ("country.known", edited(("<Ctry>DE</Ctry>", "<Ctry>XK</Ctry>"))),
     ("address.unstructured", _address(_town(_lines("Musterweg 1")))),
@@ -561,6 +564,10 @@ GOOD: Final[list[tuple[str, Message]]] = [
     ("amount.decimals", payment(amount="1.00", currency="JPY")),
     ("amount.decimals", payment(amount="1.23456", currency="XAU")),
     ("amount.decimals_elsewhere", edited((_SLEV, _SLEV + _CHARGES.replace(">0<", ">0.050<")))),
+    (
+        "amount.decimals_elsewhere",
+        edited((_SLEV, f'{_SLEV}<Pric><Val><Amt Ccy="EUR">0.0015</Amt></Val></Pric>')),
+    ),
     ("currency.known", payment(currency="XAU")),
     ("currency.withdrawn", payment(currency="BGN", settlement_date="2025-12-31")),
     ("currency.withdrawn", payment(currency="HRK", settlement_date="2022-06-01")),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.iso20022.bulk.recognising import recognise
-from interlock.iso20022.envelopes import Envelope, Limits, is_json, pinpoint, read
+from interlock.iso20022.envelopes import Envelope, Limits, is_json, path_of, pinpoint, read
 from interlock.iso20022.fields import extract
 from interlock.iso20022.findings import Finding, Severity
 from interlock.iso20022.original import Agent, EnvelopeKind, Original, to_decimal
@@ -59,6 +59,10 @@ FEDWIRE: Final = (
     f"<FedwireFundsPaymentReturn>{PARTS}</FedwireFundsPaymentReturn>"
     "</FedwireFundsOutgoingMessage></FedwireFundsOutgoing>"
 )
+RTP: Final = (
+    f'<Message xmlns="urn:tch" xmlns:head="{NS}head.001.001.02" xmlns:ct="{NS}pacs.008.001.08">'
+    "<AppHdr><head:Fr/></AppHdr>\n<CreditTransfer><ct:FIToFICstmrCdtTrf/></CreditTransfer></Message>"
+)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +88,7 @@ FEDWIRE: Final = (
         ),
         (FEDNOW, "FedNowIncoming", EnvelopeKind.FEDNOW),
         (FEDWIRE, "FedwireFundsOutgoing", EnvelopeKind.FEDWIRE),
+        (RTP, "Message", EnvelopeKind.RTP),
     ],
 )
 def test_envelopes_of_every_kind(body: str, wrapper: str | None, kind: EnvelopeKind) -> None:
@@ -93,6 +98,41 @@ def test_envelopes_of_every_kind(body: str, wrapper: str | None, kind: EnvelopeK
     assert envelope.header_definition in ("head.001.001.02", None)
     assert (envelope.wrapper, envelope.kind) == (wrapper, kind)
     assert [rule for rule in rules(envelope) if rule != "xml.siblings"] == []
+
+
+def test_a_network_with_names_of_its_own() -> None:
+    """What it calls otherwise is header and document, and paths and lines are those of the bytes received."""
+    envelope = read(RTP.encode())
+    assert envelope.header is not None
+    assert path_of(envelope.header) == "/Message/AppHdr"
+    original = extract(envelope)
+    assert (original.xpath, original.line) == ("/Message/CreditTransfer/FIToFICstmrCdtTrf", 2)
+    place = f"{original.xpath}/GrpHdr/MsgId"
+    finding = Finding(severity=Severity.ERROR, rule="r", reason="FF01", xpath=place, line=None, text="t")
+    assert [told.line for told in pinpoint(envelope, [finding])] == [2]
+
+
+@pytest.mark.parametrize(
+    ("change", "rule", "says"),
+    [
+        (("CreditTransfer>", "PaymentRequest>"), "envelope.no_document", "into one element CreditTransfer in"),
+        (("CreditTransfer>", "Document>"), "envelope.namespace", "Document is in a namespace that is not its own"),
+        (("<head:Fr/>", ""), "envelope.namespace", "AppHdr is in a namespace that is not its own"),
+        (("<ct:FIToFICstmrCdtTrf/>", ""), "envelope.no_document", "the message itself is missing"),
+        (
+            ("pacs.008.001.08", "camt.060.001.05"),
+            "envelope.no_document",
+            "An element of camt.060.001.05 does not stand",
+        ),
+    ],
+)
+def test_a_network_names_that_do_not_fit(change: tuple[str, str], rule: str, says: str) -> None:
+    """An element that does not hold what its name says, or holds nothing, is not taken for it."""
+    envelope = read(RTP.replace(*change).encode())
+    found = [finding for finding in envelope.findings if finding.severity is Severity.ERROR]
+    assert rule in [finding.rule for finding in found]
+    assert any(says in finding.text for finding in found)
+    assert envelope.kind is EnvelopeKind.RTP
 
 
 def test_siblings_are_a_warning() -> None:

@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -105,6 +106,42 @@ def test_answers_come_as_requests_come(body: str, header: list[str] | None, docu
     around = [[one.tag for one in tree.iter() if not one.tag.startswith(f"{{{NS}")] for tree in (root, before)]
     if not body.startswith("<Saa"):
         assert around[0] == around[1]
+
+
+def network(header: str = HEADER, document: str = DOCUMENT, name: str = "CreditTransfer") -> str:
+    """Header and document as the RTP network wraps them."""
+    parts = [
+        re.sub(rf"(?<=</){old}(?=>$)", f"t:{new}", re.sub(rf"^<{old}", f"<t:{new}", part))
+        for part, old, new in ((header, "AppHdr", "AppHdr"), (document, "Document", name))
+    ]
+    return f'<t:Message xmlns:t="urn:tch">{"".join(parts)}</t:Message>'
+
+
+CANCELLATION: Final = request("camt.056.001.08").decode()
+
+
+@pytest.mark.parametrize(
+    ("body", "name", "holds"),
+    [
+        (network(), "MessageStatusReport", "FIToFIPmtStsRpt"),
+        (network(document=CANCELLATION, name="ReturnOfFunds"), "ResponseReturnOfFunds", "RsltnOfInvstgtn"),
+        (network(header=""), "MessageStatusReport", "FIToFIPmtStsRpt"),
+    ],
+)
+def test_a_network_is_answered_in_its_own_names(body: str, name: str, holds: str) -> None:
+    """Header and document under its names, in its namespace; what is in them in those of ISO 20022."""
+    one = build(extract(read(body.encode())), REFUSED, answer_id="A-1", now=NOW)
+    envelope = read(one.body)
+    assert (envelope.findings, envelope.kind, envelope.definition) == ((), EnvelopeKind.RTP, one.definition)
+    root = etree.fromstring(one.body)
+    tags = ["{urn:tch}AppHdr"] * (envelope.header is not None) + [f"{{urn:tch}}{name}"]
+    assert (root.tag, [child.tag for child in root]) == ("{urn:tch}Message", tags)
+    assert root[-1][0].tag == f"{{{NS}{one.definition}}}{holds}"
+    assert envelope.document is not None
+    assert CATALOGUE.validate(one.definition, envelope.document) == ()
+    if envelope.header is not None:
+        assert envelope.header_definition is not None
+        assert CATALOGUE.validate(envelope.header_definition, envelope.header) == ()
 
 
 def test_siblings_are_answered_as_siblings() -> None:

@@ -34,6 +34,8 @@ def _wrapped(
     known = wrappers().get(transport.kind)
     if known is not None and known.details:
         return _data_pdu(transport, known, head + document, definition, message_id)
+    if known is not None and known.documents:
+        return _renamed(known, head, document, definition)
     if known is not None and known.directions:
         return _scheme(transport, known, head + document, definition, original.definition)
     if known is not None and known.header and known.document and transport.around:
@@ -88,6 +90,22 @@ def _scheme(transport: Transport, wrapper: Wrapper, content: str, definition: st
         levels.append((inner, namespace))
     start, end = _tags(tuple(levels), None)
     return f"{start}{content}{end}"
+
+
+def _renamed(wrapper: Wrapper, head: str, document: str, definition: str) -> str:
+    """Header and document called as in the wrapper, in its own namespace; what is in them keeps that of ISO 20022."""
+    ((root, namespace),) = wrapper.roots
+    name = wrapper.documents.get(definition[:8])
+    if head:
+        head = _called("AppHdr", "AppHdr", head)
+    if name is not None:
+        document = _called("Document", name, document)
+    return f'<e:{root} xmlns:e="{attribute(namespace)}">{head}{document}</e:{root}>'
+
+
+def _called(name: str, other: str, part: str) -> str:
+    """An element that declares a default namespace, under another name in the wrapper's."""
+    return f"<e:{other}{part.removeprefix(f'<{name}').removesuffix(f'</{name}>')}</e:{other}>"
 
 
 #: The direction of a DataPDU's answer.

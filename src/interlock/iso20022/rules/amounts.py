@@ -15,7 +15,7 @@ from lxml import etree
 from interlock.iso20022.original import OriginalPayment, to_decimal
 from interlock.iso20022.rules.dates import day_of
 from interlock.iso20022.rules.rule import ElementCheck, PaymentCheck
-from interlock.iso20022.rules.xml import child, has, text_of
+from interlock.iso20022.rules.xml import child, has, local_name, text_of
 
 
 class _Money(NamedTuple):
@@ -106,7 +106,11 @@ def _amount_decimals_of(element: etree._Element, _today: date) -> str | None:
         return None
     digits = len(text.strip().partition(".")[2].rstrip("0"))
     money = _CURRENCIES.get(currency)
-    return "" if money is not None and money.decimals is not None and digits > money.decimals else None
+    if money is None or money.decimals is None or digits <= money.decimals:
+        return None
+    above = element.getparent()
+    # The price of one unit has thirteen decimals in the schemas, for it is nothing that is paid.
+    return None if above is not None and local_name(above) == "Val" else ""
 
 
 #: What comes back, and what was paid.

@@ -10,7 +10,13 @@ from interlock.iso20022.rules.xml import child, has, local_name
 
 
 def _empty(element: etree._Element, _today: date) -> str | None:
-    return None if len(element) else ""
+    return None if len(element) or _is_taxed(element) else ""
+
+
+def _is_taxed(party: etree._Element) -> bool:
+    """Whether it is a debtor or creditor of taxes (TaxParty), which has numbers at its tax office and no name."""
+    above = party.getparent()
+    return above is not None and local_name(above) in ("Tax", "TaxRmt")
 
 
 def _address_without_name(names: tuple[str, ...]) -> str | None:
@@ -24,7 +30,7 @@ def _neither_name_nor_bic(element: etree._Element, _today: date) -> str | None:
     # Schemas put the name first; banks as parties have FinInstnId there.
     if len(party) and local_name(party[0]) in ("Nm", "FinInstnId", "Agt"):
         return None
-    if child(party, "Id", "OrgId", "AnyBIC") is not None:
+    if child(party, "Id", "OrgId", "AnyBIC") is not None or _is_taxed(party):
         return None
     return "Pty/Nm" if is_chosen else "Nm"
 

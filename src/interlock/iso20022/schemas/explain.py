@@ -11,6 +11,7 @@ from lxml import etree
 from interlock.iso20022.findings import Finding, Severity, short
 from interlock.iso20022.schemas.content import ContentModel
 from interlock.iso20022.schemas.wording import FACETS, explained, subject
+from interlock.iso20022.wrappers import received_name
 
 #: Every schema finding is this one to ISO: ExternalStatusReason1Code FF01, InvalidFileFormat.
 _REASON: Final = "FF01"
@@ -128,7 +129,7 @@ def _xpath(element: etree._Element) -> str:
 
 
 def _step(node: etree._Element) -> str:
-    name = etree.QName(node).localname
+    name = received_name(node)
     elder = sum(1 for _ in node.itersiblings(f"{{*}}{name}", preceding=True))
     if elder or next(node.itersiblings(f"{{*}}{name}"), None) is not None:
         return f"{short(name)}[{elder + 1}]"
