@@ -122,6 +122,10 @@ class _Kind(NamedTuple):
     content: bytes
 
 
+_USABA: Final = "<ClrSysMmbId><ClrSysId><Cd>USABA</Cd></ClrSysId><MmbId>021150706</MmbId></ClrSysMmbId>"
+_FEDNOW: Final = "www2.swift.com/mystandards/#/group/Federal_Reserve_Financial_Services/FedNow_Service"
+#: Of a connection: without the clearing system.
+_MEMBER: Final = "<ClrSysMmbId><MmbId>021150706</MmbId></ClrSysMmbId>"
 _EXAMPLES: Final = {"cbprplus": "transfer.xml", "sepa-inst": "payment.xml", "fednow": "payment.xml"}
 #: What makes the realistic message one of a scheme: what there is, and what takes its place.
 _CHANGES: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
@@ -136,13 +140,19 @@ _CHANGES: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
         ("SHAR", "SLEV"),
     ),
     "fednow": (
-        ("interlock.bench.01", "frb.fednow.01"),
+        (r"<BizSvc>.*?</BizSvc>", f"<MktPrctc><Regy>{_FEDNOW}</Regy><Id>frb.fednow.01</Id></MktPrctc>"),
+        (r"<FIId>\s*<FinInstnId>.*?</FinInstnId>", f"<FIId><FinInstnId>{_MEMBER}</FinInstnId>"),
+        (r"BENCH-M-(\w{18})\w+", rf"{NOW:%Y%m%d}021150706\1"),
+        (r"<Prty>NORM</Prty>|<(SttlmPrty|InstdAmt|ChrgsInf|PrvsInstgAgt1|IntrmyAgt1|InstrPrty)\b.*?</\1>\s*", ""),
+        (r"(<(?:Dbtr|Cdtr)Agt>\s*<FinInstnId>)\s*<BICFI>[^<]*</BICFI>", rf"\1{_USABA}"),
+        (r"(<PstlAdr>)\s*(<TwnNm>)", r"\1<PstCd>10001</PstCd>\2"),
+        (r"(</TwnNm>)", r"\1<CtrySubDvsn>NY</CtrySubDvsn>"),
         ("SHAR", "SLEV"),
         ('"EUR"', '"USD"'),
         (r"INDA</SttlmMtd>\s*<SttlmAcct>.*?</SttlmAcct>", "CLRG</SttlmMtd><ClrSys><Cd>FDN</Cd></ClrSys>"),
         (
             r"(<Inst[gd]Agt>\s*<FinInstnId>)\s*<BICFI>[^<]*</BICFI>",
-            r"\1<ClrSysMmbId><ClrSysId><Cd>USABA</Cd></ClrSysId><MmbId>021150706</MmbId></ClrSysMmbId>",
+            rf"\1{_USABA}",
         ),
         (
             r"(</SvcLvl>)",

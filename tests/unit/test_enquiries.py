@@ -197,8 +197,9 @@ async def test_what_is_no_business_message_in_a_scheme(place: Place, profile: st
         if not one.expect and b"pacs.008.001.08" in one.path.read_bytes()
     )  # fmt: skip
     content = one.path.read_bytes()
-    again = content.replace(b"<BizMsgIdr>EXAMPLE-0001", b"<BizMsgIdr>EXAMPLE-0002")
-    broken = content.replace(b"EXAMPLE-0001", b"EXAMPLE-0003").replace(b"<ChrgBr>", b"<Colour/><ChrgBr>")
+    name = content.partition(b"<MsgId>")[2].partition(b"<")[0]
+    again = content.replace(b"<BizMsgIdr>" + name, b"<BizMsgIdr>" + name[:-1] + b"2")
+    broken = content.replace(name, name[:-1] + b"3").replace(b"<ChrgBr>", b"<Colour/><ChrgBr>")
     assert content not in (again, broken)
     async with a_world(place, Route(name="scheme", messages=("pacs.008.*",), sla=SLA, profile=profile), AUTO) as world:
         world.hand.now = datetime.combine(one.on, SENT, tzinfo=UTC)

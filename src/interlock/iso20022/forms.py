@@ -94,8 +94,15 @@ class Form(Struct, frozen=True, kw_only=True):
     settled: SettledCode = "ACSC"
     #: Reasons name who gives them, in StsRsnInf/Orgtr: the agent that was instructed.
     originator: bool = False
+    #: What the scheme makes of our name for the answer, as a MsgId: `{date}` (CCYYMMDD, UTC), `{own}` (the clearing
+    #: member that the request's header was sent to), and at the end `{serial}`, as much of our name as there is room.
+    message_id: str = ""
+    #: Each report on a payment has AccptncDtTm: where the payment has none, the time of the report.
+    timed: bool = False
 
 
+#: How a form of MsgId ends.
+SERIAL: Final = "{serial}"
 #: By the family of the answer; where there is none it is as the standard has it.
 Forms: TypeAlias = Mapping[str, Form]
 NO_FORMS: Final[Forms] = MappingProxyType({})

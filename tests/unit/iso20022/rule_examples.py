@@ -553,6 +553,7 @@ GOOD: Final[list[tuple[str, Message]]] = [
     ("address.unstructured_cbprplus", _address(_town(_lines("Musterweg 1")))),
     ("address.unstructured_sepa", _address(_town(_lines("Musterweg 1")))),
     ("address.town_and_country", _address(_town())),
+    ("address.town_and_country", _address(f"<Nm>Ada Example</Nm><Adr>{_town()}</Adr>")),
     ("address.hybrid_lines", _address(_town(_lines("Hof", "Haus 1")))),
     ("address.line_length", _address(_town(_lines("x" * 70)))),
     ("address.structured_only", _address(_town())),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 import pytest
+import uuid_utils
 from lxml import etree
 from msgspec.structs import replace
 from pydantic import ValidationError
@@ -29,7 +30,7 @@ from interlock.iso20022.findings import Severity
 from interlock.iso20022.forms import PARTS, Form, Forms, Part, SettledCode
 from interlock.iso20022.original import Agent, Original, Party
 from interlock.iso20022.profiles import Profiles
-from interlock.iso20022.profiles.facts import ProfileFile
+from interlock.iso20022.profiles.facts import AnswerForm, ProfileFile
 from interlock.iso20022.schemas import Catalogue
 from interlock.stages.facts import Inspection
 from tests.enquiries import Ids, request
@@ -97,7 +98,7 @@ GRAMMARS: Final = {
     ("rtp", "pacs.002"): _HEADER
     + _el("OrgnlGrpInfAndSts", _names("OrgnlMsgId OrgnlMsgNmId OrgnlCreDtTm OrgnlNbOfTxs"))
     + _el(
-        "TxInfAndSts", _names("OrgnlInstrId OrgnlTxId? OrgnlUETR? TxSts"), _REASON, _names("AccptncDtTm?"),
+        "TxInfAndSts", _names("OrgnlInstrId OrgnlTxId? OrgnlUETR? TxSts"), _REASON, _names("AccptncDtTm"),
         _agents(_MEMBER), _maybe(_el("OrgnlTxRef", _names("IntrBkSttlmAmt? IntrBkSttlmDt?"))),
     ),
     ("fednow", "camt.029"): _ASSIGNED + _CASE + _el("Sts", _el("Conf"))
@@ -259,6 +260,56 @@ def test_what_was_settled_is_said_in_the_schemes_word(profile: str, code: str) -
     assert [one.text for one in etree.fromstring(told.body).iter("{*}TxSts")] == [code]
 
 
+def test_a_report_is_called_as_the_scheme_prescribes() -> None:
+    """FedNow: the day, the connection that sends it, and enough of our own name for it to be no other's."""
+    asked = seen(example("fednow"), "fednow")
+    assert asked.original is not None
+    given = [uuid_utils.uuid7().hex for _ in range(20)]
+    called = set()
+    for answer_id in given:
+        one = answers.build(
+            asked.original, VERDICTS[0], answer_id=answer_id, now=NOW, definition=asked.answer,
+            forms=asked.practice.forms,
+        )  # fmt: skip
+        root = etree.fromstring(one.body)
+        name = root.findtext(".//{*}GrpHdr/{*}MsgId") or ""
+        assert name == f"20261123011000015{answer_id[-18:]}" == root.findtext(".//{*}BizMsgIdr")
+        assert re.fullmatch("[0-9]{8}[a-zA-Z0-9]{9}[a-zA-Z0-9]{1,18}", name)
+        called.add(name)
+    assert len(called) == len(given)
+
+
+@pytest.mark.parametrize(
+    ("receiver", "form", "name"),
+    [
+        (Agent(clearing_member="011000015"), "{date}{own}{serial}", "20261123011000015A1"),
+        (Agent(clearing_member="011000015"), "M{date}X{serial}", "M20261123XA1"),
+        (Agent(clearing_member="0" * 20), "{date}{own}{serial}", "A-1"),
+        (Agent(clearing_member="01 10"), "{date}{own}{serial}", "A-1"),
+        (Agent(bic="EXMPDEFF"), "{date}{own}{serial}", "A-1"),
+        (None, "{date}{own}{serial}", "A-1"),
+    ],
+)
+def test_where_the_scheme_cannot_be_followed_the_name_is_ours(receiver: Agent | None, form: str, name: str) -> None:
+    """Who sends the answer is not known, or the name would not be unique."""
+    original = seen(example("fednow"), "fednow").original
+    assert original is not None
+    assert original.header is not None
+    to = replace(original, header=replace(original.header, receiver=receiver))
+    one = answers.build(
+        to, VERDICTS[0], answer_id="A-1", now=NOW, definition="pacs.002.001.10",
+        forms={"pacs.002": Form(message_id=form)},
+    )  # fmt: skip
+    assert etree.fromstring(one.body).findtext(".//{*}GrpHdr/{*}MsgId") == name
+
+
+@pytest.mark.parametrize("form", ["{serial}{date}", "{date}", "{day}{serial}", "{date}-{serial}"])
+def test_a_name_that_could_not_be(form: str) -> None:
+    """Our own name must be in it, at the end, and nothing unknown."""
+    with pytest.raises(ValidationError, match="String should match pattern"):
+        AnswerForm(message_id=form)
+
+
 def test_a_reason_names_who_gives_it() -> None:
     """The agent that was instructed, by its BIC; nobody where the form does not ask, or no BIC is known."""
     for profile, named in (("sepa-sct", True), ("sepa-inst", True), ("cbprplus", False)):
@@ -345,6 +396,7 @@ def test_every_version_can_be_in_any_form(definition: str) -> None:
     forms += [
         Form(without=PARTS[family]),
         Form(originator=True),
+        Form(message_id="{date}{own}{serial}", timed=True),
         *(Form(settled=code) for code in get_args(SettledCode)),
     ]
     for form in forms:

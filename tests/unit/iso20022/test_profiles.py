@@ -460,11 +460,12 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
         ("[character_sets.c]\nallowed = 'z-a'", "is no regular expression"),
         ("[[patterns]]\npath = 'GrpHdr'\npattern = 'a{9999999999999999999999}'", "is no regular expression"),
         (f"speed = {'9' * 5000}", "cannot be read"),
+        ("[[recall]]\ndays = 1e9999999", "1e9999999 is no number that a profile could need"),
         (f"speed = {'[' * 3000}{']' * 3000}", "cannot be read"),
         (f"[[mandatory]]\npath = '{'a/' * 65}a'", "a path has at most 64 names"),
         (f"[[codes]]\npath = 'GrpHdr'\ncodes = {['A'] * 10_001}", "at most 10000 items"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_faults(tmp_path: Path, text: str, said: str) -> None:
     """What cannot be meant is refused when it is read."""

@@ -37,6 +37,8 @@ class Shape:
     #: As in `Form`.
     settled: SettledCode = "ACSC"
     originator: bool = False
+    message_id: str = ""
+    timed: bool = False
 
     @property
     def is_first_edition(self) -> bool:
@@ -98,7 +100,10 @@ def formed(shape: Shape, forms: Forms) -> Shape:
 
 @lru_cache(maxsize=256)
 def _in_form(shape: Shape, form: Form) -> Shape:
-    return replace(shape, has=shape.has - form.without, settled=form.settled, originator=form.originator)
+    return replace(
+        shape, has=shape.has - form.without, settled=form.settled, originator=form.originator,
+        message_id=form.message_id, timed=form.timed,
+    )  # fmt: skip
 
 
 def answer_definition(definition: str) -> str | None:

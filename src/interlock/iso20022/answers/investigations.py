@@ -4,13 +4,13 @@ from datetime import datetime
 from typing import Final
 
 from interlock.iso20022.answers.editions import RESOLUTIONS, Shape, enquiry_definition, formed
+from interlock.iso20022.answers.naming import message_id as named
 from interlock.iso20022.answers.pieces import (
     NOT_PROVIDED,
     cut,
     element,
     escape,
     party_in,
-    required_text,
     text_of,
     uetr_of,
     words_of,
@@ -43,7 +43,7 @@ def build_investigation(
     if shape is None or not shape.definition.startswith("camt.111"):
         raise ValueError("no answer of this kind can be written for this message; use build_admi002")
     shape = formed(shape, forms)
-    message_id = required_text(answer_id)
+    message_id = named(answer_id, shape.message_id, original, now)
     asked = original.investigation or _NOTHING
     reason = element("StsRsn", element("Cd", text_of(result.reason)))
     document = (

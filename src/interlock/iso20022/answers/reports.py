@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 from msgspec import structs
 
 from interlock.iso20022.answers.editions import FIRST_CUSTOMER_REPORT, SHAPES, Shape, answer_definition, formed
+from interlock.iso20022.answers.naming import message_id as named
 from interlock.iso20022.answers.pieces import (
     ID_MAX,
     agent_in,
@@ -16,7 +17,6 @@ from interlock.iso20022.answers.pieces import (
     date_of,
     date_time_of,
     element,
-    required_text,
     route,
     text_of,
     timestamp,
@@ -50,7 +50,7 @@ def build_report(
     """
     shape = _shape(original, definition, forms)
     created_at = timestamp(now)
-    message_id = required_text(answer_id)
+    message_id = named(answer_id, shape.message_id, original, now)
     if shape.definition == FIRST_CUSTOMER_REPORT:
         content = _first_customer_report(shape, original, verdict, message_id, created_at)
     else:
@@ -68,7 +68,7 @@ def _shape(original: Original, definition: str | None, forms: Forms) -> Shape:
 
 def _report(shape: Shape, original: Original, verdict: Verdict, message_id: str, created_at: str) -> str:
     """Content of every version but the very first pain.002: header, the group as a whole, the payments."""
-    outcome = _Outcome(shape, original, verdict)
+    outcome = _Outcome(shape, original, verdict, created_at)
     payments = _blocks(shape, original, outcome) if "blocks" in shape.has else _payments(shape, original, outcome)
     return _group(shape, original, outcome, message_id, created_at) + payments
 
@@ -132,9 +132,10 @@ def stream_report(
         whole = structs.replace(original, payments=tuple(payments), groups=tuple(groups))
         answer = build_report(whole, verdict, answer_id=answer_id, now=now, definition=definition)
         return answer.definition, iter((answer.body,))
-    message_id = required_text(answer_id)
-    outcome = _Outcome(shape, structs.replace(original, payments=cast("Any", payments)), verdict)
-    group = _group(shape, original, outcome, message_id, timestamp(now))
+    message_id = named(answer_id, shape.message_id, original, now)
+    created_at = timestamp(now)
+    outcome = _Outcome(shape, structs.replace(original, payments=cast("Any", payments)), verdict, created_at)
+    group = _group(shape, original, outcome, message_id, created_at)
     # Whatever is put around the document is put around a mark, which no XML can hold.
     document = f'<Document xmlns="{shape.namespace}"><{shape.root}>{group}\0</{shape.root}></Document>'
     head, tail = enveloped(document, shape.definition, original, message_id, now).split(b"\0")
@@ -180,6 +181,7 @@ class _Outcome:
     __slots__ = (
         "_pieces",
         "about",
+        "accepted_at",
         "agents",
         "originator",
         "payments",
@@ -190,8 +192,10 @@ class _Outcome:
         "whole",
     )
 
-    def __init__(self, shape: Shape, original: Original, verdict: Verdict) -> None:
+    def __init__(self, shape: Shape, original: Original, verdict: Verdict, created_at: str) -> None:
         self.shape = shape
+        #: Of a payment that says none itself.
+        self.accepted_at = created_at if shape.timed else None
         self.verdict = verdict
         self.payments = original.payments
         #: OrgnlGrpInf of each payment, where the answer says nothing of the group; where no payment could be read
@@ -304,7 +308,9 @@ def _payment(shape: Shape, payment: OriginalPayment, outcome: _Outcome, block: s
     agents = ""
     if "agents" in has:
         agents = route(has, payment.instructing_agent or instructing, payment.instructed_agent or instructed)
-    accepted = element("AccptncDtTm", date_time_of(payment.accepted_at)) if "accepted" in has else ""
+    accepted = ""
+    if "accepted" in has:
+        accepted = element("AccptncDtTm", date_time_of(payment.accepted_at) or outcome.accepted_at)
     return (
         f"<TxInfAndSts>{outcome.about}{block}"
         f"{element('OrgnlInstrId', text_of(payment.instruction_id)) if 'instruction' in has else ''}"
@@ -336,7 +342,7 @@ def reference(shape: Shape, payment: OriginalPayment) -> str:
 
 def _first_customer_report(shape: Shape, original: Original, verdict: Verdict, message_id: str, created_at: str) -> str:
     """Content of pain.002.001.01 (2005), which nothing later resembles."""
-    outcome = _Outcome(shape, original, verdict)
+    outcome = _Outcome(shape, original, verdict, created_at)
     payments = "".join([_first_customer_payment(payment, outcome) for payment in original.payments])
     return (
         f"<GnlInf><PmtInitnStsId>{message_id}</PmtInitnStsId><CreDtTm>{created_at}</CreDtTm>"

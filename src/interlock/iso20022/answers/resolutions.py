@@ -5,6 +5,7 @@ from datetime import datetime
 from itertools import groupby
 
 from interlock.iso20022.answers.editions import RESOLUTIONS, Shape, enquiry_definition, formed
+from interlock.iso20022.answers.naming import message_id as named
 from interlock.iso20022.answers.pieces import (
     NOT_PROVIDED,
     amount_of,
@@ -12,7 +13,6 @@ from interlock.iso20022.answers.pieces import (
     date_time_of,
     element,
     party_in,
-    required_text,
     text_of,
     timestamp,
     uetr_of,
@@ -50,7 +50,7 @@ def build_resolution(
     if shape is None or not shape.definition.startswith("camt.029"):
         raise ValueError("no resolution can be written for this message; use build_admi002")
     shape = formed(shape, forms)
-    message_id = required_text(answer_id)
+    message_id = named(answer_id, shape.message_id, original, now)
     case = _case(shape, original.case_id, original.case_creator) if "case" in shape.has else ""
     document = (
         f'<Document xmlns="{shape.namespace}"><{shape.root}>'

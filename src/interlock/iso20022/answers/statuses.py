@@ -5,12 +5,12 @@ from datetime import datetime
 from itertools import groupby
 
 from interlock.iso20022.answers.editions import SHAPES, Shape, enquiry_definition, formed
+from interlock.iso20022.answers.naming import message_id as named
 from interlock.iso20022.answers.pieces import (
     ID_MAX,
     NOT_PROVIDED,
     date_time_of,
     element,
-    required_text,
     route,
     text_of,
     timestamp,
@@ -45,7 +45,7 @@ def build_statuses(
     if shape is None or not shape.definition.startswith(("pacs.002", "pain.014")) or not statements:
         raise ValueError("no status report can be written for this message; use build_admi002")
     shape = formed(shape, forms)
-    message_id = required_text(answer_id)
+    message_id = named(answer_id, shape.message_id, original, now)
     groups = [one for one in statements if one.reference.level is Level.MESSAGE]
     payments = [one for one in statements if one.reference.level is not Level.MESSAGE]
     if shape.definition.startswith("pain.014"):

@@ -259,6 +259,10 @@ class AnswerForm(Fact):
     settled: SettledCode = "ACSC"
     #: Reasons name who gives them.
     originator: bool = False
+    #: What is made of our own name for the answer, as its MsgId.
+    message_id: Annotated[str, Field(pattern=r"^([A-Za-z0-9]|\{date\}|\{own\}){0,40}\{serial\}$")] = ""
+    #: Each report on a payment has AccptncDtTm, if need be its own time.
+    timed: bool = False
 
 
 def _can_be_without(forms: dict[str, AnswerForm]) -> dict[str, AnswerForm]:

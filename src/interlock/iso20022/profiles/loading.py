@@ -154,12 +154,24 @@ def _read_folder(folder: Path, faults: list[str], *, is_ours: bool) -> Iterator[
             faults.append(f"{shown}: a profile's name has lower-case letters, digits, dots and hyphens, at most 40")
             continue
         try:
-            table: dict[str, Any] = tomllib.loads(path.read_text("utf-8"), parse_float=Decimal)
+            table: dict[str, Any] = tomllib.loads(path.read_text("utf-8"), parse_float=_number)
             yield _Written(name, shown, ProfileFile.model_validate(table), is_ours)
         except ValidationError as exc:
             faults.extend(f"{shown}: {fault}" for fault in _told(exc))
         except UNREADABLE as exc:
             faults.append(f"{shown} cannot be read: {exc}")
+
+
+def _number(text: str) -> Decimal:
+    """An exact number. Raises ValueError for one that it would take millions of digits to write: 1e9999999."""
+    number = Decimal(text)
+    if number.is_finite() and abs(number.adjusted()) > _MAGNITUDE_MAX:
+        raise ValueError(f"{text[:20]} is no number that a profile could need")
+    return number
+
+
+#: ISO 20022's amounts have 18 digits.
+_MAGNITUDE_MAX: Final = 18
 
 
 def _told(exc: ValidationError) -> Iterator[str]:

@@ -99,7 +99,13 @@ class Edition:
     def forms(self) -> Forms:
         """The form of its answers, by their family; the same object each time."""
         return {
-            family: Form(without=frozenset(form.without), settled=form.settled, originator=form.originator)
+            family: Form(
+                without=frozenset(form.without),
+                settled=form.settled,
+                originator=form.originator,
+                message_id=form.message_id,
+                timed=form.timed,
+            )
             for family, form in self.checks.forms.items()
         }
 

@@ -28,6 +28,8 @@ def _unstructured(names: tuple[str, ...]) -> str | None:
 
 
 def _town_and_country(names: tuple[str, ...]) -> str | None:
+    if "Adr" in names:  # where remittance advice goes: a name and, in Adr, an address
+        return None
     return next((name for name in ("TwnNm", "Ctry") if name not in names), None)
 
 
