@@ -385,6 +385,7 @@ def _around(
             return usual
     if len(parts) <= _PARTS_LOOKED_AROUND:
         _judge_strangers(root, parts, findings)
+        _judge_place(root, parts, findings)
     if (report := wrappers.report(root)) is not None:
         findings.append(report_finding(report, path_of(root), line_of(root)))
     return wrappers.transport(root, *shown)
@@ -540,6 +541,21 @@ def _judge_strangers(root: etree._Element, parts: list[_Part], findings: list[Fi
     if count > _STRANGERS_MAX:
         text = f"There are {count - _STRANGERS_MAX} further unknown elements beside AppHdr and Document."
         findings.append(_finding("envelope.unknown", text, xpath=path_of(root), severity=Severity.WARNING))
+
+
+def _judge_place(root: etree._Element, parts: list[_Part], findings: list[Finding]) -> None:
+    """A message stands in the element of the wrapper that is for such messages."""
+    for part in parts:
+        family = None if part.is_header or part.definition is None else wrappers.held(root, part.element)
+        if part.definition is None or family is None or part.definition.startswith(family):
+            continue
+        above = path_of(part.element).rpartition("/")[0]
+        text = (
+            f"{above.rpartition('/')[2]} is for {family}, and holds {part.definition}: it is read all the same; better "
+            "put the message into the element of the envelope that is for it."
+        )
+        place = _finding("envelope.place", text, xpath=above, line=line_of(part.element), severity=Severity.WARNING)
+        findings.append(place)
 
 
 _REPORT: Final = "envelope.report"

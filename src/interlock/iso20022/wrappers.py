@@ -33,6 +33,7 @@ class Wrapper(NamedTuple):
     answers: Mapping[str, str]
     documents: Mapping[str, str]
     eased: frozenset[str]
+    holds: Mapping[str, str]
 
     @property
     def directions(self) -> tuple[tuple[tuple[str, str], str], ...]:
@@ -54,6 +55,7 @@ def _wrapper(kind: EnvelopeKind, table: Mapping[str, Any]) -> Wrapper:
         answers=MappingProxyType(table.get("answers", {})),
         documents=MappingProxyType(table.get("documents", {})),
         eased=frozenset(table.get("eased", ())),
+        holds=MappingProxyType(table.get("holds", {})),
     )
 
 
@@ -233,6 +235,16 @@ def _details(root: etree._Element, wrapper: Wrapper) -> tuple[tuple[str, str], .
         if text is not None and 0 < len(text.strip()) <= _NAME_MAX:
             found.append((path, text.strip()))
     return tuple(found)
+
+
+def held(root: etree._Element, document: etree._Element) -> str | None:
+    """The family that the element around a document is for; None where the wrapper has no such elements."""
+    around = document.getparent()
+    _, wrapper = _kind(root)
+    if wrapper is None or around is None or not wrapper.holds:
+        return None
+    name, namespace = _named(around)
+    return wrapper.holds.get(name) if namespace == _named(root)[1] else None
 
 
 def strangers(root: etree._Element, parts: Iterable[etree._Element]) -> Iterator[etree._Element]:

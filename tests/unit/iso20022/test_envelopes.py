@@ -56,7 +56,7 @@ FEDNOW: Final = (
 )
 FEDWIRE: Final = (
     '<FedwireFundsOutgoing xmlns="urn:fedwirefunds:outgoing:v001"><FedwireFundsOutgoingMessage>'
-    f"<FedwireFundsPaymentReturn>{PARTS}</FedwireFundsPaymentReturn>"
+    f"<FedwireFundsCustomerCreditTransfer>{PARTS}</FedwireFundsCustomerCreditTransfer>"
     "</FedwireFundsOutgoingMessage></FedwireFundsOutgoing>"
 )
 RTP: Final = (
@@ -133,6 +133,29 @@ def test_a_network_names_that_do_not_fit(change: tuple[str, str], rule: str, say
     assert rule in [finding.rule for finding in found]
     assert any(says in finding.text for finding in found)
     assert envelope.kind is EnvelopeKind.RTP
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (FEDNOW, []),
+        (
+            FEDNOW.replace("FedNowCustomerCreditTransfer", "FedNowReturnRequest"),
+            ["FedNowReturnRequest is for camt.056,"],
+        ),
+        (
+            FEDWIRE.replace("CustomerCreditTransfer", "PaymentReturn"),
+            ["FedwireFundsPaymentReturn is for pacs.004, and holds pacs.008.001.08:"],
+        ),
+        (FEDWIRE.replace("CustomerCreditTransfer", "SomethingElse"), []),
+    ],
+)
+def test_a_message_in_an_element_for_others(body: str, said: list[str]) -> None:
+    """What a scheme's envelope calls something else than it is, is neither."""
+    found = [finding for finding in read(body.encode()).findings if finding.rule == "envelope.place"]
+    assert [(one.severity, one.text[: len(text)]) for one, text in zip(found, said, strict=True)] == [
+        (Severity.WARNING, text) for text in said
+    ]
 
 
 def test_siblings_are_a_warning() -> None:
@@ -641,7 +664,7 @@ def test_real_messages_are_recognised() -> None:
         elif row["msgid"].startswith("head.") and "+" not in row["msgid"]:
             good = seen == row["msgid"] and rules(envelope) == ["envelope.no_document"]
         else:
-            known = {rule for rule in rules(envelope) if rule != "envelope.unknown"}
+            known = {rule for rule in rules(envelope) if rule not in ("envelope.unknown", "envelope.place")}
             good = seen == row["msgid"] and (envelope.wrapper or "") == row["envelope"] and not known
         if not good:
             wrong.append((row["file"], seen, rules(envelope)))
