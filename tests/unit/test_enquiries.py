@@ -153,7 +153,7 @@ async def test_the_route_names_the_profile_that_recalls_go_by(
 ) -> None:
     """From the payment as the scheme has it to the answer as the scheme has it."""
     known = examples.read(examples.folder_of(Profiles.load().named(profile), None))
-    one = next(one for one in known if not one.expect and b"pacs.008.001.08" in one.path.read_bytes())
+    one = next(one for one in known if not one.expect and b"xsd:pacs.008.001.08" in one.path.read_bytes())
     original = extract(read(one.path.read_bytes()))
     payment = original.payments[0]
     ids = Ids(
@@ -180,7 +180,7 @@ async def test_a_payment_is_answered_in_the_form_of_its_scheme(
     """By the profile that judged it; a message that comes through no scheme is answered as ISO 20022 has it."""
     one = next(
         one for one in examples.read(examples.folder_of(Profiles.load().named(profile), None))
-        if not one.expect and b"pacs.008.001.08" in one.path.read_bytes()
+        if not one.expect and b"xsd:pacs.008.001.08" in one.path.read_bytes()
     )  # fmt: skip
     async with a_world(place, Route(name="scheme", messages=("pacs.008.*",), sla=SLA, profile=profile), AUTO) as world:
         world.hand.now = datetime.combine(one.on, SENT, tzinfo=UTC)
@@ -194,7 +194,7 @@ async def test_what_is_no_business_message_in_a_scheme(place: Place, profile: st
     """A schema error, or a MsgId that was used before, in the scheme's own words."""
     one = next(
         one for one in examples.read(examples.folder_of(Profiles.load().named(profile), None))
-        if not one.expect and b"pacs.008.001.08" in one.path.read_bytes()
+        if not one.expect and b"xsd:pacs.008.001.08" in one.path.read_bytes()
     )  # fmt: skip
     content = one.path.read_bytes()
     name = content.partition(b"<MsgId>")[2].partition(b"<")[0]

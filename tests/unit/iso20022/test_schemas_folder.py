@@ -263,7 +263,8 @@ def test_the_same_again_is_nothing(tmp_path: Path) -> None:
     first = register(tmp_path / "s", file, Catalogue())
     before = first.path.stat()
     assert not register(tmp_path / "s", file, Catalogue()).changed
-    assert first.path.stat() == before
+    after = first.path.stat()  # it may have been read, but not written
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 @pytest.mark.parametrize(
