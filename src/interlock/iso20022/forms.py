@@ -50,11 +50,13 @@ class Part(StrEnum):
     CANCELLATION_STATUS = "cancellation_status"
     #: OrgnlIntrBkSttlmAmt and OrgnlIntrBkSttlmDt, or OrgnlInstdAmt.
     AMOUNT = "amount"
+    #: Rltd in the answer's AppHdr: the request's header in short.
+    RELATED = "related"
 
 
 _PAYMENT: Final = {
     Part.GROUP_STATUS, Part.COUNT, Part.CONTROL_SUM, Part.HEADER_AGENTS, Part.INSTRUCTION, Part.END_TO_END,
-    Part.ACCEPTED, Part.REFERENCE, Part.REFERENCE_AGENTS, Part.REASON_CODES, Part.MORE_TEXTS,
+    Part.ACCEPTED, Part.REFERENCE, Part.REFERENCE_AGENTS, Part.REASON_CODES, Part.MORE_TEXTS, Part.RELATED,
 }  # fmt: skip
 #: By the family of the answer, what a scheme may leave out.
 PARTS: Final[Mapping[str, frozenset[Part]]] = MappingProxyType(
@@ -74,9 +76,10 @@ PARTS: Final[Mapping[str, frozenset[Part]]] = MappingProxyType(
                 Part.CANCELLATION_IDS,
                 Part.CANCELLATION_STATUS,
                 Part.AMOUNT,
+                Part.RELATED,
             }
         ),
-        "camt.111": frozenset({Part.REASON_CODES, Part.MORE_TEXTS}),
+        "camt.111": frozenset({Part.REASON_CODES, Part.MORE_TEXTS, Part.RELATED}),
     }
 )
 
@@ -99,6 +102,8 @@ class Form(Struct, frozen=True, kw_only=True):
     message_id: str = ""
     #: Each report on a payment has AccptncDtTm: where the payment has none, the time of the report.
     timed: bool = False
+    #: The only reasons that a report gives by code; any other is NARR, and in its text. Empty: ISO's external set.
+    reasons: frozenset[str] = frozenset()
 
 
 #: How a form of MsgId ends.

@@ -28,7 +28,7 @@ from interlock.iso20022.codes import Status
 from interlock.iso20022.envelopes import Limits
 from interlock.iso20022.findings import Severity
 from interlock.iso20022.forms import PARTS, Form, Forms, Part, SettledCode
-from interlock.iso20022.original import Agent, Original, Party
+from interlock.iso20022.original import Agent, Header, Original, Party
 from interlock.iso20022.profiles import Profiles
 from interlock.iso20022.profiles.facts import AnswerForm, ProfileFile
 from interlock.iso20022.schemas import Catalogue
@@ -344,7 +344,7 @@ def test_a_report_without_payments_speaks_of_the_group(profile: str) -> None:
     assert seen(one.body).technical == ()
 
 
-#: What is gone with each part, as far as it is to be seen in the answers of `whole`.
+#: What is gone with each part of a document, as far as it is to be seen in the answers of `whole`.
 GONE: Final = {
     "pacs.002": {
         Part.GROUP: "<OrgnlGrpInfAndSts ", Part.GROUP_STATUS: "<GrpSts ", Part.COUNT: "<OrgnlNbOfTxs ",
@@ -379,8 +379,8 @@ GONE: Final = {
 @pytest.mark.parametrize("family", PARTS)
 def test_every_part_can_be_left_out(family: str) -> None:
     """Each alone, and all together: what is left is valid by the standard."""
-    assert GONE[family].keys() == PARTS[family]
-    for parts in [*({part} for part in PARTS[family]), set(PARTS[family])]:
+    assert GONE[family].keys() == PARTS[family] - {Part.RELATED}
+    for parts in [*({part} for part in GONE[family]), set(GONE[family])]:
         for one in whole(family, {family: Form(without=frozenset(parts))}):
             assert one.definition.startswith(family)
             assert [(f.xpath, f.text) for f in seen(one.body).technical] == [], parts
@@ -416,6 +416,40 @@ def test_nothing_is_left_out_unasked(family: str) -> None:
     assert missing == ({Part.REFERENCE, Part.REFERENCE_AGENTS} if family == "pain.014" else set())
 
 
+@pytest.mark.parametrize("family", ["pacs.002", "camt.029", "camt.111"])
+def test_a_header_without_the_requests(family: str) -> None:
+    """Rltd is there unless the form leaves it out; the rest of the header stays, and is valid."""
+    header = seen(example("cbprplus"), "cbprplus").original
+    assert header is not None
+    for forms, there in (({}, True), ({family: Form(without=frozenset({Part.RELATED}))}, False)):
+        for one in whole(family, forms, header=header.header):
+            root = etree.fromstring(one.body)
+            assert root.find(".//{*}AppHdr/{*}BizMsgIdr") is not None
+            assert (root.find(".//{*}AppHdr/{*}Rltd") is not None) is there
+            assert seen(one.body).technical == ()
+
+
+def test_a_reason_that_the_scheme_does_not_know_is_told_in_words() -> None:
+    """RTP's reports have some reasons by code; any other is NARR and in the text, for there is no other word."""
+    asked = seen(example("rtp"), "rtp")
+    assert asked.original is not None
+    for reason, code, text in (
+        ("AC03", "AC03", "Words."),
+        ("AM11", "NARR", "AM11 Words."),
+        (None, "NARR", "MS03 Words."),
+    ):
+        verdict = Verdict(status=Status.RJCT, reason=reason, narrative="Words.")
+        one = answers.build(
+            asked.original, verdict, answer_id="A-1", now=NOW, definition=asked.answer, forms=asked.practice.forms
+        )
+        root = etree.fromstring(one.body)
+        assert [(why.findtext("{*}Rsn/{*}Cd"), why.findtext("{*}AddtlInf")) for why in root.iter("{*}StsRsnInf")] == [
+            (code, text)
+        ]
+    with pytest.raises(ValidationError, match="NARR must be one"):
+        AnswerForm(reasons=("AC03",))
+
+
 #: What reports of a family answer.
 REQUESTS: Final = {
     "pacs.002": example("generic"),
@@ -424,15 +458,15 @@ REQUESTS: Final = {
 }
 
 
-def whole(family: str, forms: Forms) -> Iterator[Answer]:
-    """Answers of a family that between them have all that they can have."""
+def whole(family: str, forms: Forms, *, header: Header | None = None) -> Iterator[Answer]:
+    """Answers of a family that between them have all that they can have. header: of the requests."""
     if family in REQUESTS:
-        original = _rich(seen(REQUESTS[family], "generic"))
+        original = _rich(seen(REQUESTS[family], "generic"), header)
         yield answers.build(original, VERDICTS[1], answer_id="A-1", now=NOW, forms=forms)
     if family == "pacs.002":
         chased = seen(request("pacs.028.001.03", Ids()), "generic").original
         assert chased is not None
-        chased = replace(chased, instructing_agent=Agent(bic="EXMPDEFFXXX"))
+        chased = replace(chased, instructing_agent=Agent(bic="EXMPDEFFXXX"), header=header or chased.header)
         statement = Statement(
             reference=chased.references[0], status="RJCT", reason="AC03", payment=original.payments[0],
             definition="pacs.008.001.08",
@@ -442,6 +476,7 @@ def whole(family: str, forms: Forms) -> Iterator[Answer]:
         for entire in (False, True):
             asked = seen(request("camt.056.001.08", Ids(), whole=entire), "generic").original
             assert asked is not None
+            asked = replace(asked, header=header or asked.header)
             references = tuple(replace(one, own_id="EXAMPLE-C-0001") for one in asked.references)
             cases = tuple(
                 Resolved(reference=one, status=Cancellation.REJECTED, reason="CUST", narrative=LONG)
@@ -452,12 +487,13 @@ def whole(family: str, forms: Forms) -> Iterator[Answer]:
     elif family == "camt.111":
         asked = seen(request("camt.110.001.01", Ids()), "generic").original
         assert asked is not None
+        asked = replace(asked, header=header or asked.header)
         statement = Statement(reference=asked.references[0], status="RJCT", reason="AC03", narrative=LONG)
         result = InvestigationResult(status="CLSD", statements=(statement,))
         yield answers.build_investigation(asked, result, answer_id="A-1", now=NOW, forms=forms)
 
 
-def _rich(asked: Inspection) -> Original:
+def _rich(asked: Inspection, header: Header | None = None) -> Original:
     """The request with all that an answer repeats."""
     original = asked.original
     assert original is not None
@@ -472,7 +508,7 @@ def _rich(asked: Inspection) -> Original:
     )  # fmt: skip
     return replace(
         original, payments=payments, number_of_transactions=str(len(payments)), control_sum="1.00",
-        instructing_agent=agent, instructed_agent=agent,
+        instructing_agent=agent, instructed_agent=agent, header=header or original.header,
     )  # fmt: skip
 
 

@@ -39,6 +39,8 @@ class Shape:
     originator: bool = False
     message_id: str = ""
     timed: bool = False
+    #: The scheme's, as in `Form`; `reasons` are the version's.
+    scheme_reasons: frozenset[str] = frozenset()
 
     @property
     def is_first_edition(self) -> bool:
@@ -102,7 +104,7 @@ def formed(shape: Shape, forms: Forms) -> Shape:
 def _in_form(shape: Shape, form: Form) -> Shape:
     return replace(
         shape, has=shape.has - form.without, settled=form.settled, originator=form.originator,
-        message_id=form.message_id, timed=form.timed,
+        message_id=form.message_id, timed=form.timed, scheme_reasons=form.reasons,
     )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ def service_of_answer(service: str) -> str:
     return _VARIANT.sub("", service)
 
 
-def app_header(header: Header, definition: str, message_id: str, now: datetime) -> str:
+def app_header(header: Header, definition: str, message_id: str, now: datetime, *, related: bool = True) -> str:
     """AppHdr of the answer: the version of the request's, sender and receiver swapped, the request's related."""
     version = header.definition if header.definition in _HEADERS else _HEADERS[1]
     is_first = version == _HEADERS[0]
@@ -47,7 +47,7 @@ def app_header(header: Header, definition: str, message_id: str, now: datetime) 
         f"<Fr>{_party(header.receiver, is_first)}</Fr><To>{_party(header.sender, is_first)}</To>"
         f"<BizMsgIdr>{message_id}</BizMsgIdr><MsgDefIdr>{definition}</MsgDefIdr>{own_service}"
         f"{'' if is_first else _market_practice(header)}"
-        f"<CreDt>{created_at}</CreDt>{_related(header, is_first, service)}</AppHdr>"
+        f"<CreDt>{created_at}</CreDt>{_related(header, is_first, service) if related else ''}</AppHdr>"
     )
 
 

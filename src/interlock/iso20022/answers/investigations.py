@@ -56,7 +56,8 @@ def build_investigation(
         f"{party_in(shape.has, 'Rqstr', asked.requestor)}{party_in(shape.has, 'Rspndr', asked.responder)}"
         f"</OrgnlInvstgtnReq></{shape.root}></Document>"
     )
-    return Answer(definition=shape.definition, body=enveloped(document, shape.definition, original, message_id, now))
+    body = enveloped(document, shape.definition, original, message_id, now, has=shape.has)
+    return Answer(definition=shape.definition, body=body)
 
 
 def _type(asked: Investigation) -> str:

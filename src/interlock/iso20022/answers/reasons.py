@@ -1,6 +1,7 @@
 """Why: the reasons that answers carry. Pure."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
@@ -20,6 +21,8 @@ NO_NARRATIVE: Final = "No further information."
 def status_reason(shape: Shape, status: str, verdict: PaymentVerdict, originator: Agent | None = None) -> str:
     """StsRsnInf, or nothing where there is nothing to say. originator: who says it, where the form has that."""
     code = verdict.reason or (UNSPECIFIED if status == Status.RJCT else None)
+    if code is not None and shape.scheme_reasons and code not in shape.scheme_reasons:
+        code, verdict = "NARR", replace(verdict, narrative=f"{code} {verdict.narrative or ''}".strip())
     narrative = verdict.narrative or (NO_NARRATIVE if code == "NARR" else "")
     if shape.definition == FIRST_CUSTOMER_REPORT:
         return _first_customer_reason(shape, code, narrative)

@@ -56,7 +56,8 @@ def build_report(
     else:
         content = _report(shape, original, verdict, message_id, created_at)
     document = f'<Document xmlns="{shape.namespace}"><{shape.root}>{content}</{shape.root}></Document>'
-    return Answer(definition=shape.definition, body=enveloped(document, shape.definition, original, message_id, now))
+    body = enveloped(document, shape.definition, original, message_id, now, has=shape.has)
+    return Answer(definition=shape.definition, body=body)
 
 
 def _shape(original: Original, definition: str | None, forms: Forms) -> Shape:
@@ -138,7 +139,7 @@ def stream_report(
     group = _group(shape, original, outcome, message_id, created_at)
     # Whatever is put around the document is put around a mark, which no XML can hold.
     document = f'<Document xmlns="{shape.namespace}"><{shape.root}>{group}\0</{shape.root}></Document>'
-    head, tail = enveloped(document, shape.definition, original, message_id, now).split(b"\0")
+    head, tail = enveloped(document, shape.definition, original, message_id, now, has=shape.has).split(b"\0")
 
     def pieces() -> Iterator[bytes]:
         yield head

@@ -59,7 +59,8 @@ def build_resolution(
         f"{case}<Sts>{_outcome(shape, resolution)}</Sts>"
         f"{_details(shape, original, resolution.cases, message_id)}</{shape.root}></Document>"
     )
-    return Answer(definition=shape.definition, body=enveloped(document, shape.definition, original, message_id, now))
+    body = enveloped(document, shape.definition, original, message_id, now, has=shape.has)
+    return Answer(definition=shape.definition, body=body)
 
 
 def _outcome(shape: Shape, resolution: Resolution) -> str:

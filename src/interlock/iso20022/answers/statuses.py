@@ -63,7 +63,8 @@ def build_statuses(
         f"<GrpHdr><MsgId>{message_id}</MsgId><CreDtTm>{timestamp(now)}</CreDtTm>{party}</GrpHdr>"
         f"{content}</{shape.root}></Document>"
     )
-    return Answer(definition=shape.definition, body=enveloped(document, shape.definition, original, message_id, now))
+    body = enveloped(document, shape.definition, original, message_id, now, has=shape.has)
+    return Answer(definition=shape.definition, body=body)
 
 
 def _message(statement: Statement) -> str:

@@ -1,11 +1,13 @@
 """Header and document of an answer, in the kind of envelope in which the request came. Pure."""
 
+from collections.abc import Container
 from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
 from interlock.iso20022.answers.headers import app_header, service_of_answer
 from interlock.iso20022.answers.pieces import ID_MAX, NOT_PROVIDED, attribute, cut, element, escape
+from interlock.iso20022.forms import Part
 from interlock.iso20022.original import EnvelopeKind, Header, Original, Transport
 from interlock.iso20022.wrappers import Wrapper, wrappers
 
@@ -15,14 +17,24 @@ _FALLBACK: Final = Transport(kind=EnvelopeKind.OTHER, around=(("BusinessMessage"
 
 
 def enveloped(
-    document: str, definition: str, original: Original, message_id: str, now: datetime, header: Header | None = None
+    document: str,
+    definition: str,
+    original: Original,
+    message_id: str,
+    now: datetime,
+    header: Header | None = None,
+    *,
+    has: Container[str] = (Part.RELATED,),
 ) -> bytes:
-    """The document as the request came: alone, or with a header, in the same kind of wrapper."""
+    """The document as the request came: alone, or with a header, in the same kind of wrapper.
+
+    has: the parts of the answer, of which one is in its header.
+    """
     header = header or original.header
     transport = original.transport
     if transport is None and header is None:
         return (_DECLARATION + document).encode()
-    head = "" if header is None else app_header(header, definition, message_id, now)
+    head = "" if header is None else app_header(header, definition, message_id, now, related=Part.RELATED in has)
     return (_DECLARATION + _wrapped(transport or _FALLBACK, head, document, definition, original, message_id)).encode()
 
 

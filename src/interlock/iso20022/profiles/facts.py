@@ -263,6 +263,14 @@ class AnswerForm(Fact):
     message_id: Annotated[str, Field(pattern=r"^([A-Za-z0-9]|\{date\}|\{own\}){0,40}\{serial\}$")] = ""
     #: Each report on a payment has AccptncDtTm, if need be its own time.
     timed: bool = False
+    #: The only reasons that a report gives by code.
+    reasons: Annotated[tuple[Code, ...], Field(max_length=_CODES_MAX)] = ()
+
+    @model_validator(mode="after")
+    def _has_a_word_for_all(self) -> "AnswerForm":
+        if self.reasons and "NARR" not in self.reasons:
+            raise ValueError("NARR must be one of the `reasons`: it stands for all that are none of them")
+        return self
 
 
 def _can_be_without(forms: dict[str, AnswerForm]) -> dict[str, AnswerForm]:

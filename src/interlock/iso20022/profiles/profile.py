@@ -105,6 +105,7 @@ class Edition:
                 originator=form.originator,
                 message_id=form.message_id,
                 timed=form.timed,
+                reasons=frozenset(form.reasons),
             )
             for family, form in self.checks.forms.items()
         }
