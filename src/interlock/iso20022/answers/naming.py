@@ -15,9 +15,10 @@ def message_id(answer_id: str, form: str, original: Original, now: datetime) -> 
     """
     name = required_text(answer_id)
     header = original.header
-    receiver = None if header is None or header.receiver is None else header.receiver.clearing_member
-    serial = "".join(filter(str.isalnum, name))
-    if not form or not receiver or not receiver.isalnum() or not serial:
+    if not form or header is None or header.receiver is None:
+        return name
+    receiver, serial = header.receiver.clearing_member, "".join(filter(str.isalnum, name))
+    if not receiver or not receiver.isalnum() or not serial:
         return name
     start = form.removesuffix(SERIAL).format(date=f"{now.astimezone(UTC):%Y%m%d}", own=receiver)
     room = ID_MAX - len(start)
