@@ -205,7 +205,7 @@ class Checker:
         def xpath(expression: str) -> etree.XPath:
             return etree.XPath(expression, namespaces={paths.PREFIX: namespace} if namespace else None)
 
-        placed: list[tuple[Held, str]] = []
+        placed: list[tuple[Held, paths.Fault]] = []
         searched: list[_Searched] = []
         amounts: list[Held] = []
         for held in self._held:
@@ -221,11 +221,11 @@ class Checker:
                 searched.append(_Searched(held, nodes, re.compile(rf"[^{allowed}\t\r\n]")))
             elif isinstance(demand, Matching):
                 searched.append(_Searched(held, xpath(paths.looked_at(demand)), re.compile(demand.pattern)))
-            elif isinstance(demand, Placed) and (expression := paths.faults(demand)) is not None:
-                placed.append((held, expression))
+            elif isinstance(demand, Placed) and (fault := paths.fault(demand)) is not None:
+                placed.append((held, fault))
         return _Compiled(
-            quick=tuple(xpath(each) for each in paths.joined([expression for _, expression in placed])),
-            placed=tuple((held, xpath(expression)) for held, expression in placed),
+            quick=tuple(xpath(each) for each in paths.joined(fault for _, fault in placed)),
+            placed=tuple((held, xpath(fault.elements)) for held, fault in placed),
             searched=tuple(searched),
             amounts=tuple(amounts),
         )

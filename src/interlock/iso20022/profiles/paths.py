@@ -4,8 +4,8 @@ Each demand becomes an expression that gives the elements at fault, and all of a
 there are any. A good message costs that one call, some microseconds however many demands there are.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 from interlock.iso20022.profiles.facts import Characters, Codes, Count, Forbidden, Length, Mandatory, Matching, Placed
 
@@ -13,26 +13,38 @@ from interlock.iso20022.profiles.facts import Characters, Codes, Count, Forbidde
 PREFIX: Final = "p"
 
 
-def faults(demand: Placed) -> str | None:
-    """Expression for the elements at fault, from the message; None where that takes more than XPath (patterns).
+class Fault(NamedTuple):
+    """What breaks a demand."""
 
-    For what is missing or there too often it gives the element in which it is.
-    """
+    #: Expression for the elements in which it is looked for, from the message.
+    within: str
+    #: What is then so of one of them, seen from there: a path that gives something, or a condition.
+    found: str
+    is_path: bool
+
+    @property
+    def elements(self) -> str:
+        """Expression for the elements at fault; what is missing or there too often is so of that in which it is."""
+        return f"{self.within}/{self.found}" if self.is_path else f"{self.within}[{self.found}]"
+
+
+def fault(demand: Placed) -> Fault | None:
+    """What breaks the demand; None where that takes more than XPath (patterns)."""
     within = _within(demand)
     path = _path(demand.path)
     match demand:
         case Mandatory():
             there = _chain("or", [path, *(_condition(one, demand) for one in demand.alternatives)])
-            return f"{within}[not({there})]"
+            return Fault(within, f"not({there})", is_path=False)
         case Forbidden():
-            return f"{within}/{path}"
+            return Fault(within, path, is_path=True)
         case Codes(codes=codes, without=without):
             wanted = _chain("or", [_is(code) for code in codes or without])
-            return f"{within}/{path}[not({wanted})]" if codes else f"{within}/{path}[{wanted}]"
+            return Fault(within, f"{path}[not({wanted})]" if codes else f"{path}[{wanted}]", is_path=True)
         case Length(max=most):
-            return f"{within}/{path}[string-length(.) > {most}]"
+            return Fault(within, f"{path}[string-length(.) > {most}]", is_path=True)
         case Count(max=most):
-            return f"{within}[count({path}) > {most}]"
+            return Fault(within, f"count({path}) > {most}", is_path=False)
         case _:
             return None
 
@@ -77,17 +89,35 @@ def _is(code: str) -> str:
     return f"starts-with(.,'{code[:-1]}')" if code.endswith("*") else f".='{code}'"
 
 
-def joined(expressions: Sequence[str]) -> list[str]:
-    """Whether any of them gives something; several, where one would be more than libxml2 compiles."""
-    chains: list[list[str]] = []
+def joined(faults: Iterable[Fault]) -> list[str]:
+    """Whether there is any of them; several expressions, where one would be more than libxml2 compiles.
+
+    What is looked for in the same elements is looked for in one go: these are found once.
+    """
+    found_in: dict[str, list[Fault]] = {}
+    for one in faults:
+        found_in.setdefault(one.within, []).append(one)
+    expressions = []
+    for within, several in found_in.items():
+        if len(several) == 1:  # libxml2 stops at the first that a path gives, but not inside of a condition
+            expressions.append(several[0].elements)
+        else:
+            parts = _split([one.found for one in several])
+            expressions += [f"{within}[{_chain('or', part)}]" for part in parts]
+    return [_chain("or", [f"boolean({one})" for one in part]) for part in _split(expressions)]
+
+
+def _split(expressions: Sequence[str]) -> list[list[str]]:
+    """In parts that are not too long together."""
+    parts: list[list[str]] = []
     room = 0
     for expression in expressions:
-        if not chains or room < len(expression):
-            chains.append([])
+        if not parts or room < len(expression):
+            parts.append([])
             room = _EXPRESSION_MAX
-        chains[-1].append(f"boolean({expression})")
+        parts[-1].append(expression)
         room -= len(expression)
-    return [_chain("or", chain) for chain in chains]
+    return parts
 
 
 def _chain(operator: str, operands: Sequence[str]) -> str:
