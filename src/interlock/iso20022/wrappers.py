@@ -75,7 +75,7 @@ def _roots() -> Mapping[tuple[str, str | None], Wrapper]:
 
 def rename(root: etree._Element) -> None:
     """Call header and document AppHdr and Document where the wrapper has names of its own for them; lines stay."""
-    wrapper = _renaming(root.tag)
+    wrapper = renaming(root.tag)
     if wrapper is None:
         return
     own = root.tag.rpartition("}")[0]
@@ -92,7 +92,7 @@ def rename(root: etree._Element) -> None:
             element.tag = f"{meant}}}Document"
 
 
-def _renaming(tag: str) -> Wrapper | None:
+def renaming(tag: str) -> Wrapper | None:
     """The wrapper of that tag, if it has names of its own for what it holds."""
     namespace, _, name = tag.rpartition("}")
     wrapper = _roots().get((name, namespace[1:] or None))
@@ -112,7 +112,7 @@ def _family(namespace: str) -> str:
 
 def name_of_document(root: str, definition: str) -> str:
     """What a message of that definition has to stand in, in a wrapper with that tag."""
-    wrapper = _renaming(root)
+    wrapper = renaming(root)
     return "Document" if wrapper is None else wrapper.documents.get(definition[:8], "Document")
 
 

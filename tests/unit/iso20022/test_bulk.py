@@ -162,6 +162,12 @@ _PAYMENT = b"<CdtTrfTxInf>" + pacs008().partition(b"<CdtTrfTxInf>")[2].partition
             "xml.names",
             id="names",
         ),
+        pytest.param(
+            lambda: b'<Message xmlns="urn:tch">' + pacs008(*_many(9)).partition(b"?>")[2] + b"</Message>",
+            BulkLimits(),
+            "envelope.short",
+            id="an envelope for one payment",
+        ),
     ],
 )
 def test_limits(tmp_path: Path, make: Callable[[], bytes], limits: BulkLimits, rule: str) -> None:

@@ -100,6 +100,9 @@ class _Target:
 
     def _note(self, tag: str) -> None:
         """An element of a wrapper."""
+        if not self._above and wrappers.renaming(tag) is not None:
+            self.found = Recognised(refused=_short())
+            raise _Stop
         if len(self._above) == 1:
             self._message = wrappers.message_in(self._above[0], tag) or self._message
         elif len(self._above) == _IN_HEADER and wrappers.message_in(*self._above) is not None:
@@ -156,6 +159,13 @@ def _look(file: BinaryIO, bytes_max: int, *, opened: bool = False) -> _Target:
 
 def _empty() -> Finding:
     return _finding("xml.empty", "There is no message: the body is empty. Send an ISO 20022 message in XML.")
+
+
+def _short() -> Finding:
+    text = (
+        "Messages in this envelope carry one payment and are read whole; none is as long as this: send one at a time."
+    )
+    return _finding("envelope.short", text)
 
 
 def with_opening(head: bytes) -> bytes | None:
