@@ -103,6 +103,15 @@ GRAMMARS: Final = {
     ),
     ("fednow", "camt.029"): _ASSIGNED + _CASE + _el("Sts", _el("Conf"))
     + _el("CxlDtls", _el("TxInfAndSts", _MESSAGE, _IDS, _WHY)),
+    ("fednow", "camt.029 on camt.055"): _ASSIGNED + _CASE + _el("Sts", _el("Conf"))
+    + _el(
+        "CxlDtls",
+        _el(
+            "OrgnlPmtInfAndSts", _el("OrgnlPmtInfId"), _MESSAGE,
+            _el("TxInfAndSts", _names("OrgnlInstrId? OrgnlEndToEndId? UETR?"), _WHY),
+        ),
+    ),
+    ("fednow", "camt.029 on camt.026"): _ASSIGNED + _CASE + _el("Sts", _el("Conf")),
     ("fedwire", "camt.029"): _ASSIGNED + _CASE + _el("Sts", _el("Conf"))
     + _el("CxlDtls", _el("TxInfAndSts", _names("CxlStsId?"), _MESSAGE, _IDS, _WHY_AT_LENGTH)),
     ("cbprplus", "camt.029"): _ASSIGNED + _el("Sts", _el("Conf"))
@@ -189,7 +198,34 @@ def _streamed(asked: Inspection) -> Answer:
 def resolutions(profile: str) -> Iterator[Answer]:
     """Each outcome of a request to give that payment back."""
     asked = seen(request("camt.056.001.08", Ids()), profile)
-    original = _headed(asked, profile)
+    yield from _resolved(asked, _headed(asked, profile))
+
+
+def withdrawals(profile: str) -> Iterator[Answer]:
+    """Each outcome of a request for payment that is withdrawn."""
+    asked = of_scheme(profile, "request-withdrawn.xml")
+    assert asked.original is not None
+    yield from _resolved(asked, asked.original)
+
+
+def information(profile: str) -> Iterator[Answer]:
+    """The answer to who misses something in a payment."""
+    asked = of_scheme(profile, "information-request.xml")
+    assert asked.original is not None
+    yield answers.build_resolution(
+        asked.original, Resolution(confirmation="NINF"),
+        answer_id="A-1", now=NOW, definition=asked.enquiry, forms=asked.practice.forms,
+    )  # fmt: skip
+
+
+def of_scheme(profile: str, name: str) -> Inspection:
+    """A request that comes with the profile, which takes it."""
+    asked = seen((EXAMPLES / profile / "examples" / name).read_bytes(), profile)
+    assert asked.valid, asked.findings
+    return asked
+
+
+def _resolved(asked: Inspection, original: Original) -> Iterator[Answer]:
     for status, confirmation in ((Cancellation.ACCEPTED, "CNCL"), (Cancellation.REJECTED, "RJCR")):
         one = Resolved(reference=original.references[0], status=status, reason="CUST", narrative=LONG)
         yield answers.build_resolution(
@@ -210,9 +246,8 @@ def test_answers_fit_the_scheme(profile: str, family: str) -> None:
 
 def answers_of(profile: str, family: str) -> Iterator[Answer]:
     """Answers of a family under a profile; all are valid by the standard's schema, and by the profile itself."""
-    made = {"pacs.002": reports, "camt.029": resolutions, "pain.014": requests_to_pay}[family](profile)
-    for one in made:
-        assert one.definition.startswith(family)
+    for one in _MAKERS[family](profile):
+        assert one.definition.startswith(family.partition(" ")[0])
         judged = seen(one.body, profile)
         assert [(f.xpath, f.text) for f in judged.findings if f.severity is Severity.ERROR] == []
         yield one
@@ -227,6 +262,15 @@ def requests_to_pay(profile: str) -> Iterator[Answer]:
         yield answers.build(
             original, verdict, answer_id="A-1", now=NOW, definition=asked.answer, forms=asked.practice.forms
         )
+
+
+_MAKERS: Final = {
+    "pacs.002": reports,
+    "camt.029": resolutions,
+    "camt.029 on camt.055": withdrawals,
+    "camt.029 on camt.026": information,
+    "pain.014": requests_to_pay,
+}
 
 
 _BY_NUMBER: Final = (

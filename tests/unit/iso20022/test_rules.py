@@ -100,6 +100,9 @@ def test_places() -> None:
     group = "/Document/CstmrCdtTrfInitn/PmtInf[2]"
     assert xpaths(payment(3, of=BLOCKS, debtor_iban="X")) == [f"{group}/DbtrAcct/Id/IBAN"]
     assert xpaths(payment(3, of=BLOCKS, creditor_iban="X")) == [f"{group}/CdtTrfTxInf[1]/CdtrAcct/Id/IBAN"]
+    order = f"{group}/CdtTrfTxInf[1]/Amt"
+    assert xpaths(payment(3, of=BLOCKS, currency="EUX")) == [f"{order}/InstdAmt/@Ccy"]
+    assert xpaths(payment(3, of=BLOCKS, currency="EUX", amount_is_equivalent=True)) == [f"{order}/EqvtAmt/Amt/@Ccy"]
     assert xpaths(block(control_sum="1"))[0] == "/Document/CstmrCdtTrfInitn/PmtInf[1]/CtrlSum"
 
 

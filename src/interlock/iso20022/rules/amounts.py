@@ -44,10 +44,12 @@ _COMMODITIES: Final = frozenset(_TABLE["commodities"])
 
 
 def amount_element(payment: OriginalPayment) -> str:
-    """Name of the element that holds the amount, told from the path of the payment."""
+    """Path to the element that holds the amount, told from the path of the payment."""
     path = payment.xpath
     if "/PmtInf[" in path:
-        return "InstdAmt" if "/DrctDbtTxInf" in path else "Amt"
+        if "/DrctDbtTxInf" in path:
+            return "InstdAmt"
+        return "Amt/EqvtAmt/Amt" if payment.amount_is_equivalent else "Amt/InstdAmt"
     if "/CstmrPmtRvsl/" in path:
         return "RvsdInstdAmt"
     if "/TxInf[" in path:
