@@ -36,13 +36,19 @@ def promise_of_end(exitcode: int | None) -> str:
 
 
 @contextmanager
-def ordering_sets_by(seed: int) -> Iterator[None]:
-    """Processes that begin meanwhile order their sets by this number, others by another."""
-    before = os.environ.get("PYTHONHASHSEED")
-    os.environ["PYTHONHASHSEED"] = str(seed)
+def environment(*, sets: int, folder: str) -> Iterator[None]:
+    """Of processes that begin meanwhile.
+
+    sets: they order their sets by this number, others by another. folder: for their temporary files; they are killed,
+    and cannot tidy up.
+    """
+    names = {"PYTHONHASHSEED": str(sets), "TMPDIR": folder}
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
     try:
         yield
     finally:
-        del os.environ["PYTHONHASHSEED"]
-        if before is not None:
-            os.environ["PYTHONHASHSEED"] = before
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value

@@ -6,6 +6,7 @@ each has met other cases before it, and orders its sets in another way.
 
 import multiprocessing
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -73,7 +74,8 @@ class Worker:
         self.said: Connection = ours
         given = (theirs, self._plan, self._index, self.number)
         self._process: BaseProcess = context.Process(target=_go, args=given, daemon=True)
-        with limits.ordering_sets_by(self._index + 1):
+        self._folder = tempfile.TemporaryDirectory(prefix="interlock-fuzz-")
+        with limits.environment(sets=self._index + 1, folder=self._folder.name):
             self._process.start()
         theirs.close()
         self.heard_at = time.monotonic()
@@ -109,6 +111,7 @@ class Worker:
         self._process.kill()
         self._process.join()
         self.said.close()
+        self._folder.cleanup()
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Single cases in a process of their own, which may die of them."""
 
 import multiprocessing
+import tempfile
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -49,7 +50,8 @@ class Trial:
         self._is_begun = True
         self._ours, theirs = self._context.Pipe()
         self._process = self._context.Process(target=_serve, args=(theirs, *self._given), daemon=True)
-        with limits.ordering_sets_by(self._sets):
+        self._folder = tempfile.TemporaryDirectory(prefix="interlock-fuzz-")
+        with limits.environment(sets=self._sets, folder=self._folder.name):
             self._process.start()
         theirs.close()
 
@@ -69,6 +71,7 @@ class Trial:
         self._process.kill()
         self._process.join()
         self._ours.close()
+        self._folder.cleanup()
 
     def of(self, case: Case) -> Outcome:
         """What comes of a case; where the process ends by it, that."""

@@ -1,5 +1,7 @@
 """Fixtures that tests of every kind use."""
 
+import atexit
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -32,6 +34,14 @@ __all__ = [
     "postgres_servers",
     "postgres_url",
 ]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """pytest-xdist's workers leave without Python's exit handlers, and temporary folders would stay for good."""
+    if hasattr(config, "workerinput"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # folders of a module's own go only now
+            atexit._run_exitfuncs()
 
 
 @pytest.fixture(scope="session", autouse=True)
