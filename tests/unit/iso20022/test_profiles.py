@@ -1,5 +1,6 @@
 """Profiles: ours are as their examples say, and an operator's means what it says."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from datetime import date
@@ -18,6 +19,7 @@ from interlock.iso20022.findings import Finding, Severity
 from interlock.iso20022.original import Original
 from interlock.iso20022.profiles import GENERIC, RULES, Mark, Profile, Profiles, examples
 from interlock.iso20022.profiles.facts import DuplicateKey, Fact
+from interlock.iso20022.profiles.patterns import matching
 from interlock.iso20022.profiles.profile import mark_of
 from interlock.iso20022.profiles.telling import told
 from interlock.iso20022.schemas import Catalogue
@@ -240,6 +242,51 @@ def test_many_payments_are_judged_like_few(tmp_path: Path) -> None:
     assert [finding.payment for finding in findings] == list(range(10, 101, 10))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[[patterns]]\npath = 'CdtTrfTxInf/PmtId/TxId'\npattern = 'T-1'",
+        "[character_sets.c]\nallowed = 'T1-'\n[[characters]]\nset = 'c'\npaths = ['CdtTrfTxInf/PmtId/TxId']",
+    ],
+    ids=["form", "characters"],
+)
+def test_the_last_of_very_many_is_judged_too(tmp_path: Path, text: str) -> None:
+    """What comes after a thousand good ones has its finding."""
+    body = pacs008(*(Transfer(transaction_id="T-1") for _ in range(1200)), Transfer(transaction_id="T-2"))
+    assert [finding.payment for finding in judged(tmp_path, text, body)] == [1201]
+
+
+def test_a_pattern_that_takes_too_long_is_told(tmp_path: Path) -> None:
+    """A text for which a pattern would take years counts as wrong, and the finding says whose fault that is."""
+    text = "[[patterns]]\npath = 'CdtTrfTxInf/PmtId/EndToEndId'\npattern = '(A|AA)+!'"
+    [finding] = judged(tmp_path, text, pacs008(*(Transfer(end_to_end_id="A" * 140) for _ in range(3))))
+    assert (finding.rule, finding.payment) == ("profile.pattern", 1)
+    assert "make the pattern simpler" in finding.text
+    assert judged(tmp_path, text, pacs008(Transfer(end_to_end_id="AAA!"))) == ()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "good", "bad"),
+    [
+        ("[0-9]{8}[A-Z0-9]{9}[a-z]{1,18}", "20261123ABCDEFGHIa", "20261123ABCDEFGHI"),
+        ("STANDARD|IXB|Z{2}E?", "ZZE", "ZE"),
+        (r"frb\.fednow\.([a-z]{3}\.)?01", "frb.fednow.abc.01", "frb.fednow.abc01"),
+        ("(?!/)(?!.*//).*(?<!/)", "a/b", "a//b"),
+        ("([A-Z0-9]+ ?)+", "A1 B2", "a"),
+        (r"[\]A\-]+", "]-A", "B"),
+        ("(..)\\1", "abab", "abba"),
+        ("", "", "A"),
+    ],
+)
+def test_patterns_match_from_end_to_end(pattern: str, good: str, bad: str) -> None:
+    """Whichever engine looks: as Python's own."""
+    matches = matching(pattern)
+    for text in (good, bad, f"{good} ", f" {good}", f"{good}\n", "A" * 30):
+        assert bool(matches(text)) is bool(re.fullmatch(pattern, text))
+    assert matches(good)
+    assert not matches(bad)
+
+
 def test_long_lists_are_judged_like_short_ones(tmp_path: Path) -> None:
     """libxml2 goes a level deeper for each operand in a row, and no more than 5,000 levels; we have no such bound."""
     codes = [f"X{number}" for number in range(9_000)]
@@ -458,14 +505,17 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
         ("[[mandatory]]\nwithin = '//PmtId'\npath = 'UETR'\nwhen = ['/GrpHdr']", "the way back is not known"),
         ("[[codes]]\npath = 'GrpHdr'\ncodes = [\"it's\"]", "must be a code"),
         ("[character_sets.c]\nallowed = 'z-a'", "is no regular expression"),
+        ("[character_sets.c]\nallowed = 'A](a+)+['", "must be what stands within brackets"),
         ("[[patterns]]\npath = 'GrpHdr'\npattern = 'a{9999999999999999999999}'", "is no regular expression"),
+        ("[[patterns]]\npath = 'GrpHdr'\npattern = '(A|B'", "is no regular expression"),
+        ("[[patterns]]\npath = 'GrpHdr'\npattern = '[A--B]'", "can be read in two ways"),
         (f"speed = {'9' * 5000}", "cannot be read"),
         ("[[recall]]\ndays = 1e9999999", "1e9999999 is no number that a profile could need"),
         (f"speed = {'[' * 3000}{']' * 3000}", "cannot be read"),
         (f"[[mandatory]]\npath = '{'a/' * 65}a'", "a path has at most 64 names"),
         (f"[[codes]]\npath = 'GrpHdr'\ncodes = {['A'] * 10_001}", "at most 10000 items"),
     ],
-    ids=range(12),
+    ids=range(15),
 )
 def test_faults(tmp_path: Path, text: str, said: str) -> None:
     """What cannot be meant is refused when it is read."""

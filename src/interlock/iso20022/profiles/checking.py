@@ -6,7 +6,8 @@ says so, and one search for characters; only where something is wrong is looked 
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from lxml import etree
@@ -31,6 +32,7 @@ from interlock.iso20022.profiles.facts import (
     Matching,
     Placed,
 )
+from interlock.iso20022.profiles.patterns import Matches, matching
 from interlock.iso20022.profiles.wording import currencies, said
 from interlock.iso20022.rules.amounts import amount_element
 from interlock.iso20022.rules.places import Places
@@ -78,7 +80,7 @@ RULES: Final = {
 #: Where a message has more payments its expressions are not those of single payments: an XPath serves one thread at a
 #: time, and a single payment must not wait until a large message has been looked through.
 _FEW: Final = 50
-#: A profile that everything breaks must not make a hundred thousand findings of one message.
+#: Of one demand: a profile that everything breaks must not make a hundred thousand findings of one message.
 _FINDINGS_MAX: Final = 1000
 
 
@@ -98,12 +100,20 @@ class Held:
 
 
 class _Searched(NamedTuple):
-    """A demand that a regular expression judges, on the texts that an XPath gives, or on all."""
+    """A demand on characters, on the texts that an XPath gives, or on all."""
 
     held: Held
     nodes: etree.XPath | None
-    #: What must match from end to end, or for characters what must not be found.
-    pattern: re.Pattern[str]
+    #: What must not be found.
+    strange: re.Pattern[str]
+
+
+class _Patterned(NamedTuple):
+    """A demand on the form of the texts that an XPath gives."""
+
+    held: Held
+    nodes: etree.XPath
+    matches: Matches
 
 
 class _Compiled(NamedTuple):
@@ -113,6 +123,7 @@ class _Compiled(NamedTuple):
     quick: tuple[etree.XPath, ...]
     placed: tuple[tuple[Held, etree.XPath], ...]
     searched: tuple[_Searched, ...]
+    patterned: tuple[_Patterned, ...]
     amounts: tuple[Held, ...]
 
 
@@ -207,6 +218,7 @@ class Checker:
 
         placed: list[tuple[Held, paths.Fault]] = []
         searched: list[_Searched] = []
+        patterned: list[_Patterned] = []
         amounts: list[Held] = []
         for held in self._held:
             demand = held.demand
@@ -215,18 +227,17 @@ class Checker:
             if isinstance(demand, Amount):
                 amounts.append(held)
             elif isinstance(demand, Characters):
-                allowed = self._sets[demand.set].allowed
                 nodes = xpath(paths.looked_at(demand)) if demand.paths else None
-                # White space around elements is not text; inside a text the schemas judge it.
-                searched.append(_Searched(held, nodes, re.compile(rf"[^{allowed}\t\r\n]")))
+                searched.append(_Searched(held, nodes, re.compile(self._sets[demand.set].strange)))
             elif isinstance(demand, Matching):
-                searched.append(_Searched(held, xpath(paths.looked_at(demand)), re.compile(demand.pattern)))
+                patterned.append(_Patterned(held, xpath(paths.looked_at(demand)), matching(demand.pattern)))
             elif isinstance(demand, Placed) and (fault := paths.fault(demand)) is not None:
                 placed.append((held, fault))
         return _Compiled(
             quick=tuple(xpath(each) for each in paths.joined(fault for _, fault in placed)),
             placed=tuple((held, xpath(fault.elements)) for held, fault in placed),
             searched=tuple(searched),
+            patterned=tuple(patterned),
             amounts=tuple(amounts),
         )
 
@@ -294,31 +305,52 @@ def _faults(
         for held, expression in compiled.placed:
             demand = held.demand
             path = demand.path if isinstance(demand, Mandatory | Count) else ""
-            for found in _elements(expression, body):
+            for found in islice(_elements(expression, body), _FINDINGS_MAX):
                 yield held, found, path
     for searched in compiled.searched:
-        for element in _mismatched(searched, body, text_of):
+        for element in islice(_strange(searched, body, text_of), _FINDINGS_MAX):
             yield searched.held, element, ""
+    for patterned in compiled.patterned:
+        for held, element in islice(_mismatched(patterned, body), _FINDINGS_MAX):
+            yield held, element, ""
 
 
-def _mismatched(searched: _Searched, body: etree._Element, text_of: etree.XPath) -> Iterator[etree._Element]:
-    """The elements whose text a regular expression finds wrong; all of a message's texts take one search."""
-    held, nodes, pattern = searched
+def _strange(searched: _Searched, body: etree._Element, text_of: etree.XPath) -> Iterator[etree._Element]:
+    """The elements whose text has strange characters; all of a message's texts take one search."""
+    _, nodes, strange = searched
     looked_at: Iterable[etree._Element]
     if nodes is not None:
         looked_at = _elements(nodes, body)
     else:
-        looked_at = body.iter() if pattern.search(str(text_of(body))) else ()
-    is_form = isinstance(held.demand, Matching)
+        looked_at = body.iter() if strange.search(str(text_of(body))) else ()
     for element in looked_at:
         text = element.text
-        if text is not None and (not pattern.fullmatch(text) if is_form else pattern.search(text)):
+        if text is not None and strange.search(text):
             yield element
+
+
+#: Instead of the demand's own text.
+_SLOW: Final = (
+    "this text cannot be told from its form in reasonable time; whoever keeps the profile must make the pattern simpler"
+)
+
+
+def _mismatched(patterned: _Patterned, body: etree._Element) -> Iterator[tuple[Held, etree._Element]]:
+    """The elements whose text has another form; no further than one that takes too long."""
+    held, nodes, matches = patterned
+    for element in _elements(nodes, body):
+        text = element.text
+        try:
+            if text is not None and not matches(text):
+                yield held, element
+        except TimeoutError:
+            yield replace(held, demand=held.demand.model_copy(update={"text": _SLOW})), element
+            return
 
 
 def _elements(expression: etree.XPath, body: etree._Element) -> Iterator[etree._Element]:
     """The elements that an XPath gives; an attribute stands for the element that has it."""
     found: Any = expression(body)  # the expressions are node sets
-    for one in found[:_FINDINGS_MAX]:
+    for one in found:
         # A string is the value of an attribute, and knows whose.
         yield one if hasattr(one, "tag") else one.getparent()

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from interlock.iso20022.findings import Severity
 from interlock.iso20022.forms import PARTS, Part, SettledCode
+from interlock.iso20022.profiles.patterns import matching
 from interlock.iso20022.reasons import is_status_reason
 
 
@@ -49,6 +50,8 @@ _CONDITION: Final = re.compile(rf"/?(?:{_STEP}/)*(?:{_STEP}|@{_STEP})(?:=[A-Za-z
 _FAMILY: Final = re.compile(r"[a-z]{4}\.\d{3}(?:\.\d{3}\.\d{2})?\Z")
 _DEFINITION: Final = re.compile(r"[a-z]{4}\.\d{3}\.\d{3}\.\d{2}\Z")
 _CODE: Final = re.compile(r"[A-Za-z0-9._+/ -]{1,70}\*?\Z")
+#: Of a set of characters.
+_INSIDE: Final = re.compile(r"\]?(?:[^\\\]]|\\.)*\Z")
 _PATTERN_MAX: Final = 200
 #: No message is deeper.
 _STEPS_MAX: Final = 64
@@ -70,10 +73,7 @@ def _like(form: re.Pattern[str], what: str) -> AfterValidator:
 def _is_pattern(value: str) -> str:
     if len(value) > _PATTERN_MAX:
         raise ValueError(f"a pattern has at most {_PATTERN_MAX} characters")
-    try:
-        re.compile(value)
-    except (re.error, OverflowError, RecursionError) as exc:
-        raise ValueError(f"{value!r} is no regular expression: {exc}") from exc
+    matching(value)
     return value
 
 
@@ -297,8 +297,20 @@ class CharacterSet(Fact):
 
     @model_validator(mode="after")
     def _is_a_class(self) -> "CharacterSet":
-        _is_pattern(f"[{self.allowed}]")
+        if not _INSIDE.match(self.allowed):
+            raise ValueError(
+                f"{self.allowed!r} must be what stands within brackets: ] comes first, or behind a backslash"
+            )
+        matching(self.strange)
         return self
+
+    @property
+    def strange(self) -> str:
+        """A pattern for a character that is not in the set; between lines and elements there may be white space."""
+        allowed = self.allowed
+        if allowed.endswith("-") and not allowed.endswith("\\-"):  # at the end it stands for itself
+            allowed = f"{allowed[:-1]}\\-"
+        return rf"[^{allowed}\t\r\n]"
 
 
 class Checks(_Frozen):
