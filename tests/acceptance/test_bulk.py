@@ -286,6 +286,7 @@ def wait(for_what: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not for_what():
         assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.002)
 
 
 def test_limits(servers: Callable[..., Server], tmp_path: Path) -> None:

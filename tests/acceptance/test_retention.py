@@ -335,7 +335,7 @@ def test_a_job_that_is_killed_again_and_again_gets_there(
         )
         try:
             # The longer it takes to be killed, the further it gets; the first ones do not get far.
-            code = process.wait(chance.uniform(0.3, 0.8 + killed / 8))
+            code = process.wait(chance.uniform(0.3, 0.8 + killed / 3))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -33,8 +33,8 @@ TENANT = ("rp2/read", "rp2/write")
 @pytest.mark.parametrize(
     ("examples", "scopes"),
     [
-        (25, TENANT),
-        (15, ("interlock/operate", "interlock/admin")),
+        (15, TENANT),
+        (8, ("interlock/operate", "interlock/admin")),
     ],
     ids=["tenant", "operator"],
 )
