@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from interlock.cli import app
 from interlock.cli.excerpts import Spot, places, spots
 from interlock.cli.exits import MEANING, Exit, exit_of
-from interlock.cli.large import Findings, judge_large
+from interlock.cli.gathering import Findings, Gathered
+from interlock.cli.large import judge_large
 from interlock.cli.transactions import FILTERS, _filter
 from interlock.client import Filter
 from interlock.errors import (
@@ -136,8 +137,22 @@ def test_of_many_findings_errors_are_kept_first() -> None:
     warnings = [replace(finding(f"/W[{number}]"), severity=Severity.WARNING) for number in range(10)]
     errors = [finding(f"/E[{number}]") for number in range(3)]
     findings.add([*warnings[:5], *errors, *warnings[5:]])
-    assert findings.first() == (warnings[0], *errors)
+    assert findings.first() == tuple(Gathered(one, 1) for one in (warnings[0], *errors))
     assert (findings.errors, findings.warnings, findings.more) == (3, 10, 9)
+
+
+def test_what_payments_share_is_told_once() -> None:
+    """A fault in the header or a block is one for whoever mends it, and takes the room of one."""
+    findings = Findings(most=2)
+    shared = [replace(finding("/Document/GrpHdr/IntrBkSttlmDt"), payment=number) for number in range(1, 301)]
+    own = [replace(finding(f"/Document/Tx[{number}]"), payment=number) for number in range(1, 4)]
+    findings.add([*shared, own[0]])
+    technical = Findings(most=2)
+    technical.add([replace(finding("/Document"), severity=Severity.WARNING)])
+    technical.join(findings)
+    technical.add(own[1:])
+    assert technical.first() == (Gathered(shared[0], 300), Gathered(own[0], 1))
+    assert (technical.errors, technical.warnings, technical.more) == (303, 1, 3)
 
 
 def test_a_large_file_is_good_if_either_edition_takes_it(tmp_path: Path) -> None:
@@ -151,7 +166,7 @@ def test_a_large_file_is_good_if_either_edition_takes_it(tmp_path: Path) -> None
             path, catalogue(), profiles, today=datetime.now(UTC).date(), profile="acme", schema_only=False
         )
         assert (judged.valid, judged.edition, judged.payments) == (valid, edition, 2)
-        texts = [found.text for found in judged.findings.first()]
+        texts = [one.finding.text for one in judged.findings.first()]
         assert all(text.startswith("acme new") for text in texts)
         assert bool(texts) is not valid
 

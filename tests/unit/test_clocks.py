@@ -93,6 +93,30 @@ async def test_what_is_driven_again_begins_anew(place: Place) -> None:
         assert again.standing.end is Status.ACSC
 
 
+@pytest.mark.parametrize(
+    ("stamp", "reason"),
+    [
+        ("2026-11-22T24:00:00Z", "AB05"),
+        ("2020-01-01T24:00:00.000+02:00", "AB05"),
+        ("2099-01-01T24:00:00Z", "DT04"),
+        (f"2020-01-01T00:00:00.1{'0' * 40}Z", "AB05"),
+        (f"2020-01-01T00:00:00.1{'0' * 300}Z", "DT01"),
+        ("-2020-01-01T00:00:00Z", "DT01"),
+        ("12020-01-01T00:00:00Z", "DT01"),
+        ("9999-12-31T23:59:59-14:00", "DT01"),
+        ("0001-01-01T00:00:00+14:00", "DT01"),
+    ],
+)
+async def test_odd_stamps_do_not_stop_the_clock(place: Place, stamp: str, reason: str) -> None:
+    """The end of a day, and years that no clock shows: what is late is late, and what is no time is told so."""
+    async with a_world(place, route("sepa-inst")) as world:
+        world.hand.now = MADE + timedelta(seconds=1)
+        content = example("sepa-inst").replace(STAMP, f"{stamp}</Acc".encode())
+        assert stamp.encode() in content
+        found = await ended(world, await world.workflow.receiving.submit(ALICE, content))
+        assert (found.standing.end, found.reason) == (Status.RJCT, reason)
+
+
 @pytest.mark.parametrize("stamp", ["2026-11-20T09:00:00", "2026-11-23T09:00:00.123456789+00:00"])
 async def test_a_stamp_of_no_known_time_decides_nothing(place: Place, stamp: str) -> None:
     """Without an offset nobody here knows when that was; what cannot be read is no time either."""

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from interlock.iso20022.envelopes import read
 from interlock.iso20022.fields import extract
+from interlock.iso20022.original import Agent
 from interlock.iso20022.profiles.facts import DuplicateKey as Key
 from interlock.stages import receive
 from interlock.transaction import QUALIFIER
@@ -54,6 +55,15 @@ def test_different_keys_are_never_one() -> None:
     same = replace(PAYMENT, transaction_id="X", instruction_id="X", end_to_end_id="X", uetr=None)
     every = {Key.TRANSACTION, Key.INSTRUCTION, Key.END_TO_END}
     assert len({key.value for key in receive.payment_keys(ORIGINAL, same, every)}) == 3
+
+
+def test_a_bank_is_one_however_its_bic_is_written() -> None:
+    """With XXX behind it or without; a branch is another sender."""
+    values = {
+        bic: receive.payment_keys(ORIGINAL, replace(PAYMENT, instructing_agent=Agent(bic=bic)), {Key.TRANSACTION})
+        for bic in ("EXMPDEFF", "EXMPDEFFXXX", "EXMPDEFF123")
+    }
+    assert values["EXMPDEFF"] == values["EXMPDEFFXXX"] != values["EXMPDEFF123"]
 
 
 def test_the_end_to_end_id_alone_is_no_key() -> None:

@@ -303,6 +303,11 @@ def test_reason_of_the_cancelled_payment(reason: str, expected: str) -> None:
         (Ids(definition="pacs.008"), True),
         (Ids(amount="250"), True),
         (Ids(amount="250.01"), False),
+        (Ids(amount=f"{'0' * 41}250.00"), True),
+        (Ids(amount=f"{'0' * 41}250.01"), False),
+        (Ids(amount=f"{' ' * 300}250.01"), False),
+        (Ids(amount=f"{'0' * 300}250.01"), False),
+        (Ids(amount=f"{'9' * 41}"), False),
         (Ids(amount=None), True),
     ],
 )

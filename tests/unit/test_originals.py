@@ -153,6 +153,36 @@ async def test_another_settlement_date_or_number_or_sum_does_not_fit(tmp_path: P
         assert codes(await told(world, good))[0] == "CNCL"
 
 
+async def test_what_is_told_of_the_original_twice_must_fit_twice(tmp_path: Path) -> None:
+    """OrgnlTxRef says the amount and the day too."""
+    transfer = Transfer()
+    async with a_world(tmp_path, CONSUMER) as world:
+        held = await world.workflow.receiving.submit(ALICE, pacs008(transfer))
+        for said in ("<IntrBkSttlmAmt Ccy='EUR'>7.77</IntrBkSttlmAmt>", "<IntrBkSttlmDt>1999-01-04</IntrBkSttlmDt>"):
+            other = asked(CANCEL, uetr=transfer.uetr).replace(
+                b"</CxlRsnInf>", f"</CxlRsnInf><OrgnlTxRef>{said}</OrgnlTxRef>".encode()
+            )
+            assert codes(await told(world, other)) == ["RJCR", "NOOR"]
+        assert world.stored(held).standing.status is Status.PDNG
+
+
+async def test_an_id_used_again_spoils_nothing_but_the_second_use(tmp_path: Path) -> None:
+    """What was asked for first under it is told again; another assigner may have the same id."""
+    one, other, third = Transfer(), Transfer(), Transfer()
+    first = asked(CANCEL, uetr=one.uetr)
+    second = first.replace(str(one.uetr).encode(), str(other.uetr).encode())
+    elsewhere = first.replace(str(one.uetr).encode(), str(third.uetr).encode()).replace(
+        b"<Assgnr><Agt><FinInstnId><BICFI>EXMPDEFFXXX", b"<Assgnr><Agt><FinInstnId><BICFI>EXMPITMMXXX"
+    )
+    assert len({first, second, elsewhere}) == 3
+    async with a_world(tmp_path, CONSUMER) as world:
+        for transfer in (one, other, third):
+            await world.workflow.receiving.submit(ALICE, pacs008(transfer))
+        for message, said in ((first, "CNCL"), (second, "RJCR"), (first, "CNCL"), (elsewhere, "CNCL"), (first, "CNCL")):
+            world.hand.go(timedelta(seconds=1))
+            assert codes(await told(world, message))[0] == said
+
+
 # -- which messages are meant as a whole ------------------------------------------------------------------------------
 
 

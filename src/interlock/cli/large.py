@@ -5,14 +5,15 @@ and all are counted: a file can be wrong in each of a hundred thousand payments.
 """
 
 import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import count
 from pathlib import Path
 
+from interlock.cli.gathering import Findings
 from interlock.iso20022.bulk import BulkLimits, Judge, Reading, by_profile
-from interlock.iso20022.findings import Finding, Severity
+from interlock.iso20022.findings import Severity
 from interlock.iso20022.original import Original
 from interlock.iso20022.profiles import Profiles
 from interlock.iso20022.rules import RULES
@@ -21,39 +22,6 @@ from interlock.iso20022.schemas import Catalogue
 #: Statements and reports are not read in pieces. For the sake of one's own files they may take some memory.
 LIMITS = BulkLimits(part_bytes_max=16 * 1024 * 1024)
 FINDINGS_MAX = 100
-
-
-@dataclass(slots=True)
-class Findings:
-    """The first findings, in the order in which they came, and the number of all."""
-
-    most: int = FINDINGS_MAX
-    errors: int = 0
-    warnings: int = 0
-    #: Their number in the file goes with those that are kept.
-    _errors: list[tuple[int, Finding]] = field(default_factory=list)
-    _warnings: list[tuple[int, Finding]] = field(default_factory=list)
-
-    def add(self, findings: Iterable[Finding]) -> None:
-        """Count them, and keep what there is room for."""
-        for finding in findings:
-            number = self.errors + self.warnings
-            is_error = finding.severity is Severity.ERROR
-            self.errors += is_error
-            self.warnings += not is_error
-            kept = self._errors if is_error else self._warnings
-            if len(kept) < self.most:
-                kept.append((number, finding))
-
-    def first(self) -> tuple[Finding, ...]:
-        """Those to be shown: warnings only as far as errors leave room."""
-        room = self.most - len(self._errors)
-        return tuple(finding for _, finding in sorted([*self._errors, *self._warnings[:room]], key=lambda one: one[0]))
-
-    @property
-    def more(self) -> int:
-        """How many there are beside those."""
-        return self.errors + self.warnings - len(self.first())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,15 +75,15 @@ _NO_RULES = dict.fromkeys(RULES)
 
 
 def _read(reading: Reading, *, schema_only: bool) -> Judged:
-    business = Findings()
+    business = Findings(FINDINGS_MAX)
     for batch in reading:
         business.add(batch.findings)
     verdict, judge = reading.verdict, reading.judge
-    findings = Findings()
+    findings = Findings(FINDINGS_MAX)
     findings.add(verdict.technical)
     if verdict.is_sound and not schema_only:
         business.add(reading.late())
-        findings = _joined(findings, business)
+        findings.join(business)  # after those of the schemas, of which there are only warnings, if any
     only_unknown = all(
         finding.rule == "definition.unknown" for finding in verdict.technical if finding.severity is Severity.ERROR
     )
@@ -127,12 +95,3 @@ def _read(reading: Reading, *, schema_only: bool) -> Judged:
         profile=None if judge is None else judge.profile,
         edition=None if judge is None else judge.edition,
     )
-
-
-def _joined(technical: Findings, business: Findings) -> Findings:
-    """Those of the rules after those of the schemas, of which there are only warnings, if any."""
-    joined = Findings()
-    joined.add(technical.first())
-    joined.add(business.first())
-    joined.errors, joined.warnings = technical.errors + business.errors, technical.warnings + business.warnings
-    return joined

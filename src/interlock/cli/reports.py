@@ -1,5 +1,6 @@
 """Verdicts for machines that people work with: SARIF 2.1.0 for code review, JUnit XML for test runners. Pure."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -8,7 +9,7 @@ from urllib.parse import quote
 from lxml import etree
 
 from interlock import __version__
-from interlock.cli.verdicts import Place, Verdict
+from interlock.cli.verdicts import Place, Verdict, of_payments, shown
 from interlock.iso20022.findings import Severity
 
 _LEVEL = {Severity.ERROR: "error", Severity.WARNING: "warning"}
@@ -48,7 +49,7 @@ def sarif(verdicts: Sequence[Verdict]) -> dict[str, Any]:
 def _artifact(verdict: Verdict) -> dict[str, Any]:
     """A file; where it has more findings than are listed, with the number of all."""
     artifact: dict[str, Any] = {"location": {"uri": _uri(verdict.file)}}
-    return artifact | {"properties": {"findings": len(verdict.places) + verdict.more}} if verdict.more else artifact
+    return artifact | {"properties": {"findings": verdict.findings}} if verdict.more else artifact
 
 
 def _result(verdict: Verdict, place: Place) -> dict[str, Any]:
@@ -62,7 +63,9 @@ def _result(verdict: Verdict, place: Place) -> dict[str, Any]:
     if finding.xpath not in ("", "/"):
         location["logicalLocations"] = [{"fullyQualifiedName": finding.xpath, "kind": "element"}]
     properties: dict[str, Any] = {"reason": finding.reason}
-    if finding.payment is not None:
+    if place.times > 1:
+        properties["payments"] = place.times
+    elif finding.payment is not None:
         properties["payment"] = finding.payment
     return {
         "ruleId": finding.rule,
@@ -74,7 +77,7 @@ def _result(verdict: Verdict, place: Place) -> dict[str, Any]:
 
 
 def _uri(file: str) -> str:
-    return quote(PurePath(file).as_posix()) if file != "-" else "stdin"
+    return quote(os.fsencode(PurePath(file).as_posix())) if file != "-" else "stdin"
 
 
 def junit(verdicts: Iterable[Verdict]) -> bytes:
@@ -84,7 +87,7 @@ def junit(verdicts: Iterable[Verdict]) -> bytes:
     for verdict in verdicts:
         tests += 1
         name = " ".join(verdict.definitions) or "message"
-        case = etree.SubElement(suite, "testcase", classname=name, name=_printable(verdict.file))
+        case = etree.SubElement(suite, "testcase", classname=name, name=_printable(shown(verdict.file)))
         lines = [_line(place) for place in verdict.places]
         lines += [f"and {verdict.more} more findings"] if verdict.more else []
         told = "\n".join(lines)
@@ -112,9 +115,8 @@ def _add(case: etree._Element, kind: str, lines: Sequence[str], told: str) -> No
 def _line(place: Place) -> str:
     finding = place.finding
     at = "" if place.line is None else f"line {place.line}: "
-    return _printable(
-        f"{at}{finding.severity.value} {finding.rule} ({finding.reason}): {finding.text} [{finding.xpath}]"
-    )
+    told = f"{finding.text}{of_payments(place)} [{finding.xpath}]"
+    return _printable(f"{at}{finding.severity.value} {finding.rule} ({finding.reason}): {told}")
 
 
 def _printable(text: str) -> str:

@@ -68,7 +68,7 @@ def validate(  # noqa: PLR0913 - an option each
     Exit code 0 only if every message is valid; 2 if one is not, cannot be read, or has no schema here, so that its
     `valid` is null.
     """
-    from interlock.cli.verdicts import Settings, cores, files_of, judge_all
+    from interlock.cli.verdicts import Settings, cores, files_of, judge_all, shown
 
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     settings = Settings(
@@ -89,7 +89,7 @@ def validate(  # noqa: PLR0913 - an option each
             if as_json:
                 emit(_as_json(verdict))
                 if verdict.unreadable is not None:
-                    complain(f"{verdict.file} {verdict.unreadable}")
+                    complain(f"{shown(verdict.file)} {verdict.unreadable}")
             elif not (quiet and verdict.valid):
                 _show(verdict)
             step()
@@ -139,35 +139,50 @@ def _as_json(verdict: "Verdict") -> dict[str, Any]:
             "xpath": finding.xpath,
             "line": finding.line,
             "text": finding.text,
-            "payment": finding.payment,
+            "payment": finding.payment if place.times == 1 else None,
+            "payments": place.times if finding.payment is not None else None,
         }
-        for finding in (place.finding for place in verdict.places)
+        for place in verdict.places
+        for finding in (place.finding,)
     ]
     told = {
-        "file": verdict.file, "valid": verdict.valid, "definitions": list(verdict.definitions), "findings": findings,
+        "file": os.fsencode(verdict.file).decode("utf-8", "backslashreplace"), "valid": verdict.valid,
+        "definitions": list(verdict.definitions), "profile": verdict.profile, "edition": verdict.edition,
+        "findings": findings,
     }  # fmt: skip
-    return told | {"findings_total": len(findings) + verdict.more} if verdict.more else told
+    return told | {"findings_total": verdict.findings} if verdict.more else told
 
 
 def _show(verdict: "Verdict") -> None:
+    from interlock.cli.verdicts import shown
+
     if verdict.unreadable is not None:
-        complain(f"{verdict.file} {verdict.unreadable}")
+        complain(f"{shown(verdict.file)} {verdict.unreadable}")
         return
     out = console()
     word, style = _VERDICT[verdict.valid]
     out.print(word, style=style, end="  ")
     payments = f"{verdict.payments:,} payments" if verdict.payments and verdict.definitions else ""
-    out.print("  ".join(filter(None, (verdict.file, " ".join(verdict.definitions), verdict.practice, payments))))
+    out.print(
+        "  ".join(filter(None, (shown(verdict.file), " ".join(verdict.definitions), _practice(verdict), payments)))
+    )
     for place in verdict.places:
         _show_place(place)
     if verdict.more:
         out.print(f"  and {verdict.more:,} more findings", style="bold")
 
 
+def _practice(verdict: "Verdict") -> str:
+    """What judged it, where that was not the profile for all."""
+    return " ".join(filter(None, (verdict.profile, verdict.edition))) if verdict.profile != "generic" else ""
+
+
 def _show_place(place: "Place") -> None:
+    from interlock.cli.verdicts import of_payments
+
     out, finding = console(), place.finding
     out.print(f"  {finding.severity.value}", style=_WEIGHT[finding.severity], end=" ")
-    out.print(f"{finding.rule} ({finding.reason}): {finding.text}")
+    out.print(f"{finding.rule} ({finding.reason}): {finding.text}{of_payments(place)}")
     piece = place.excerpt
     if piece is not None:
         number = f"{piece.line:>6}"

@@ -5,6 +5,7 @@ What is larger than a server takes as one message is read in pieces, see `interl
 """
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from interlock.cli.excerpts import Excerpt, spots
+from interlock.cli.gathering import Findings, Gathered
 from interlock.iso20022.findings import Finding, Severity
 
 if TYPE_CHECKING:
@@ -53,16 +55,19 @@ class Place(NamedTuple):
     """A finding, and the piece of the message that it is about, where there is one."""
 
     finding: Finding
-    excerpt: Excerpt | None
+    #: How often it was found at this place: once for each payment that the place is part of.
+    times: int
     #: Line and column, both from 1; None where they cannot be told.
-    line: int | None
-    column: int | None
+    line: int | None = None
+    column: int | None = None
+    excerpt: Excerpt | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What was found in one file."""
 
+    #: As it was named; its bytes need not be text.
     file: str
     #: None: it cannot be said.
     valid: bool | None
@@ -72,10 +77,27 @@ class Verdict:
     more: int = 0
     #: How many payments, of a file that was read in pieces.
     payments: int | None = None
-    #: The profile that judged it, with its edition, where it was not the one for all.
-    practice: str = ""
+    #: The profile that judged it and its edition; None: none did.
+    profile: str | None = None
+    edition: str | None = None
     #: Why it could not be read at all.
     unreadable: str | None = None
+
+    @property
+    def findings(self) -> int:
+        """The number of all, shown or not."""
+        return sum(place.times for place in self.places) + self.more
+
+
+def shown(file: str) -> str:
+    """The name of a file as text; of bytes that are none, and of control characters, what they are."""
+    text = os.fsencode(file).decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def of_payments(place: Place) -> str:
+    """Behind a finding that several payments share."""
+    return f" ({place.times:,} payments)" if place.times > 1 else ""
 
 
 def files_of(paths: Iterable[str]) -> list[str]:
@@ -97,8 +119,13 @@ def judge_all(files: Sequence[str], settings: Settings, *, jobs: int) -> Iterato
         for file in files:
             yield judge(file, settings)
         return
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=_ended_by_interrupts) as pool:
         yield from pool.map(judge, files, [settings] * len(files), chunksize=_CHUNK)
+
+
+def _ended_by_interrupts() -> None:
+    """Ctrl-C goes to all processes: this one ends at once, whatever it holds, and the first one tells."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def cores() -> int:
@@ -119,7 +146,7 @@ def judge(file: str, settings: Settings) -> Verdict:
         # TD02 is ISO's FileNonReadable.
         why = f"cannot be read: {exc.strerror or exc}"
         finding = Finding(severity=Severity.ERROR, rule="file.unreadable", reason="TD02", xpath="", line=None, text=why)
-        return Verdict(file=file, valid=None, places=(Place(finding, None, None, None),), unreadable=why)
+        return Verdict(file=file, valid=None, places=(Place(finding, 1),), unreadable=why)
 
 
 @contextmanager
@@ -150,12 +177,15 @@ def _on_disk(begun: bytes, stream: BinaryIO) -> Iterator[Path]:
 
 def _whole(file: str, content: bytes, settings: Settings) -> Verdict:
     inspection = _inspector(settings)(content)
+    findings = Findings()
+    findings.add(inspection.findings)
     return Verdict(
         file=file,
         valid=inspection.valid,
         definitions=inspection.definitions,
-        places=_places(BytesIO(content), inspection.findings),
-        practice=_practice(inspection.profile, inspection.edition),
+        places=_places(BytesIO(content), findings.first()),
+        profile=inspection.profile,
+        edition=inspection.edition,
     )
 
 
@@ -170,18 +200,16 @@ def _large(file: str, path: Path, settings: Settings) -> Verdict:
         places=places,
         more=judged.findings.more,
         payments=judged.payments,
-        practice=_practice(judged.profile, judged.edition),
+        profile=judged.profile,
+        edition=judged.edition,
     )
 
 
-def _practice(profile: str | None, edition: str | None) -> str:
-    return " ".join(filter(None, (profile, edition))) if profile != "generic" else ""
-
-
-def _places(message: BinaryIO, findings: Sequence[Finding]) -> tuple[Place, ...]:
+def _places(message: BinaryIO, gathered: Sequence[Gathered]) -> tuple[Place, ...]:
+    found = spots(message, [one.finding for one in gathered])
     return tuple(
-        Place(finding, piece, finding.line if piece is None else piece.line, column)
-        for finding, (piece, column) in zip(findings, spots(message, findings), strict=True)
+        Place(finding, times, finding.line if piece is None else piece.line, column, piece)
+        for (finding, times), (piece, column) in zip(gathered, found, strict=True)
     )
 
 

@@ -105,7 +105,7 @@ def read(
     try:
         root = parse(body, parser or _PARSER)
     except etree.XMLSyntaxError as exc:
-        return _nothing(_syntax_finding(exc))
+        return _nothing(_limit_finding(exc, limits.depth_max) or _syntax_finding(exc))
     except (ValueError, LookupError):  # an encoding that lxml refuses before it parses
         return _nothing(_encoding_finding())
     refused = _refuse_parsed(root, body, limits)
@@ -234,7 +234,7 @@ def _refuse_parsed(root: etree._Element, body: bytes, limits: Limits) -> Finding
     if elements_max > limits.nodes_max and _count(root) > limits.nodes_max:
         return _finding("xml.nodes", f"The message has more than {limits.nodes_max} elements; split it.")
     if _deeper_than(limits.depth_max)(root):
-        return _finding("xml.depth", f"Elements are nested deeper than {limits.depth_max} levels.")
+        return _depth_finding(limits.depth_max)
     return None
 
 
@@ -256,6 +256,26 @@ def _finding(
 
 def _doctype_finding() -> Finding:
     return _finding("xml.doctype", "A DOCTYPE is not accepted; remove it.")
+
+
+def _depth_finding(depth_max: int) -> Finding:
+    return _finding("xml.depth", f"Elements are nested deeper than {depth_max} levels.")
+
+
+def _limit_finding(exc: etree.XMLSyntaxError, depth_max: int) -> Finding | None:
+    """Finding for XML that libxml2 gives up at a limit of its own, which is wider than ours; None for other faults."""
+    message = exc.msg or ""
+    if message.startswith("Excessive depth"):
+        return _depth_finding(depth_max)
+    if any(words in message for words in _TOO_LONG):
+        return _finding(
+            "xml.size", "One text, name, attribute or comment is longer than any message needs; shorten it."
+        )
+    return None
+
+
+#: In what libxml2 says of something longer than it takes: 10,000,000 bytes, and 50,000 for a name.
+_TOO_LONG: Final = ("Resource limit exceeded", "too big found", "ame too long")
 
 
 def _syntax_finding(exc: etree.XMLSyntaxError) -> Finding:
@@ -318,6 +338,8 @@ def _open(root: etree._Element, *, lenient: bool) -> Envelope:
     """The envelope around what is inside."""
     kind = _kind(root.tag)
     if kind is not None and not kind[0] and kind[1] is not None:
+        if is_crowded(root):
+            return _nothing(namespaces_finding())
         bare: list[Finding] = []
         _judge_content(_Part(root, *kind), bare, lenient=lenient)
         return Envelope(
@@ -331,6 +353,9 @@ def _open(root: etree._Element, *, lenient: bool) -> Envelope:
     if all(part.is_header for part in parts):
         findings.append(_missing_finding(root, headers))
     header = headers[0] if headers else None
+    crowded = next((part for part in (header, *documents[:1]) if part is not None and is_crowded(part.element)), None)
+    if crowded is not None:
+        return _nothing(namespaces_finding())
     # Of two documents neither is *the* message: an answer to one would speak for the other.
     document = documents[0] if len(documents) == 1 else None
     for part in (header, document):
@@ -352,6 +377,21 @@ def _open(root: etree._Element, *, lenient: bool) -> Envelope:
         findings=tuple(findings),
         is_report=any(finding.rule == _REPORT for finding in findings),
     )
+
+
+#: libxml2 copies the namespaces around an element that it validates, each beside all before it: thousands take minutes.
+_NAMESPACES_MAX: Final = 256
+
+
+def is_crowded(element: etree._Element) -> bool:
+    """Whether more namespaces are declared on and around an element than any message needs."""
+    return len(element.nsmap) > _NAMESPACES_MAX
+
+
+def namespaces_finding() -> Finding:
+    """Why such a message is not looked at."""
+    words = "namespaces are declared on and around the message: leave out those that nothing is in"
+    return _finding("xml.namespaces", f"More than {_NAMESPACES_MAX} {words}.")
 
 
 def _parts(root: etree._Element) -> list[_Part]:
@@ -386,8 +426,12 @@ def _around(
     if len(parts) <= _PARTS_LOOKED_AROUND:
         _judge_strangers(root, parts, findings)
         _judge_place(root, parts, findings)
-    if (report := wrappers.report(root)) is not None:
-        findings.append(report_finding(report, path_of(root), line_of(root)))
+    for level in dict.fromkeys(
+        level for part in parts[:_PARTS_LOOKED_AROUND] for level in part.element.iterancestors()
+    ):
+        if (report := wrappers.report(level)) is not None:
+            findings.append(report_finding(report, path_of(level), line_of(level)))
+            break
     return wrappers.transport(root, *shown)
 
 

@@ -79,6 +79,7 @@ PARTS: Final[Mapping[str, frozenset[Part]]] = MappingProxyType(
                 Part.RELATED,
             }
         ),
+        "admi.002": frozenset({Part.RELATED}),
         "camt.111": frozenset({Part.REASON_CODES, Part.MORE_TEXTS, Part.RELATED}),
     }
 )

@@ -248,8 +248,11 @@ class Original(Struct, frozen=True, kw_only=True):
 
 
 def to_decimal(text: str | None) -> Decimal | None:
-    """Exact number from an XSD decimal; None for anything else, exponents, infinities and absence included."""
+    """Exact number from an XSD decimal; None for anything else, exponents, infinities and absence included.
+
+    And for one of more than 40 digits before or behind the point, zeros in front aside: no amount is one.
+    """
     return Decimal(text) if text is not None and _DECIMAL.match(text) else None
 
 
-_DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})\Z")
+_DECIMAL: Final = re.compile(r"[+-]?0*(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})\Z")

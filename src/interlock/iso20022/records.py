@@ -144,9 +144,11 @@ def _walk(element: etree._Element, trie: dict[str, _Step], slots: Slots, blocks:
         if slots[slot] is None:
             text = child.text
             if text is not None:
-                # No field here is that long: what is cut was invalid, still is, and cannot fill the caches it meets.
-                text = text[:TEXT_MAX]
-                slots[slot] = text.strip() if is_word else text
+                # No field here is that long, so what is cut cannot fill the caches it meets. Only numbers and points in
+                # time can be so long and valid, by their zeros: they are none then.
+                if is_word:
+                    text = text.strip()
+                slots[slot] = text[:TEXT_MAX]
             if is_amount:
                 slots[slot + 1] = (child.get("Ccy") or "")[:TEXT_MAX] or None
 

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
-from interlock.iso20022.original import Original
 from interlock.iso20022.profiles.facts import ClockStart
 from interlock.iso20022.reasons import reason_for
-from interlock.iso20022.rules.dates import moment_of
+from interlock.iso20022.rules.dates import is_local, moment_of
 from interlock.stages.facts import Inspection
 from interlock.stages.outcomes import Refusal
 
@@ -29,25 +28,30 @@ def due(inspection: Inspection, sla: timedelta, at: datetime) -> datetime:
 
 
 def ahead(inspection: Inspection, now: datetime) -> Refusal | None:
-    """Why it is refused, where its stamp is of a time that has not come yet."""
+    """Why it is refused, where its stamp is of a time that has not come yet, or of none."""
+    clock = inspection.practice.clock
+    if clock is None:
+        return None  # then there are no stamps
+    name = _NAMES[clock]
+    if any(moment_of(text) is None and not is_local(text) for text in _texts(inspection)):
+        note = f"{name} is no point in time that a clock here could show: mend it, and send it again"
+        return Refusal(reason=reason_for("invalid_date"), note=note)
     if all(stamp <= now + _APART for stamp in _stamps(inspection)):
         return None
-    assert inspection.practice.clock is not None  # else there are no stamps
-    name = _NAMES[inspection.practice.clock]
     note = f"{name} is later than the time at which the message came: set the clock that writes it, and send it again"
     return Refusal(reason=reason_for("future_date"), note=note)
 
 
 def _stamps(inspection: Inspection) -> Iterator[datetime]:
     """Of each payment that has one; what has no offset is of no time that is known here."""
+    yield from filter(None, map(moment_of, _texts(inspection)))
+
+
+def _texts(inspection: Inspection) -> Iterator[str]:
     original, clock = inspection.original, inspection.practice.clock
     if original is None or clock is None or inspection.answer is None or not original.definition.startswith("pacs"):
         return  # only payments between banks are instant
-    yield from filter(None, map(moment_of, _texts(original, clock)))
-
-
-def _texts(original: Original, clock: ClockStart) -> Iterator[str | None]:
     if clock is ClockStart.CREATED:
-        yield original.created_at
+        yield from filter(None, (original.created_at,))
     else:
-        yield from (payment.accepted_at for payment in original.payments)
+        yield from filter(None, (payment.accepted_at for payment in original.payments))

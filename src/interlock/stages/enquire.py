@@ -289,6 +289,7 @@ def answer(
         now=now,
         answer_id=answer_id,
         original=original,
+        forms=forms,
     )
 
 

@@ -323,9 +323,16 @@ def _is_counted_alike(reference: Reference, match: Match) -> bool:
     if match.entry is None or match.entry.is_partial or not match.payments:
         return True
     number, total = to_decimal(reference.number_of_transactions), to_decimal(reference.control_sum)
+    if _is_unreadable(reference.number_of_transactions) or _is_unreadable(reference.control_sum):
+        return False
     amounts = [payment.amount for payment in match.payments]
     is_sum = total is None or None in amounts or total == sum(amount for amount in amounts if amount is not None)
     return number in (None, len(amounts)) and is_sum
+
+
+def _is_unreadable(number: str | None) -> bool:
+    """Whether there is a number that is none we can read: what cannot be compared is not the same."""
+    return number is not None and to_decimal(number) is None
 
 
 #: So many payments are not told apart as well as all.
@@ -342,6 +349,8 @@ def _is_same_day(reference: Reference, payment: Payment, original: Original | No
 
 def _is_same_amount(reference: Reference, payment: Payment) -> bool:
     amount = to_decimal(reference.amount)
+    if _is_unreadable(reference.amount):
+        return False
     if amount is None or payment.amount is None:
         return True
     return amount == payment.amount and (reference.currency in (None, payment.currency))

@@ -6,6 +6,7 @@ faults gets the same reason everywhere.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 from uuid import UUID
 
 from interlock.iso20022 import answers
@@ -219,7 +220,12 @@ def _transaction_key(original: Original, payment: OriginalPayment, identificatio
     return Key(kind=KeyKind.TRANSACTION, value=value, payment=payment.ordinal)
 
 
+_BIC8: Final = 8
+
+
 def _named(agent: Agent | None) -> str:
     if agent is None:
         return "-"
+    if agent.bic and len(agent.bic) == _BIC8:
+        return f"{agent.bic}XXX"  # the bank itself, as the one with XXX is
     return agent.bic or agent.clearing_member or agent.lei or agent.other or "-"

@@ -59,6 +59,7 @@ def answer(
             now=now,
             answer_id=transaction.id.hex,
             original=original,
+            forms=forms,
         )
     payments = {
         ordinal: PaymentVerdict(status=Status.RJCT, reason=reason, narrative=text)

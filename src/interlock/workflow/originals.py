@@ -195,18 +195,20 @@ class Originals:
         if original.message_id:
             names.append((KeyKind.MESSAGE, original.message_id))
         first: dict[_Same, datetime] = {}
-        is_reused = False
+        #: What the same assigner asked for first under this id; what came under it later was refused.
+        under_id: list[_Same] | None = None
         for one in await self._before(request, names):
             earlier = await self._means.original(one)
             if earlier is None:
                 continue
             meant = [_same(reference) for reference in earlier.references]
-            is_reused |= earlier.message_id == original.message_id and meant != [_same(r) for r in original.references]
+            if (earlier.message_id, earlier.assigner) == (original.message_id, original.assigner):
+                under_id = under_id or meant
             for same in meant:
                 first[same] = min(one.created_at, first.get(same, one.created_at))
         # The id may be older than the message that came under it.
         asked = {one.ordinal: first.get(_same(one), request.updated_at) for one in original.references}
-        return asked, is_reused
+        return asked, under_id is not None and under_id != [_same(one) for one in original.references]
 
     async def _before(self, request: Transaction, names: Iterable[tuple[KeyKind, str]]) -> Collection[Transaction]:
         """Requests of the same kind that came before under one of these names, and were not refused.

@@ -140,8 +140,27 @@ _PAYMENT = b"<CdtTrfTxInf>" + pacs008().partition(b"<CdtTrfTxInf>")[2].partition
         pytest.param(
             lambda: _HEAD + _PAYMENT + b"<a>" * 300,
             BulkLimits(),
-            "xml.malformed",
+            "xml.depth",
             id="deeper than libxml2 goes",
+        ),
+        pytest.param(
+            lambda: (
+                b"<a"
+                + b"".join(b' xmlns:n%d="u:%d"' % (one, one) for one in range(300))
+                + b">"
+                + pacs008(*_many(9)).partition(b"?>")[2]
+                + b"</a>"
+            ),
+            BulkLimits(),
+            "xml.namespaces",
+            id="a crowd of namespaces",
+        ),
+        pytest.param(lambda: b"<a>" * 2_000_000, BulkLimits(), "xml.depth", id="nothing but depth"),
+        pytest.param(
+            lambda: _HEAD + b"<a>" + b"x" * 10_100_000 + b"</a>",
+            BulkLimits(part_bytes_max=16_777_216),
+            "xml.size",
+            id="a long text",
         ),
         pytest.param(
             lambda: _HEAD + b"<!-- -->" * 1000 + b"<x/>" * 2000,

@@ -285,7 +285,9 @@ BOMB: Final = '<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb"><!ENTITY c "&b;&b;&b;&b;&b;&
         (b'<?xml version="1.0" encoding="UTF-7"?>+ADwAIQ-DOCTYPE a+AD4APA-a/+AD4-', "xml.doctype"),
         (b" " * 5000 + b"<!DOCTYPE a><a/>", "xml.doctype"),
         (b"<a>" * 65 + b"</a>" * 65, "xml.depth"),
-        (b"<a>" * 5000 + b"</a>" * 5000, "xml.malformed"),
+        (b"<a>" * 5000 + b"</a>" * 5000, "xml.depth"),
+        (b"<a>" + b"x" * 10_100_000 + b"</a>", "xml.size"),
+        (b"<" + b"n" * 60_000 + b"/>", "xml.size"),
         (b"<a>" + b"<b/>" * 200_000 + b"</a>", "xml.nodes"),
         (b"<a>" + b" " * 1_048_576 + b"</a>", "xml.size"),
         (b"<a/>", "envelope.no_document"),
@@ -671,6 +673,15 @@ def test_real_messages_are_recognised() -> None:
     assert not wrong
 
 
+@pytest.mark.parametrize("at", ["around", "on"])
+def test_crowds_of_namespaces_are_refused(at: str) -> None:
+    """What libxml2 does with them would take minutes; those that a message needs are few."""
+    for number, rule in ((200, []), (300, ["xml.namespaces"]), (20_000, ["xml.namespaces"])):
+        crowd = "".join(f' xmlns:n{one}="u:{one}"' for one in range(number))
+        body = f"<a{crowd}>{PARTS}</a>" if at == "around" else SMALL.replace("<Document", f"<Document{crowd}", 1)
+        assert [found.rule for found in read(body.encode()).findings] == rule
+
+
 @pytest.mark.parametrize("report", ["TransmissionReport", "DeliveryNotification"])
 def test_a_report_is_no_message(tmp_path: Path, report: str) -> None:
     """What a network tells of a message holds a copy of it, which must not be carried out again."""
@@ -685,6 +696,13 @@ def test_a_report_is_no_message(tmp_path: Path, report: str) -> None:
         refused = recognise(file, 100_000).refused
     assert refused is not None
     assert (refused.rule, refused.text) == ("envelope.report", envelope.findings[0].text)
+    for around in ('<Envelope xmlns="urn:soap"><Body>{}</Body></Envelope>', "<a><b><c>{}</c></b></a>"):
+        wrapped = around.format(reported.decode()).encode()
+        assert [one.rule for one in read(wrapped).findings if one.severity is Severity.ERROR] == ["envelope.report"]
+        assert read(wrapped).is_report
+        path.write_bytes(wrapped)
+        with path.open("rb") as file:
+            assert recognise(file, 100_000).refused == refused
     message = reported.replace(report.encode(), b"Message")
     assert not read(message).is_report
     path.write_bytes(message)

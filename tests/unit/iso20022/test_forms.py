@@ -420,7 +420,7 @@ GONE: Final = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("family", PARTS)
+@pytest.mark.parametrize("family", GONE)
 def test_every_part_can_be_left_out(family: str) -> None:
     """Each alone, and all together: what is left is valid by the standard."""
     assert GONE[family].keys() == PARTS[family] - {Part.RELATED}
@@ -452,12 +452,37 @@ def test_every_version_can_be_in_any_form(definition: str) -> None:
             assert [(f.xpath, f.text) for f in seen(one.body).technical] == [], (form, verdict)
 
 
-@pytest.mark.parametrize("family", PARTS)
+@pytest.mark.parametrize("family", GONE)
 def test_nothing_is_left_out_unasked(family: str) -> None:
     """What a form can take away is there without one; a pain.014 has no room for some of it."""
     told = "".join(content(one) for one in whole(family, {}))
     missing = {part for part, gone in GONE[family].items() if gone not in told}
     assert missing == ({Part.REFERENCE, Part.REFERENCE_AGENTS} if family == "pain.014" else set())
+
+
+def test_a_refusal_without_the_requests_header() -> None:
+    """RTP's headers go without Rltd, that of an admi.002 too."""
+    original = seen(example("rtp"), "rtp").original
+    practice = seen(example("rtp"), "rtp").practice
+    for forms, there in ((practice.forms, False), ({}, True)):
+        one = answers.build_admi002(
+            reason="NARR", narrative="No.", reference="R", now=NOW, answer_id="A-1", original=original, forms=forms
+        )
+        assert (etree.fromstring(one.body).find(".//{*}Rltd") is not None) is there
+
+
+@pytest.mark.parametrize("profile", ["fednow", "cbprplus"])
+def test_of_a_payment_that_nobody_knows_the_agents_are_told(profile: str) -> None:
+    """Where each payment must have them: those of the request's header."""
+    chased = seen(request("pacs.028.001.03", Ids()), profile)
+    original = _headed(chased, profile)
+    statement = Statement(reference=original.references[0], status="RJCT", reason="NARR")
+    one = answers.build_statuses(
+        original, [statement], answer_id="A-1", now=NOW, definition=chased.enquiry, forms=chased.practice.forms
+    )
+    root = etree.fromstring(one.body)
+    assert [len(root.findall(f".//{{*}}TxInfAndSts/{{*}}{name}")) for name in ("InstgAgt", "InstdAgt")] == [1, 1]
+    assert [f.text for f in seen(one.body, profile).findings if f.severity is Severity.ERROR] == []
 
 
 @pytest.mark.parametrize("family", ["pacs.002", "camt.029", "camt.111"])

@@ -19,10 +19,11 @@ from interlock.iso20022.answers.pieces import (
 from interlock.iso20022.answers.reasons import UNSPECIFIED
 from interlock.iso20022.answers.verdicts import Answer
 from interlock.iso20022.answers.wrapping import enveloped
+from interlock.iso20022.forms import NO_FORMS, Forms, Part
 from interlock.iso20022.original import Header, Original
 
 
-def build_admi002(
+def build_admi002(  # noqa: PLR0913 - one call, each of its facts by name
     *,
     reason: str,
     narrative: str,
@@ -32,11 +33,13 @@ def build_admi002(
     header: Header | None = None,
     original: Original | None = None,
     location: str | None = None,
+    forms: Forms = NO_FORMS,
 ) -> Answer:
     """The rejection of what cannot be treated as a business message: unreadable, of unknown kind, or nameless.
 
     reason: code or id of the rule, at most 35 characters; reference: whatever identifies the message to its sender
     (BizMsgIdr, MsgId, transaction id); location: path of the first fault.
+    forms: of which the one of admi.002 says whether its header tells of the message's.
     header: where the message had one; original: where there is one, for its wrapper (and header).
     Source: ISO 20022 admi.002.001.01; what calls for it and not for a pacs.002: DOMAIN, FedNow operating procedures.
     """
@@ -53,7 +56,9 @@ def build_admi002(
     if original is None:
         original = _NO_ORIGINAL
     header = header or original.header
-    body = enveloped(document, REJECTION, original, required_text(answer_id), now, header)
+    form = forms.get(REJECTION[:8])
+    has = {Part.RELATED} - (frozenset() if form is None else form.without)
+    body = enveloped(document, REJECTION, original, required_text(answer_id), now, header, has=has)
     return Answer(definition=REJECTION, body=body)
 
 

@@ -205,7 +205,7 @@ class _Outcome:
         if "group" not in shape.has and "message" in shape.has and original.payments:
             self.about = f"<OrgnlGrpInf>{_message(original)}</OrgnlGrpInf>"
         #: Of a payment that names none, where the answer's header has none either.
-        known = _agents(original)
+        known = agents_of(original)
         self.agents = (None, None) if "header_agents" in shape.has else known
         self.originator = known[1]
         if self.originator is None and original.payments:
@@ -246,7 +246,7 @@ def said(shape: Shape, status: str) -> str:
     return shape.settled if status == Status.ACSC else str(status)
 
 
-def _agents(original: Original) -> tuple[Agent | None, Agent | None]:
+def agents_of(original: Original) -> tuple[Agent | None, Agent | None]:
     """Who has instructed whom: by the group header, else by the header."""
     header = original.header
     sender, receiver = (None, None) if header is None else (header.sender, header.receiver)

@@ -17,7 +17,7 @@ from interlock.iso20022.answers.pieces import (
     uetr_of,
 )
 from interlock.iso20022.answers.reasons import status_reason
-from interlock.iso20022.answers.reports import ends, reference, said
+from interlock.iso20022.answers.reports import agents_of, ends, reference, said
 from interlock.iso20022.answers.verdicts import Answer, PaymentVerdict, Statement
 from interlock.iso20022.answers.wrapping import enveloped
 from interlock.iso20022.codes import Status
@@ -53,8 +53,10 @@ def build_statuses(
         party = "<InitgPty><Nm>NOTPROVIDED</Nm></InitgPty>" + ends(shape, known)
         content = _requests_to_pay(shape, groups, payments)
     else:
-        asked = route(shape.has, original.instructing_agent, original.instructed_agent)
-        party = asked if "header_agents" in shape.has else ""
+        is_told = "header_agents" in shape.has
+        between = (original.instructing_agent, original.instructed_agent) if is_told else agents_of(original)
+        asked = route(shape.has, *between)
+        party = asked if is_told else ""
         content = "".join(
             [*(_group(shape, one) for one in groups), *(_payment(shape, one, message_id, asked) for one in payments)]
         )

@@ -25,7 +25,7 @@ from interlock.iso20022.bulk.recognising import Layout, layout_of, recognise
 from interlock.iso20022.bulk.source import BulkLimits, Names, NotWellFormed, Refused, Source, fault
 from interlock.iso20022.bulk.spool import Spool
 from interlock.iso20022.bulk.tally import Tally
-from interlock.iso20022.envelopes import Envelope, _deeper_than, _finding, _open
+from interlock.iso20022.envelopes import Envelope, _deeper_than, _depth_finding, _finding, _limit_finding, _open
 from interlock.iso20022.findings import Finding, Severity
 from interlock.iso20022.original import Original, OriginalPayment, PaymentGroup
 from interlock.iso20022.schemas import Catalogue, definition_of_namespace
@@ -127,8 +127,11 @@ class Reading:
                 yield from self._read(file)
             except Refused as refusal:
                 self._conclude(file, None, refusal.finding)
-            except (etree.XMLSyntaxError, NotWellFormed):
-                self._conclude(file, None, fault(self._path, self._limits.chunk_bytes))
+            except NotWellFormed:
+                self._conclude(file, None, fault(self._path, file.tell(), self._limits.chunk_bytes))
+            except etree.XMLSyntaxError as exc:
+                limit = _limit_finding(exc, self._limits.depth_max)
+                self._conclude(file, None, limit or fault(self._path, file.tell(), self._limits.chunk_bytes))
 
     def late(self) -> Iterator[Finding]:
         """What is wrong by the rules on the whole message: with it, or with payments because of others.
@@ -207,7 +210,7 @@ class Reading:
     def _check_depth(self, element: etree._Element, above: int) -> None:
         depth_max = self._limits.depth_max
         if _deeper_than(depth_max - above)(element):
-            raise Refused(_finding("xml.depth", f"Elements are nested deeper than {depth_max} levels."))
+            raise Refused(_depth_finding(depth_max))
 
     # -- a piece ------------------------------------------------------------------------------------------------------
 

@@ -78,6 +78,8 @@ class _Target:
         if tag == _SIBLINGS:
             return
         self._seen[tag] += tag.endswith("Document")
+        if self._inside >= _DEPTH_MAX or len(self._above) >= _DEPTH_MAX:
+            raise _Stop  # no message: what builds a tree says so, and a parser without one takes room for each level
         if self._inside:
             self._inside += 1
             return
@@ -103,9 +105,10 @@ class _Target:
         if not self._above and wrappers.renaming(tag) is not None:
             self.found = Recognised(refused=_short())
             raise _Stop
-        if len(self._above) == 1:
-            self._message = wrappers.message_in(self._above[0], tag) or self._message
-        elif len(self._above) == _IN_HEADER and wrappers.message_in(*self._above) is not None:
+        above = self._above[-_IN_HEADER:]
+        if above and (message := wrappers.message_in(above[-1], tag)) is not None:
+            self._message, self._beside = message, []
+        elif len(above) == _IN_HEADER and wrappers.message_in(*above) is not None:
             self._beside = [*self._beside[:1], tag] if tag != self._message else [tag]
         self._above.append(tag)
 
@@ -119,6 +122,8 @@ class _Target:
         """Nothing was built."""
 
 
+#: As libxml2 has it where it builds a tree.
+_DEPTH_MAX: Final = 256
 #: Elements above one that stands in the header of a wrapper.
 _IN_HEADER: Final = 2
 _STEP_BYTES: Final = 4096

@@ -10,7 +10,14 @@ from lxml import etree
 
 from interlock.iso20022.bulk.pieces import Cutter
 from interlock.iso20022.bulk.recognising import CLOSING, Layout, Recognised, with_opening
-from interlock.iso20022.envelopes import _encoding_finding, _finding, _syntax_finding, local_name
+from interlock.iso20022.envelopes import (
+    _encoding_finding,
+    _finding,
+    _syntax_finding,
+    is_crowded,
+    local_name,
+    namespaces_finding,
+)
 from interlock.iso20022.findings import Finding
 
 
@@ -111,6 +118,8 @@ class Source:
         if element.tag == self._recognised.document:
             self._number += 1
             if self._number == self._recognised.number:
+                if is_crowded(element):
+                    raise Refused(namespaces_finding())
                 self.document = element
 
     def _opened(self, data: bytes) -> bytes:
@@ -163,14 +172,17 @@ class _Nothing:
         """Nothing was built."""
 
 
-def fault(path: Path, chunk_bytes: int) -> Finding:
-    """Where the XML of a file is not well-formed: read again as it is, for its true lines and columns."""
+def fault(path: Path, read: int, chunk_bytes: int) -> Finding:
+    """Where the XML of a file is not well-formed: read again as it is, for its true lines and columns.
+
+    read: the bytes that were read until it was noticed. No more are read: without a tree there is no limit to depth.
+    """
     parser = etree.XMLParser(
         target=cast("Any", _Nothing()), resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False
     )
     try:
         with path.open("rb") as file:
-            while data := file.read(chunk_bytes):
+            while data := file.read(min(chunk_bytes, read - file.tell())):
                 parser.feed(data)
         parser.close()
     except etree.XMLSyntaxError as exc:

@@ -18,6 +18,7 @@ from interlock.iso20022.original import Original, OriginalPayment
 from interlock.iso20022.rules.places import Places
 from interlock.iso20022.rules.registry import RULES
 from interlock.iso20022.rules.rule import (
+    SETTLEMENT_DATE,
     DocumentCheck,
     ElementCheck,
     MessageCheck,
@@ -25,6 +26,7 @@ from interlock.iso20022.rules.rule import (
     Place,
     Rule,
     ShapeCheck,
+    at_settlement_date,
 )
 from interlock.iso20022.rules.xml import local_name
 
@@ -187,6 +189,8 @@ _IN_BLOCK: Final = {"pain.001": "Dbtr", "pain.013": "Dbtr", "pain.008": "Cdtr", 
 
 
 def _in_payment(original: Original, payment: OriginalPayment, path: str) -> Place:
+    if path == SETTLEMENT_DATE:
+        return at_settlement_date(original, payment)
     above = payment.xpath
     outside = _IN_BLOCK.get(original.definition[:8])
     if outside is not None and path.startswith(outside):

@@ -8,7 +8,14 @@ from typing import Final
 
 from interlock.iso20022 import calendars
 from interlock.iso20022.original import Original, OriginalPayment
-from interlock.iso20022.rules.rule import MessageCheck, PaymentCheck, Place, in_group_header
+from interlock.iso20022.rules.rule import (
+    SETTLEMENT_DATE,
+    MessageCheck,
+    PaymentCheck,
+    Place,
+    at_settlement_date,
+    in_group_header,
+)
 
 #: Real systems are late, replay, and test with old messages: older than this is worth a word, not a rejection.
 _PAST_MAX: Final = timedelta(days=366)
@@ -33,22 +40,22 @@ def day_of(text: str | None) -> date | None:
 
 def _date_readable(payment: OriginalPayment, _today: date) -> str | None:
     text = payment.settlement_date
-    return None if text is None or day_of(text) is not None else "IntrBkSttlmDt"
+    return None if text is None or day_of(text) is not None else SETTLEMENT_DATE
 
 
 def _date_past(payment: OriginalPayment, today: date) -> str | None:
     day = day_of(payment.settlement_date)
-    return "IntrBkSttlmDt" if day is not None and today - day > _PAST_MAX else None
+    return SETTLEMENT_DATE if day is not None and today - day > _PAST_MAX else None
 
 
 def _date_future(payment: OriginalPayment, today: date) -> str | None:
     day = day_of(payment.settlement_date)
-    return "IntrBkSttlmDt" if day is not None and day - today > _SETTLEMENT_AHEAD_MAX else None
+    return SETTLEMENT_DATE if day is not None and day - today > _SETTLEMENT_AHEAD_MAX else None
 
 
 def _date_ahead(payment: OriginalPayment, today: date) -> str | None:
     day = day_of(payment.settlement_date)
-    return "IntrBkSttlmDt" if day is not None and day - today > timedelta(days=1) else None
+    return SETTLEMENT_DATE if day is not None and day - today > timedelta(days=1) else None
 
 
 def _execution_readable(original: Original, _today: date) -> Iterable[Place]:
@@ -78,7 +85,7 @@ def _in_bad_blocks(original: Original, is_bad: Callable[[str], bool]) -> Iterabl
 
 
 def _date_missing(payment: OriginalPayment, _today: date) -> str | None:
-    return None if payment.settlement_date is not None else "IntrBkSttlmDt"
+    return None if payment.settlement_date is not None else SETTLEMENT_DATE
 
 
 def _date_twice(original: Original, _today: date) -> Iterable[Place]:
@@ -87,7 +94,7 @@ def _date_twice(original: Original, _today: date) -> Iterable[Place]:
     if common is None:
         return ()
     return [
-        Place(f"{payment.xpath}/IntrBkSttlmDt", payment.line, payment.ordinal)
+        Place(f"{payment.xpath}/{SETTLEMENT_DATE}", payment.line, payment.ordinal)
         for payment in original.payments
         if payment.settlement_date != common
     ]
@@ -118,7 +125,7 @@ def _closed(system: str) -> PaymentCheck:
         if payment.currency != calendar.currency:
             return None
         day = day_of(payment.settlement_date)
-        return "IntrBkSttlmDt" if day is not None and calendar.is_open(day) is False else None
+        return SETTLEMENT_DATE if day is not None and calendar.is_open(day) is False else None
 
     return check
 
@@ -133,7 +140,7 @@ def _after_cut_off(system: str) -> MessageCheck:
             return ()
         kind = original.definition[:8]
         return [
-            Place(f"{payment.xpath}/IntrBkSttlmDt", payment.line, payment.ordinal)
+            at_settlement_date(original, payment)
             for payment in original.payments
             if payment.currency == calendar.currency
             and calendar.is_after_cut_off(created, day_of(payment.settlement_date), kind)
@@ -143,12 +150,30 @@ def _after_cut_off(system: str) -> MessageCheck:
 
 
 def moment_of(text: str | None) -> datetime | None:
-    """The point in time of an ISODateTime; None for one without an offset, which is none."""
+    """The point in time of an ISODateTime; None for one without an offset, which is none, or of no near year."""
+    text = text or ""
+    midnight = _MIDNIGHT.match(text)
     try:
-        moment = datetime.fromisoformat(text or "")
+        moment = datetime.fromisoformat(f"{midnight[1]}T00:00:00{midnight[2]}" if midnight else text)
     except ValueError:
         return None
-    return moment if moment.tzinfo is not None else None
+    # At the very ends of the calendar another time zone, or a second later, is outside of it.
+    if moment.tzinfo is None or not _YEARS[0] <= moment.year <= _YEARS[1]:
+        return None
+    return moment + timedelta(days=1) if midnight else moment
+
+
+#: The end of a day, which Python does not know.
+_MIDNIGHT: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})T24:00:00(?:\.0+)?(.*)\Z")
+_YEARS: Final = (1000, 9000)
+
+
+def is_local(text: str) -> bool:
+    """Whether it is an ISODateTime without an offset."""
+    return _LOCAL.match(text) is not None
+
+
+_LOCAL: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,50})?\Z")
 
 
 PAYMENT_CHECKS: Final[dict[str, PaymentCheck]] = {

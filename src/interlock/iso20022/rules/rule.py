@@ -8,7 +8,7 @@ institutions, dates) are remembered, in bounded number.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from lxml import etree
 
@@ -89,6 +89,16 @@ class Rule:
         """Whether the rule is about messages of this definition."""
         wanted = not self.families or definition.startswith(self.families)
         return wanted and not (self.exempt and definition.startswith(self.exempt))
+
+
+SETTLEMENT_DATE: Final = "IntrBkSttlmDt"
+
+
+def at_settlement_date(original: Original, payment: OriginalPayment) -> Place:
+    """Where the settlement date of a payment stands: the group header may say one for all."""
+    if original.settlement_date is not None and payment.settlement_date == original.settlement_date:
+        return in_group_header(original, SETTLEMENT_DATE)._replace(payment=payment.ordinal)
+    return Place(f"{payment.xpath}/{SETTLEMENT_DATE}", payment.line, payment.ordinal)
 
 
 def in_group_header(original: Original, path: str) -> Place:
