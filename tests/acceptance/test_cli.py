@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import psutil
 import pytest
 import zstandard
 from lxml import etree
@@ -154,8 +155,9 @@ def test_validate_prints_an_object_a_file(shell: Shell, author: Author) -> None:
     assert done.returncode == Exit.INVALID
     first, second = verdicts(done)
     definitions = ["head.001.001.02", "pacs.008.001.08"]
-    assert first == {"file": good, "valid": True, "definitions": definitions, "findings": []}
-    assert set(second) == {"file", "valid", "definitions", "findings"}
+    judged = {"profile": "generic", "edition": None}
+    assert first == {"file": good, "valid": True, "definitions": definitions, "findings": [], **judged}
+    assert set(second) == {"file", "valid", "definitions", "findings", *judged}
     (finding,) = second["findings"]
     assert set(finding) == {"severity", "rule", "reason", "xpath", "line", "text", "payment"}
     assert (finding["severity"], finding["rule"], finding["reason"]) == ("error", "iban.creditor", "AC03")
@@ -251,6 +253,64 @@ def test_validate_writes_reports_for_machines(shell: Shell, author: Author) -> N
     assert [[child.tag for child in case] for case in suite] == [[], ["failure"], ["error"]]
 
 
+def test_validate_takes_files_of_any_name(shell: Shell, author: Author) -> None:
+    """Bytes that are no text, and what a terminal would obey, are shown as what they are; the reports are whole."""
+    for name in (b"bad\xfe.xml", b"bell\x07.xml"):
+        written = shell.folder / shell.write("x.xml", author.pacs008())
+        written.rename(os.fsdecode(os.fsencode(shell.folder) + b"/" + name))
+    done = shell.run("validate", ".", "--json", "--sarif", "s.sarif", "--junit", "j.xml")
+    assert done.returncode == Exit.OK
+    assert [found["file"] for found in verdicts(done)] == ["bad\\xfe.xml", "bell\x07.xml"]
+    (run,) = json.loads(shell.folder.joinpath("s.sarif").read_bytes())["runs"]
+    assert [one["location"]["uri"] for one in run["artifacts"]] == ["bad%FE.xml", "bell%07.xml"]
+    names = [case.get("name") for case in etree.parse(shell.folder / "j.xml").iter("testcase")]
+    assert names == ["bad\\xfe.xml", "bell\\x07.xml"] == shell.run("validate", ".").stdout.decode().split()[1::3][:2]
+
+
+def test_validate_tells_once_what_payments_share(shell: Shell) -> None:
+    """A date of the whole message is wrong for all of its payments, at one place."""
+    wrong = pacs008(*(Transfer() for _ in range(30))).replace(
+        b"</NbOfTxs>", b"</NbOfTxs><IntrBkSttlmDt>2020-01-04</IntrBkSttlmDt>"
+    )
+    wrong = re.sub(rb"(</IntrBkSttlmAmt>)<IntrBkSttlmDt>[0-9-]+</IntrBkSttlmDt>", rb"\1", wrong)
+    (found,) = verdicts(shell.run("validate", "-", "--json", stdin=wrong))
+    [(rule, xpath, payment, payments)] = [
+        (one["rule"], one["xpath"], one["payment"], one["payments"]) for one in found["findings"]
+    ]
+    assert (rule, payment, payments) == ("settlement_date.past", None, 30)
+    assert xpath == "/Document/FIToFICstmrCdtTrf/GrpHdr/IntrBkSttlmDt"
+    assert " (30 payments)\n" in shell.run("validate", "-", stdin=wrong).stdout.decode()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_validate_ends_at_once_when_interrupted(shell: Shell, author: Author, times: int) -> None:
+    """Ctrl-C goes to all processes, and may come twice; none of them stays, and nothing is said at length."""
+    shell.folder.joinpath("inbox").mkdir()
+    for number in range(400):
+        shell.write(f"inbox/{number}.xml", author.pacs008())
+    command = [str(Path(sys.executable).with_name("interlock")), "validate", *["inbox"] * 20, "--json", "--jobs", "2"]
+    with subprocess.Popen(
+        command, cwd=shell.folder, env=shell.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        for _ in range(times):
+            os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (130, b"")
+    workers = [one for one in psutil.process_iter() if _group_of(one) == process.pid]
+    _, alive = psutil.wait_procs([one for one in workers if one.status() != psutil.STATUS_ZOMBIE], timeout=10)
+    assert alive == []
+
+
+def _group_of(process: psutil.Process) -> int | None:
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return None
+
+
 def test_validate_reads_files_of_many_payments(shell: Shell) -> None:
     """Twenty thousand payments in one file: the two that are wrong are named, with line and column."""
     transfers = [Transfer() for _ in range(20_000)]
@@ -260,7 +320,7 @@ def test_validate_reads_files_of_many_payments(shell: Shell) -> None:
     done = shell.run("validate", big, "--json", "--sarif", "found.sarif")
     assert done.returncode == Exit.INVALID
     (found,) = verdicts(done)
-    assert set(found) == {"file", "valid", "definitions", "findings"}
+    assert set(found) == {"file", "valid", "definitions", "findings", "profile", "edition"}
     assert (found["valid"], found["definitions"]) == (False, ["pacs.008.001.08"])
     assert [(finding["rule"], finding["payment"]) for finding in found["findings"]] == [
         ("iban.creditor", 124), ("amount.decimals", 20_000),

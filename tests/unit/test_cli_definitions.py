@@ -121,6 +121,10 @@ def test_add_refuses(given: Path, tmp_path: Path) -> None:
     bad = run("add", given, "--schemas", tmp_path / "s")
     assert bad.exit_code == Exit.INVALID
     assert "not an XSD" in bad.stderr
+    stranger = run("add", given, "--profile", "sepa-inst2", "--schemas", tmp_path / "s")
+    assert stranger.exit_code == Exit.CONFIG
+    assert "there is no profile 'sepa-inst2'" in stranger.stderr
+    assert not (tmp_path / "s").exists()
     nowhere = run("add", given)
     assert nowhere.exit_code == Exit.CONFIG
     assert "INTERLOCK_SCHEMAS" in nowhere.stderr

@@ -120,6 +120,8 @@ def test_any_messages(tmp_path: Path) -> None:
     code, output = run("test", "sepa-inst", tmp_path / "messages", "--json")
     assert (code, lines(output)[0]["valid"]) == (Exit.INVALID, False)
     assert run("test", "generic", tmp_path / "nothing.xml")[0] == Exit.INVALID
+    (tmp_path / "empty").mkdir()
+    assert run("test", "generic", tmp_path / "empty")[0] == Exit.INVALID
 
 
 def test_faults_of_a_folder(tmp_path: Path) -> None:

@@ -97,4 +97,7 @@ app.add_typer(rules.rules, name="rules")
 
 def main() -> None:
     """Run the command that was typed."""
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:  # before the command itself had begun
+        raise SystemExit(130) from None

@@ -137,6 +137,8 @@ def add(
             "schemas: there is no folder for schemas of your own; set INTERLOCK_SCHEMAS or `schemas` in the "
             "configuration, or name one with --schemas"
         )
+    if profile is not None:
+        effective(config).open_profiles().named(profile)  # a name that is none would judge nothing
     catalogue = Catalogue(user=folder if folder.is_dir() else None)
     done = register(folder, file, catalogue, profile=profile, replace=force)
     if as_json:

@@ -151,8 +151,12 @@ class _Judge:
         elif (path / EXPECTED).exists():
             self._examples_in(profile, path)
         else:
-            for file in sorted(path.glob("*.xml")):
+            messages = sorted(path.glob("*.xml"))
+            for file in messages:
                 self._message(profile, file)
+            if not messages:
+                complain(f"there is no *.xml file in {path}")
+                self._invalid += 1
 
     def own_examples(self, profile: "Profile", user: Path | None, *, alone: bool = True) -> None:
         """Those that come with a profile. alone: it is asked for them; else it may have none."""

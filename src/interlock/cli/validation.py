@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from interlock.cli.verdicts import Place, Verdict
 
 _VERDICT = {True: ("valid", "green"), False: ("invalid", "red"), None: ("unknown", "yellow")}
+#: As shells have it for Ctrl-C.
+_INTERRUPTED = 130
 _WEIGHT = {"error": "red", "warning": "yellow"}
 #: So many files are worth a line that counts them, at a terminal.
 _WORTH_PROGRESS = 50
@@ -81,18 +83,22 @@ def validate(  # noqa: PLR0913 - an option each
         raise typer.Exit(Exit.INVALID)
     counted: Counter[bool | None] = Counter()
     kept: list[Verdict] = []
-    with _progress(len(listed)) as step:
-        for verdict in judge_all(listed, settings, jobs=jobs or cores()):
-            counted[verdict.valid] += 1
-            if sarif is not None or junit is not None:
-                kept.append(verdict)
-            if as_json:
-                emit(_as_json(verdict))
-                if verdict.unreadable is not None:
-                    complain(f"{shown(verdict.file)} {verdict.unreadable}")
-            elif not (quiet and verdict.valid):
-                _show(verdict)
-            step()
+    try:
+        with _progress(len(listed)) as step:
+            for verdict in judge_all(listed, settings, jobs=jobs or cores()):
+                counted[verdict.valid] += 1
+                if sarif is not None or junit is not None:
+                    kept.append(verdict)
+                if as_json:
+                    emit(_as_json(verdict))
+                    if verdict.unreadable is not None:
+                        complain(f"{shown(verdict.file)} {verdict.unreadable}")
+                elif not (quiet and verdict.valid):
+                    _show(verdict)
+                step()
+    except KeyboardInterrupt:
+        sys.stdout.flush()
+        os._exit(_INTERRUPTED)  # the pool of processes is broken, and would say so at length
     _report(kept, sarif, junit)
     if len(listed) > 1 and not as_json:
         _sum_up(counted)
@@ -131,26 +137,26 @@ def _report(verdicts: "list[Verdict]", sarif: Path | None, junit: Path | None) -
 
 
 def _as_json(verdict: "Verdict") -> dict[str, Any]:
-    findings = [
-        {
-            "severity": finding.severity.value,
-            "rule": finding.rule,
-            "reason": finding.reason,
-            "xpath": finding.xpath,
-            "line": finding.line,
-            "text": finding.text,
-            "payment": finding.payment if place.times == 1 else None,
-            "payments": place.times if finding.payment is not None else None,
-        }
-        for place in verdict.places
-        for finding in (place.finding,)
-    ]
     told = {
         "file": os.fsencode(verdict.file).decode("utf-8", "backslashreplace"), "valid": verdict.valid,
         "definitions": list(verdict.definitions), "profile": verdict.profile, "edition": verdict.edition,
-        "findings": findings,
+        "findings": [_place_as_json(place) for place in verdict.places],
     }  # fmt: skip
     return told | {"findings_total": verdict.findings} if verdict.more else told
+
+
+def _place_as_json(place: "Place") -> dict[str, Any]:
+    finding = place.finding
+    told = {
+        "severity": finding.severity.value,
+        "rule": finding.rule,
+        "reason": finding.reason,
+        "xpath": finding.xpath,
+        "line": finding.line,
+        "text": finding.text,
+        "payment": finding.payment,
+    }
+    return told | {"payment": None, "payments": place.times} if place.times > 1 else told
 
 
 def _show(verdict: "Verdict") -> None:

@@ -119,8 +119,11 @@ def judge_all(files: Sequence[str], settings: Settings, *, jobs: int) -> Iterato
         for file in files:
             yield judge(file, settings)
         return
-    with ProcessPoolExecutor(jobs, initializer=_ended_by_interrupts) as pool:
+    pool = ProcessPoolExecutor(jobs, initializer=_ended_by_interrupts)
+    try:
         yield from pool.map(judge, files, [settings] * len(files), chunksize=_CHUNK)
+    finally:
+        pool.shutdown(wait=False)  # who is interrupted must not wait for what dead processes hold
 
 
 def _ended_by_interrupts() -> None:

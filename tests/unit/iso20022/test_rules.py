@@ -117,6 +117,39 @@ def test_places_of_elements() -> None:
     assert finding.xpath.endswith("/CdtTrfTxInf[1]/RmtInf/Ustrd[2]")
 
 
+_DEBTOR: Final = "<BICFI>EXMPDEFFXXX</BICFI>\n        </FinInstnId>\n      </Dbtr>"
+_FOREIGN: Final = "<{0}><FinInstnId><BICFI>EXMPQQJT</BICFI></FinInstnId></{0}>"
+
+
+@pytest.mark.parametrize(
+    ("edit", "rule", "place"),
+    [
+        ((_DEBTOR, _DEBTOR.replace("EXMPDE", "EXMPQQ")), "debtor", "Dbtr"),
+        (("EXMPJPJT", "EXMPQQJT"), "creditor", "Cdtr"),
+        (("</Dbtr>", f"</Dbtr>{_FOREIGN.format('DbtrAgt')}"), "debtor", "DbtrAgt"),
+        (("</Dbtr>", f"</Dbtr>{_FOREIGN.format('CdtrAgt')}"), "creditor", "CdtrAgt"),
+    ],
+)
+def test_banks_that_pay_each_other_are_debtor_and_creditor(edit: tuple[str, str], rule: str, place: str) -> None:
+    """A fault of theirs is found once, where it is written; they have agents only where the message says so."""
+    (finding,) = looked_at(edited(edit, file=FILES[2]))
+    assert finding.rule == f"bic.{rule}_agent"
+    assert finding.xpath.endswith(f"/CdtTrfTxInf[1]/{place}/FinInstnId")
+
+
+def test_a_settlement_date_is_found_where_it_stands() -> None:
+    """In the group header, where that says one for all; each payment has the fault."""
+    long_ago = "2020-01-06"
+    (finding,) = looked_at(payment(settlement_date=long_ago))
+    assert finding.xpath == "/Document/FIToFICstmrCdtTrf/CdtTrfTxInf[2]/IntrBkSttlmDt"
+    payments = tuple(replace(one, settlement_date=long_ago) for one in THREE.payments)
+    findings = looked_at(message(payments=payments, settlement_date=long_ago))
+    assert {(one.xpath, one.rule) for one in findings} == {
+        ("/Document/FIToFICstmrCdtTrf/GrpHdr/IntrBkSttlmDt", "settlement_date.past")
+    }
+    assert [one.payment for one in findings] == [one.ordinal for one in payments]
+
+
 def test_a_fault_above_payments_costs_each_of_its_block() -> None:
     """What stands in a block beside its payments is wrong for each of them, and for no other."""
     broken = edited(("<Nm>Ada Example</Nm>\n      </Dbtr>", "<CtryOfRes>UK</CtryOfRes></Dbtr>"), file=FILES[3])

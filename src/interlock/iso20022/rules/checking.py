@@ -9,6 +9,7 @@ names, and verdicts on names are remembered.
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import date
+from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 from lxml import etree
@@ -60,7 +61,8 @@ def check(
         for payment_check, rule in selection.payment:
             path = payment_check(payment, today)
             if path is not None:
-                findings.append(_finding(rule, _in_payment(original, payment, path)))
+                written = _as_written(path, original, payment, document)
+                findings.append(_finding(rule, _in_payment(original, payment, written)))
     if document is not None:
         faults = list(_faults(document, selection, today))
         if faults:
@@ -186,6 +188,23 @@ def _finding(rule: Rule, place: Place) -> Finding:
 
 #: Parties whose elements stand in the block around the payments, by family.
 _IN_BLOCK: Final = {"pain.001": "Dbtr", "pain.013": "Dbtr", "pain.008": "Cdtr", "pacs.010": "Cdtr"}
+
+
+#: Payments between banks, which are debtor and creditor themselves and need no agents, by the payment's element.
+_BANKS: Final = {"pacs.009": "CdtTrfTxInf", "pacs.010": "DrctDbtTxInf"}
+
+
+def _as_written(path: str, original: Original, payment: OriginalPayment, document: etree._Element | None) -> str:
+    """The path to debtor or creditor in place of its agent, where the message has no such agent."""
+    name = _BANKS.get(original.definition[:8])
+    if name is None or document is None or not path.startswith(("DbtrAgt/", "CdtrAgt/")):
+        return path
+    namespace = document.tag.rpartition("}")[0] + "}"
+    for element in islice(document.iter(namespace + name), payment.ordinal - 1, payment.ordinal):
+        around = (element, element.getparent())
+        if all(one is None or one.find(f"{namespace}{path[:7]}") is None for one in around):
+            return f"{path[:4]}{path[7:]}"
+    return path
 
 
 def _in_payment(original: Original, payment: OriginalPayment, path: str) -> Place:
