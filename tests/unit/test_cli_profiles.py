@@ -124,6 +124,35 @@ def test_any_messages(tmp_path: Path) -> None:
     assert run("test", "generic", tmp_path / "empty")[0] == Exit.INVALID
 
 
+_UETR = "CdtTrfTxInf/PmtId/UETR"
+_OLD = "[versions]\n'pacs.008' = { accepted = ['pacs.008.001.02'] }"
+
+
+@pytest.mark.parametrize(
+    ("text", "stray"),
+    [
+        (f"{_OLD}\n[[mandatory]]\npath = '{_UETR}'", f"mandatory: {_UETR}"),
+        ("[[forbidden]]\nmessages = ['pacs.008']\npath = 'CdtTrfTxInf/RmtInff'", "forbidden: CdtTrfTxInf/RmtInff"),
+        ("[[codes]]\nmessages = ['head.001']\npath = 'Prio'\ncodes = ['NORM']", "codes: Prio"),
+        ("[[mandatory]]\nmessages = ['pacs.008']\nwithin = 'CdtTrfTxInf'\npath = 'IntrBkSttlmAmt/@Ccy'", None),
+        ("[[mandatory]]\nmessages = ['head.001']\npath = 'BizSvc'", None),
+        ("[[mandatory]]\nmessages = ['pacs.008']\nwithin = 'CdtTrfTxInf'\npath = 'PmtId/UETR'", None),
+        (f"{_OLD}\n[[mandatory]]\npath = 'CdtTrfTxInf/PmtId/UETR'", "mandatory: CdtTrfTxInf/PmtId/UETR"),
+        ("[[mandatory]]\nmessages = ['zzzz.001']\npath = 'Anything'", None),
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_demands_on_nothing(tmp_path: Path, text: str, stray: str | None) -> None:
+    """One on an element that no version has would never say a word, so the test does."""
+    (tmp_path / "acme.toml").write_text(f"title = 'Acme'\n{text}\n", "utf-8")
+    (tmp_path / "acme" / "examples").mkdir(parents=True)
+    (tmp_path / "acme" / "examples" / "expected.toml").write_text("", "utf-8")
+    code, output = run("test", "acme", "--folder", tmp_path, "--json")
+    assert code == (Exit.OK if stray is None else Exit.FAILED)
+    assert [line["demand"] for line in lines(output)] == ([] if stray is None else [stray])
+    assert ("misspelt" in run("test", "acme", "--folder", tmp_path)[1]) is (stray is not None)
+
+
 def test_faults_of_a_folder(tmp_path: Path) -> None:
     """All of them, and exit code 78."""
     (tmp_path / "acme.toml").write_text('title = "Acme"\nspeed = 1\n', "utf-8")

@@ -110,8 +110,8 @@ def hold_to(
 ) -> None:
     """Hold messages to a profile: its own examples against what they expect, or any files; without a name, to all.
 
-    A folder with an expected.toml is a set of examples. Exit code 1 if an example is not as expected, 2 if another
-    message is invalid.
+    A folder with an expected.toml is a set of examples. Told is also which demands are on elements that no version has.
+    Exit code 1 for such a demand and if an example is not as expected, 2 if another message is invalid.
     """
     user = _folder(folder, config)
     known = _profiles(user)
@@ -158,10 +158,22 @@ class _Judge:
                 complain(f"there is no *.xml file in {path}")
                 self._invalid += 1
 
+    def demands(self, profile: "Profile") -> None:
+        """Whether each is on an element that there is."""
+        from interlock.cli.strays import strays
+
+        for stray in strays(profile, self._catalogue):
+            self._unexpected += 1
+            if self._as_json:
+                emit({"profile": profile.name, "demand": stray, "as_expected": False})
+            else:
+                complain(f"{profile.name}: {stray} is in no version of these messages; is it misspelt?")
+
     def own_examples(self, profile: "Profile", user: Path | None, *, alone: bool = True) -> None:
         """Those that come with a profile. alone: it is asked for them; else it may have none."""
         from interlock.iso20022.profiles import examples
 
+        self.demands(profile)
         folder = examples.folder_of(profile, user)
         if alone or folder.exists():
             self._examples_in(profile, folder)
