@@ -131,13 +131,13 @@ _OLD = "[versions]\n'pacs.008' = { accepted = ['pacs.008.001.02'] }"
 @pytest.mark.parametrize(
     ("text", "stray"),
     [
-        (f"{_OLD}\n[[mandatory]]\npath = '{_UETR}'", f"mandatory: {_UETR}"),
+        ("[[counts]]\nmessages = ['pacs.008']\nwithin = 'CdtTrfTxInff'\npath = 'X'\nmax = 1", "count: CdtTrfTxInff/X"),
         ("[[forbidden]]\nmessages = ['pacs.008']\npath = 'CdtTrfTxInf/RmtInff'", "forbidden: CdtTrfTxInf/RmtInff"),
         ("[[codes]]\nmessages = ['head.001']\npath = 'Prio'\ncodes = ['NORM']", "codes: Prio"),
         ("[[mandatory]]\nmessages = ['pacs.008']\nwithin = 'CdtTrfTxInf'\npath = 'IntrBkSttlmAmt/@Ccy'", None),
         ("[[mandatory]]\nmessages = ['head.001']\npath = 'BizSvc'", None),
         ("[[mandatory]]\nmessages = ['pacs.008']\nwithin = 'CdtTrfTxInf'\npath = 'PmtId/UETR'", None),
-        (f"{_OLD}\n[[mandatory]]\npath = 'CdtTrfTxInf/PmtId/UETR'", "mandatory: CdtTrfTxInf/PmtId/UETR"),
+        (f"{_OLD}\n[[mandatory]]\npath = '{_UETR}'", f"mandatory: {_UETR}"),
         ("[[mandatory]]\nmessages = ['zzzz.001']\npath = 'Anything'", None),
     ],
     ids=range(8),
