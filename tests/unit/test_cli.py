@@ -153,6 +153,9 @@ def test_what_payments_share_is_told_once() -> None:
     technical.add(own[1:])
     assert technical.first() == (Gathered(shared[0], 300), Gathered(own[0], 1))
     assert (technical.errors, technical.warnings, technical.more) == (303, 1, 3)
+    alike = Findings()
+    alike.add([finding("/Document"), finding("/Document")])
+    assert [one.times for one in alike.first()] == [1, 1]
 
 
 def test_a_large_file_is_good_if_either_edition_takes_it(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ class Gathered(NamedTuple):
     times: int
 
 
-#: What makes two findings one for whoever mends the file.
-_Same = tuple[str, str, str]
+#: What makes two findings of payments one for whoever mends the file; any other stands for itself.
+_Same = tuple[str, str, str | int]
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class Findings:
         else:
             self.warnings += times
         kept = self._errors if is_error else self._warnings
-        same = finding.rule, finding.xpath, finding.text
+        same = finding.rule, finding.xpath, number if finding.payment is None else finding.text
         if (before := kept.get(same)) is not None:
             kept[same] = (before[0], before[1], before[2] + times)
         elif len(kept) < self.most:
