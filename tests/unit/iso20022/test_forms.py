@@ -244,6 +244,27 @@ def test_answers_fit_the_scheme(profile: str, family: str) -> None:
         assert re.fullmatch(GRAMMARS[profile, family], content(one)), content(one)
 
 
+@pytest.mark.parametrize("profile", [profile.name for profile in OURS])
+def test_a_profile_takes_the_reports_on_its_own_examples(profile: str) -> None:
+    """Whatever comes of a payment that a profile takes, the report on it is one that the profile takes."""
+    asked = [seen(file.read_bytes(), profile) for file in sorted((EXAMPLES / profile / "examples").glob("*.xml"))]
+    reported = 0
+    for one in asked:
+        is_too_much = any(
+            found.rule == "profile.count" for found in one.findings
+        )  # so would be the report on all of it
+        if not one.valid or is_too_much or one.answer is None or one.original is None:
+            continue
+        for verdict in VERDICTS:
+            report = answers.build(
+                one.original, verdict, answer_id="A-1", now=NOW, definition=one.answer, forms=one.practice.forms
+            )
+            found = seen(report.body, profile).findings
+            assert [(f.rule, f.xpath) for f in found if f.severity is Severity.ERROR] == []
+            reported += 1
+    assert reported
+
+
 def answers_of(profile: str, family: str) -> Iterator[Answer]:
     """Answers of a family under a profile; all are valid by the standard's schema, and by the profile itself."""
     for one in _MAKERS[family](profile):
