@@ -290,6 +290,8 @@ def _syntax_finding(exc: etree.XMLSyntaxError) -> Finding:
         text += " There must be one outermost element: wrap AppHdr and Document into one."
     elif name == "reserved xml name":
         text += " Nothing may stand before <?xml ...?>, and only one message in a body: send one at a time."
+    elif name.startswith("war ns uri"):
+        text = f"A namespace at line {line} is no URI: it must have no white space and no letters beyond ASCII."
     elif name == "document empty":
         text += " The body does not begin with an element: send the XML alone."
     return _finding("xml.malformed", text, line=line or None)

@@ -735,6 +735,14 @@ def test_the_header_says_which_namespace_is_meant() -> None:
     assert told.text.endswith("for instance urn:iso:std:iso:20022:tech:xsd:camt.018.001.03.")
 
 
+@pytest.mark.parametrize("namespace", ["urn:\u00fc", f"{NS}pacs.008.001.08 ", "a b"])
+def test_a_namespace_that_is_no_uri_is_called_so(namespace: str) -> None:
+    """libxml2 calls it not well-formed, which it is."""
+    (finding,) = read(f'<Document xmlns="{namespace}"/>'.encode()).findings
+    assert finding.rule == "xml.malformed"
+    assert "A namespace at line 1 is no URI" in finding.text
+
+
 def test_paths_are_no_longer_than_names_are() -> None:
     """A sender may call an element what it likes; it is not told again at any length."""
     stranger = "s" * 20_000

@@ -55,7 +55,9 @@ def _creditor_reference(element: etree._Element, _today: date) -> str | None:
     return "Ref" if is_coded and says_so and not _is_rf(reference) else None
 
 
-_LOOKS_LIKE_RF: Final = re.compile(r"RF[0-9]{2}[A-Za-z0-9]{1,21}\Z")
+#: Blanks, small letters and too many characters are what goes wrong with one.
+_LOOKS_LIKE_RF: Final = re.compile(r"[Rr][Ff][0-9]{2}[ A-Za-z0-9]+\Z")
+_RF: Final = re.compile(r"RF[0-9]{2}[A-Za-z0-9]{1,21}\Z")
 _REFERENCE_MAX: Final = 35
 
 
@@ -65,7 +67,7 @@ def _is_rf(reference: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _checks_as_rf(reference: str) -> bool:
-    return _LOOKS_LIKE_RF.match(reference) is not None and iso11649.is_valid(reference)
+    return _RF.match(reference) is not None and iso11649.is_valid(reference)
 
 
 def _qr_reference(element: etree._Element, _today: date) -> str | None:
