@@ -409,7 +409,8 @@ def test_validating_stores_nothing(alice: Caller) -> None:
         assert set(finding) == {"severity", "rule", "reason", "xpath", "line", "text", "payment"}
     path = "/v1/validations?schema_only=true"
     schema_only = alice.call("POST", path, {"Content-Type": "application/xml"}, content=message).json()
-    assert schema_only == {"valid": True, "definitions": ["pacs.008.001.08"], "findings": []}
+    judged = {"definitions": ["pacs.008.001.08"], "profile": "generic", "edition": None}
+    assert schema_only == {"valid": True, "findings": [], **judged}
     assert found_ids(alice, {"limit": 1}) == before
 
 

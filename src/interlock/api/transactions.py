@@ -242,4 +242,10 @@ def _validation(found: Inspection) -> ValidationView:
     if found.failure is not None:
         raise InterlockError(f"the message could not be inspected: {found.failure}")
     findings = tuple(finding_view(finding) for finding in found.findings)
-    return ValidationView.model_construct(valid=found.valid, definitions=found.definitions, findings=findings)
+    return ValidationView.model_construct(
+        valid=found.valid,
+        definitions=found.definitions,
+        profile=found.profile,
+        edition=found.edition,
+        findings=findings,
+    )

@@ -184,6 +184,10 @@ class ValidationView(View):
 
     valid: bool | None = Field(description="Null where no schema is known here, so that it cannot be said.")
     definitions: tuple[str, ...]
+    profile: str | None = Field(
+        description="The market practice that judged; null where there was no message to judge."
+    )
+    edition: str | None = Field(description="The edition of it that judged, where it has several.")
     findings: tuple[FindingView, ...]
 
 

@@ -157,6 +157,9 @@ class Validation:
 
     valid: bool | None
     definitions: tuple[str, ...] = ()
+    #: The market practice that judged, and its edition.
+    profile: str | None = None
+    edition: str | None = None
     findings: tuple[Finding, ...] = ()
 
 
