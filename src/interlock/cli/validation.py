@@ -70,7 +70,7 @@ def validate(  # noqa: PLR0913 - an option each
     Exit code 0 only if every message is valid; 2 if one is not, cannot be read, or has no schema here, so that its
     `valid` is null.
     """
-    from interlock.cli.verdicts import Settings, cores, files_of, judge_all, shown
+    from interlock.cli.verdicts import Settings, cores, end_processes, files_of, judge_all, shown
 
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     settings = Settings(
@@ -98,7 +98,8 @@ def validate(  # noqa: PLR0913 - an option each
                 step()
     except KeyboardInterrupt:
         sys.stdout.flush()
-        os._exit(_INTERRUPTED)  # the pool of processes is broken, and would say so at length
+        end_processes()
+        os._exit(_INTERRUPTED)  # the pool is broken now, and would say so at length
     _report(kept, sarif, junit)
     if len(listed) > 1 and not as_json:
         _sum_up(counted)

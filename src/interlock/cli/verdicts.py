@@ -4,6 +4,7 @@ A worker process keeps its compiled schemas from file to file, and gives back wh
 What is larger than a server takes as one message is read in pieces, see `interlock.cli.large`.
 """
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -119,16 +120,32 @@ def judge_all(files: Sequence[str], settings: Settings, *, jobs: int) -> Iterato
         for file in files:
             yield judge(file, settings)
         return
-    pool = ProcessPoolExecutor(jobs, initializer=_ended_by_interrupts)
+    pool = ProcessPoolExecutor(jobs)
     try:
-        yield from pool.map(judge, files, [settings] * len(files), chunksize=_CHUNK)
+        with _interrupts_held():
+            verdicts = pool.map(judge, files, [settings] * len(files), chunksize=_CHUNK)
+        yield from verdicts
     finally:
-        pool.shutdown(wait=False)  # who is interrupted must not wait for what dead processes hold
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _ended_by_interrupts() -> None:
-    """Ctrl-C goes to all processes: this one ends at once, whatever it holds, and the first one tells."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes that begin meanwhile never hear Ctrl-C, which goes to all: one that died of it would break the pool."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_processes() -> None:
+    """At once, whatever they are at."""
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 def cores() -> int:
