@@ -283,6 +283,15 @@ def test_validate_tells_once_what_payments_share(shell: Shell) -> None:
     assert " (30 payments)\n" in shell.run("validate", "-", stdin=wrong).stdout.decode()
 
 
+@pytest.fixture
+def hearing_interrupts() -> Iterator[None]:
+    """What a script runs in the background does not hear Ctrl-C, nor what that starts; tests may run so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hearing_interrupts")
 @pytest.mark.parametrize("times", [1, 2])
 def test_validate_ends_at_once_when_interrupted(shell: Shell, author: Author, times: int) -> None:
     """Ctrl-C goes to all processes, and may come twice; none of them stays, and nothing is said at length."""
